@@ -1,0 +1,1 @@
+"""Structural pruning as type inference."""

@@ -1,0 +1,247 @@
+"""What a ``.rules`` file means, as frozen values. Every node knows where it was written."""
+
+from __future__ import annotations
+
+from typing import Union
+
+from attrs import field, frozen
+
+
+@frozen
+class Span:
+    """A stretch of one line of a rule file; line and columns count from 1, the end is exclusive."""
+
+    file: str
+    line: int
+    column: int
+    end_column: int
+    text: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+def _span() -> Span:
+    """A node's position: never part of its meaning, so two spellings of one rule are equal."""
+    return field(eq=False, repr=False)
+
+
+@frozen
+class Factor:
+    """``out``: stands for one layout; wherever it occurs in the rule, the layout is the same."""
+
+    name: str
+
+
+@frozen
+class Star:
+    """``*x``: any number of axes, each with a layout of its own."""
+
+    name: str
+
+
+@frozen
+class Fixed:
+    """``4``: a part of that size which is never pruned."""
+
+    size: int
+
+
+@frozen
+class Anything:
+    """``_``: an axis about which nothing is said."""
+
+
+@frozen
+class Product:
+    """``(g in)``: row-major, outermost first."""
+
+    parts: tuple[Dim, ...]
+
+
+@frozen
+class Sum:
+    """``(a + b)``: segments one after the other."""
+
+    parts: tuple[Dim, ...]
+
+
+Dim = Union[Factor, Star, Fixed, Anything, Product, Sum]
+
+
+@frozen
+class Operand:
+    """One tensor of a signature: ``weight[(g out) in *k]``, ``bias[out]?``, ``tensors...[n c]``.
+
+    ``name`` is the operation's argument (``self.w1.weight`` for a parameter of a module target) or
+    ``None``: a result, or in ``in <-> out`` the first tensor argument.
+    """
+
+    name: str | None
+    dims: tuple[Dim, ...]
+    optional: bool = False
+    many: bool = False
+    span: Span = _span()
+
+
+@frozen
+class Signature:
+    """``inputs -> outputs``; ``short`` if it was written ``in <-> out``."""
+
+    inputs: tuple[Operand, ...]
+    outputs: tuple[Operand, ...]
+    short: bool = False
+    span: Span = _span()
+
+
+@frozen
+class Relation:
+    """``split(out) by input sizes``: a verb, the factors it is given, and the words after ``by``."""
+
+    verb: str
+    factors: tuple[str, ...] = ()
+    by: str | None = None
+    span: Span = _span()
+
+
+@frozen
+class Flow:
+    """``out -> next.in``: the slots of ``factor`` are produced here and flow into ``into``."""
+
+    factor: str
+    into: str
+    span: Span = _span()
+
+
+@frozen
+class Where:
+    """``where g = groups``: the size of ``factor`` is that argument; ``star`` for ``where *c = ...``."""
+
+    factor: str
+    argument: str
+    star: bool = False
+    span: Span = _span()
+
+
+@frozen
+class At:
+    """``at c = dim``: the position of ``factor`` is that argument."""
+
+    factor: str
+    argument: str
+    span: Span = _span()
+
+
+@frozen
+class Hold:
+    """``hold f``: never pruned here."""
+
+    factors: tuple[str, ...]
+    span: Span = _span()
+
+
+@frozen
+class Block:
+    """``block f "why"``: never pruned, and the text is what an explanation prints."""
+
+    factors: tuple[str, ...]
+    reason: str
+    span: Span = _span()
+
+
+@frozen
+class Mixes:
+    """``mixes f``: a statistic is taken over ``f``; removing a slot is not zeroing it."""
+
+    factors: tuple[str, ...]
+    span: Span = _span()
+
+
+@frozen
+class Tie:
+    """``tie a, b``: these shrink by the same proportion."""
+
+    factors: tuple[str, ...]
+    span: Span = _span()
+
+
+@frozen
+class Macs:
+    """``macs n out in *k + n out``: multiply-accumulates as a sum of products of dims."""
+
+    terms: tuple[tuple[Dim, ...], ...]
+    span: Span = _span()
+
+
+Clause = Union[Flow, Where, At, Hold, Block, Mixes, Tie, Macs]
+
+
+@frozen
+class Rule:
+    """``name: body; clauses``. Without a body it refines the rule of that name in a lower layer.
+
+    ``comment`` is the block of comment lines directly above it, without the hashes; ``examples`` are
+    the texts of its ``#: example ...`` lines.
+    """
+
+    name: str
+    body: Signature | Relation | None
+    clauses: tuple[Clause, ...] = ()
+    comment: str = ""
+    examples: tuple[str, ...] = ()
+    span: Span = _span()
+
+
+@frozen
+class Target:
+    """One dotted callable for which a rule speaks."""
+
+    name: str
+    span: Span = _span()
+
+
+@frozen
+class Targets:
+    """``conv = torch.conv1d, torch.conv2d``."""
+
+    rule: str
+    targets: tuple[Target, ...]
+    span: Span = _span()
+
+
+@frozen
+class Bookkeeping:
+    """``in_features = weight[1]``: this attribute repeats that size of that parameter."""
+
+    attribute: str
+    parameter: str
+    axis: int
+    span: Span = _span()
+
+
+@frozen
+class ModuleRule:
+    """``module torch.nn.Linear: in_features = weight[1], ...``."""
+
+    target: str
+    attributes: tuple[Bookkeeping, ...]
+    span: Span = _span()
+
+
+@frozen
+class Use:
+    """``use default``: this file builds on another rule set."""
+
+    name: str
+    span: Span = _span()
+
+
+Statement = Union[Targets, Rule, ModuleRule, Use]
+
+
+@frozen
+class RuleFile:
+    """One parsed file: its statements in order."""
+
+    path: str
+    statements: tuple[Statement, ...]
