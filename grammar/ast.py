@@ -23,7 +23,7 @@ class Span:
 
 def _span() -> Span:
     """A node's position: never part of its meaning, so two spellings of one rule are equal."""
-    return field(eq=False, repr=False)
+    return field(eq=False, repr=False, kw_only=True)
 
 
 @frozen
