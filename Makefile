@@ -1,0 +1,35 @@
+# Every target sets up what it needs in .venv first; the first time, installing torch takes some minutes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test zoo bench readme
+
+demo: .venv/demo.stamp
+	$(BIN)/prunus demo
+
+test: .venv/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --quiet --hypothesis-profile ci
+
+zoo: .venv/zoo.stamp
+	$(BIN)/python tests/zoo.py
+
+bench: .venv/bench.stamp
+	$(BIN)/python benchmarks/speed.py
+
+readme: .venv/test.stamp
+	$(BIN)/python docs/readme.py
+
+# One stamp for each group of optional dependencies in pyproject.toml.
+# The link gives mypy the package by its name, since the repository root is the package.
+.venv/%.stamp: pyproject.toml | $(BIN)/pip
+	@echo "Installing prunus[$*] into .venv; with torch this can take a few minutes ..."
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	mkdir -p .venv/src && ln -sfn ../.. .venv/src/prunus
+	touch $@
+
+$(BIN)/pip:
+	$(PYTHON) -m venv .venv

@@ -1,0 +1,75 @@
+"""Run the commands that the README shows, and put what they print below them.
+
+Between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->`` stands one console block. Its lines that start with
+``$ `` are commands; all of them run in one shell, in the repository's root, with this Python's programs first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from attrs import frozen
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+BLOCK = re.compile(
+    r"<!-- begin: (?P<name>[\w-]+) -->\n```console\n(?P<body>.*?)```\n<!-- end: (?P=name) -->", re.S
+)
+
+
+@frozen
+class Block:
+    """One console block: its name, its commands, and the output that stands below them now."""
+
+    name: str
+    commands: tuple[str, ...]
+    output: str
+
+
+def blocks(text: str) -> list[Block]:
+    """The console blocks of a README, in order."""
+    return [read(match) for match in BLOCK.finditer(text)]
+
+
+def read(match: re.Match[str]) -> Block:
+    lines = match["body"].splitlines()
+    commands = tuple(line[2:] for line in lines if line.startswith("$ "))
+    return Block(match["name"], commands, "\n".join(line for line in lines if not line.startswith("$ ")))
+
+
+def rewrite(match: re.Match[str]) -> str:
+    """The same block with fresh output below each of its commands."""
+    block = read(match)
+    shown = "".join(f"$ {command}\n{output}" for command, output in zip(block.commands, run(block.commands)))
+    return f"<!-- begin: {block.name} -->\n```console\n{shown}```\n<!-- end: {block.name} -->"
+
+
+def run(commands: tuple[str, ...]) -> list[str]:
+    """What each command prints, without trailing blanks; a command that cannot run ends the whole."""
+    mark = "---- next command ----"
+    script = f"\necho '{mark}'\n".join(commands)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=ROOT,
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        sys.exit(f"{' ; '.join(commands)}\nended with status {done.returncode}:\n{done.stdout}")
+    return [tidy(output) for output in done.stdout.split(f"{mark}\n")]
+
+
+def tidy(output: str) -> str:
+    text = "\n".join(line.rstrip() for line in output.strip("\n").splitlines())
+    return f"{text}\n" if text else ""
+
+
+if __name__ == "__main__":
+    README.write_text(BLOCK.sub(rewrite, README.read_text(encoding="utf-8")), encoding="utf-8")
