@@ -1,0 +1,271 @@
+"""Sees every torch call of a forward pass and writes it down."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from ..rules.signatures import bind
+from .sizes import Dim, Ledger, Op, SizeInt
+from .values import Call, Trace, Value, locate
+
+Tensor = torch.Tensor
+_SHAPE = Tensor.shape.__get__  # each access makes a new object, but all are equal and hash alike
+_SET_DATA = Tensor.data.__set__
+_CHANGE_AND_RETURN_NOTHING = frozenset({Tensor.__setitem__, _SET_DATA})
+
+
+class Recorder(TorchFunctionMode):
+    """Records calls into a `Trace`, and answers questions about shapes with traced integers.
+
+    `state` gives kind and name of the model's own tensors, by id. Nothing here keeps an activation alive:
+    the table from tensors to values holds weak references.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        ledger: Ledger,
+        state: dict[int, tuple[Tensor, str, str]],
+        opaque: frozenset[type],
+        lower: dict[Callable[..., Any], Callable[..., Any]],
+    ) -> None:
+        super().__init__()
+        self.trace = trace
+        self.ledger = ledger
+        self.state = state
+        self.opaque = opaque
+        self.lower = lower
+        self.running: list[tuple[str, type]] = []  # path and class of the modules around the current call
+        self.failure: tuple[BaseException, str, Callable[..., Any] | None] | None = None
+        self._table: dict[int, tuple[weakref.ref[Tensor], Value, list[torch.Size]]] = {}
+        self._count = 0
+        self._lowering: set[Callable[..., Any]] = set()
+        self._answers = {
+            _SHAPE: self.shape,
+            Tensor.size: self.size,
+            Tensor.numel: self.numel,
+            Tensor.nelement: self.numel,
+            torch.numel: self.numel,
+        }
+
+    # Calls
+
+    def __torch_function__(self, target, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        ledger = self.ledger
+        if not ledger.open:
+            return target(*args, **kwargs)
+        answer = self._answers.get(target)
+        if answer is not None:
+            return answer(*args, **kwargs)
+        if target in self.lower and target not in self._lowering:
+            return self._run_lowered(target, args, kwargs)
+        first = args[0] if args else None
+        version = _version(first)
+        ledger.open = False  # what torch computes inside is not the user's: no sizes, no comparisons
+        try:
+            result = target(*args, **kwargs)
+        except Exception as error:
+            self.blame(error, target)
+            raise
+        finally:
+            ledger.open = True
+        if isinstance(result, Tensor):
+            changed = (result is first and version != first._version) or kwargs.get("out") is result
+            self.record(target, args, kwargs, (result,), changed)
+        elif isinstance(result, (tuple, list, dict)):
+            tensors = tuple(tensors_in(result))
+            if tensors:
+                self.record(target, args, kwargs, tensors, kwargs.get("out") is not None)
+        elif result is None and target in _CHANGE_AND_RETURN_NOTHING:
+            self.record(target, args, kwargs, (first,), True)
+        return result
+
+    def record(self, target, args, kwargs, tensors: tuple[Tensor, ...], inplace: bool) -> None:
+        """Write down one call of `target` that returned, or changed, `tensors`."""
+        describe = self.describe
+        self._add(
+            target,
+            {name: describe(item) for name, item in bind(target, args, kwargs).items()},
+            tensors,
+            inplace,
+        )
+
+    def _add(
+        self, target, arguments: dict[str, Any], tensors: tuple[Tensor, ...], inplace: bool = False
+    ) -> None:
+        calls = self.trace.calls
+        path, kind = self.running[-1]
+        call = Call(len(calls), target, arguments, path, kind, locate(self.ledger.root, 3), inplace)
+        call.results = tuple([self.new_value(tensor, "call", None, call) for tensor in tensors])
+        calls.append(call)
+
+    def _run_lowered(self, target, args, kwargs):
+        self._lowering.add(target)
+        try:
+            with self:
+                return self.lower[target](*args, **kwargs)
+        finally:
+            self._lowering.discard(target)
+
+    def blame(self, error: BaseException, target: Callable[..., Any] | None = None) -> None:
+        """Remember where an error came up first, while it passes outwards."""
+        if self.failure is None or self.failure[0] is not error:
+            self.failure = (error, self.running[-1][0], target)
+
+    # Values
+
+    def new_value(self, tensor: Tensor, kind: str, name: str | None, call: Call | None = None) -> Value:
+        """A new value, which `tensor` stands for from now on."""
+        value = Value(self._count, tuple(tensor.shape), tensor.dtype, kind, name, call)
+        self._count += 1
+        self._table[id(tensor)] = (weakref.ref(tensor), value, [])
+        return value
+
+    def value_of(self, tensor: Tensor) -> Value:
+        """The value that a tensor stands for; one of the model's own is given its value on first use."""
+        return self._entry(tensor)[1]
+
+    def _entry(self, tensor: Tensor) -> tuple[weakref.ref[Tensor], Value, list[torch.Size]]:
+        entry = self._table.get(id(tensor))
+        if entry is not None and entry[0]() is tensor:
+            return entry
+        known, kind, name = self.state.get(id(tensor), (None, "", ""))
+        if known is tensor:
+            self.trace.tensors[name] = self.new_value(tensor, kind, name)
+        else:
+            self.trace.untracked.append(self.new_value(tensor, "untracked", None))
+        return self._table[id(tensor)]
+
+    def describe(self, item: Any) -> Any:
+        """An argument as the trace keeps it: tensors as values, containers rebuilt around them."""
+        if isinstance(item, Tensor):
+            return self._entry(item)[1]
+        kind = type(item)
+        if kind is list:
+            return [self.describe(part) for part in item]
+        if isinstance(item, tuple):
+            return tuple([self.describe(part) for part in item])
+        if isinstance(item, dict):
+            return {key: self.describe(part) for key, part in item.items()}
+        if kind is slice:
+            return slice(*[self.describe(part) for part in (item.start, item.stop, item.step)])
+        return item
+
+    # Answers
+
+    def shape(self, tensor: Tensor) -> torch.Size:
+        """``tensor.shape``, each size knowing which axis it is."""
+        _, value, known = self._entry(tensor)
+        if not known:
+            sizes = [SizeInt(size, Dim(value, axis), self.ledger) for axis, size in enumerate(tensor.shape)]
+            known.append(torch.Size(sizes))
+        return known[0]
+
+    def size(self, tensor: Tensor, dim: int | None = None):
+        """``tensor.size()`` and ``tensor.size(dim)``."""
+        if dim is None:
+            return self.shape(tensor)
+        if isinstance(dim, int):
+            return self.shape(tensor)[dim]
+        return tensor.size(dim)  # a named dimension
+
+    def numel(self, tensor: Tensor) -> int:
+        """``tensor.numel()`` as the product of the sizes."""
+        sizes = self.shape(tensor)
+        if not sizes:
+            return 1
+        product, expr = int(sizes[0]), sizes[0].expr
+        source = locate(self.ledger.root, 2)
+        for size in sizes[1:]:
+            product, expr = product * int(size), Op("*", expr, size.expr, source)
+        return SizeInt(product, expr, self.ledger)
+
+    # Modules
+
+    @contextmanager
+    def following(self, paths: dict[int, str]) -> Iterator[None]:
+        """While this lasts, know which module runs, and see opaque modules and functions as one call."""
+        call_module, apply_function = torch.nn.Module.__call__, vars(torch.autograd.Function)["apply"]
+        recorder = self
+
+        def __call__(module, /, *args, **kwargs):
+            if not recorder.ledger.open:
+                return call_module(module, *args, **kwargs)
+            running, kind = recorder.running, type(module)
+            running.append((paths.get(id(module), running[-1][0]), kind))
+            try:
+                if kind in recorder.opaque:
+                    return recorder._run_opaque(kind, call_module, module, args, kwargs)
+                return call_module(module, *args, **kwargs)
+            except Exception as error:
+                recorder.blame(error)
+                raise
+            finally:
+                running.pop()
+
+        def apply(function, /, *args, **kwargs):
+            plain = apply_function.__get__(None, function)
+            if function in recorder.opaque and recorder.ledger.open:
+                return recorder._run_opaque(function, lambda _, *a, **k: plain(*a, **k), None, args, kwargs)
+            return plain(*args, **kwargs)
+
+        torch.nn.Module.__call__ = __call__
+        torch.autograd.Function.apply = classmethod(apply)
+        try:
+            yield
+        finally:
+            torch.nn.Module.__call__ = call_module
+            torch.autograd.Function.apply = apply_function
+
+    def _run_opaque(self, target: type, run, module, args, kwargs):
+        """Run a module or function without looking into it, and record it as one call."""
+        self.ledger.open = False
+        try:
+            result = run(module, *args, **kwargs)
+        finally:
+            self.ledger.open = True
+        if module is not None:
+            for tensor in (*module.parameters(), *module.buffers()):
+                self._entry(tensor)  # its rule may speak of any of them
+        tensors = tuple(tensors_in(result))
+        if tensors:
+            bound = _bind_forward(target, args, kwargs)
+            self._add(target, {name: self.describe(item) for name, item in bound.items()}, tensors)
+        return result
+
+
+def tensors_in(item: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples, lists, dicts and dataclasses, in order."""
+    if isinstance(item, Tensor):
+        yield item
+    elif isinstance(item, dict):
+        for part in item.values():
+            yield from tensors_in(part)
+    elif isinstance(item, (tuple, list)):
+        for part in item:
+            yield from tensors_in(part)
+    elif hasattr(type(item), "__dataclass_fields__"):
+        for name in type(item).__dataclass_fields__:
+            yield from tensors_in(getattr(item, name, None))
+
+
+def _bind_forward(target: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments by the names that `forward` gives them; `self` or the context is left out."""
+    signature = inspect.signature(target.forward)
+    bound = signature.bind(None, *args, **kwargs).arguments
+    return dict(list(bound.items())[1:])
+
+
+def _version(item: Any) -> int | None:
+    """How often a tensor was changed in place; unknown for inference tensors."""
+    if isinstance(item, Tensor) and not item.is_inference():
+        return item._version
+    return None

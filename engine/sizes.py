@@ -1,0 +1,199 @@
+"""Integers that remember where they came from, while the model is traced."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from types import CodeType
+from typing import Any, Union
+
+from attrs import frozen
+
+from .values import Condition, Source, Value, locate
+
+
+@frozen(eq=False)
+class Const:
+    """A number written in the source, or one whose origin was lost."""
+
+    value: int
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+@frozen(eq=False)
+class Dim:
+    """The size of one axis of a value."""
+
+    value: Value
+    axis: int
+
+    def __str__(self) -> str:
+        return f"{self.value.name or f'value{self.value.index}'}[{self.axis}]"
+
+
+@frozen(eq=False)
+class Attribute:
+    """An integer of the module at ``path``: ``num_heads``, ``config.hidden_size``, or, with a key, one
+    inside a container (``kernel_size`` with key ``(0,)``)."""
+
+    path: str
+    name: str
+    key: tuple[Any, ...] | None = None
+
+    def __str__(self) -> str:
+        name = f"{self.path}.{self.name}" if self.path else self.name
+        return name + "".join(f"[{part!r}]" for part in self.key or ())
+
+
+@frozen(eq=False)
+class Op:
+    """``left symbol right`` with a symbol of ``+ - * // %``, and where it was computed."""
+
+    symbol: str
+    left: Expr
+    right: Expr
+    source: Source | None = None
+
+    def __str__(self) -> str:
+        return f"({self.left} {self.symbol} {self.right})"
+
+
+Expr = Union[Const, Dim, Attribute, Op]
+
+_APPLY: dict[str, Callable[[int, int], int]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+}
+
+
+def evaluate(expr: Expr, lookup: Callable[[Dim | Attribute], int]) -> int:
+    """The number that ``expr`` is when its leaves are what ``lookup`` says, by Python's own arithmetic."""
+    known: dict[int, int] = {}
+    todo = [expr]
+    while todo:
+        node = todo[-1]
+        if isinstance(node, Op):
+            missing = [part for part in (node.left, node.right) if id(part) not in known]
+            if missing:
+                todo.extend(missing)
+                continue
+            known[id(node)] = _APPLY[node.symbol](known[id(node.left)], known[id(node.right)])
+        else:
+            known[id(node)] = node.value if isinstance(node, Const) else lookup(node)
+        todo.pop()
+    return known[id(expr)]
+
+
+def leaves(expr: Expr) -> list[Dim | Attribute]:
+    """The axes and attributes that ``expr`` is made of, from left to right, each node once."""
+    found: dict[int, Dim | Attribute] = {}
+    visited: set[int] = set()
+    todo = [expr]
+    while todo:
+        node = todo.pop()
+        if id(node) in visited:
+            continue
+        visited.add(id(node))
+        if isinstance(node, Op):
+            todo += (node.right, node.left)
+        elif not isinstance(node, Const):
+            found[id(node)] = node
+    return list(found.values())
+
+
+class Ledger:
+    """What the sizes of one trace share: whether it is open, and the comparisons made while it was."""
+
+    __slots__ = ("_seen", "conditions", "open", "root")
+
+    def __init__(self, root: CodeType | None = None) -> None:
+        self.open = True
+        self.root = root  # the frame that runs this code is where the user's frames end
+        self.conditions: list[Condition] = []
+        self._seen: set[tuple[Any, ...]] = set()
+
+    def compare(self, symbol: str, left: Expr, right: Expr, outcome: bool) -> None:
+        """Remember a comparison, once for each pair of expressions (a constant counts by its number)."""
+        constant_left, constant_right = type(left) is Const, type(right) is Const
+        if constant_left and constant_right:
+            return
+        key = (symbol, left.value if constant_left else left, right.value if constant_right else right)
+        if key not in self._seen:
+            self._seen.add(key)
+            self.conditions.append(Condition(symbol, left, right, outcome, locate(self.root, 3)))
+
+
+class SizeInt(int):
+    """An ``int`` with the expression that it was computed by; outside its open trace a plain number."""
+
+    expr: Expr
+    ledger: Ledger
+
+    def __new__(cls, value: int, expr: Expr, ledger: Ledger) -> SizeInt:
+        self = int.__new__(cls, value)
+        self.expr = expr
+        self.ledger = ledger
+        return self
+
+    __hash__ = int.__hash__
+
+    def __reduce__(self):
+        return int, (int(self),)
+
+    def __bool__(self) -> bool:
+        truth = int.__bool__(self)
+        if self.ledger.open:
+            self.ledger.compare("!=", self.expr, Const(0), truth)
+        return truth
+
+    def __neg__(self) -> int:
+        return 0 - self
+
+
+def expr_of(number: int) -> Expr:
+    """The expression of a number; a constant if it is a plain one."""
+    return number.expr if type(number) is SizeInt else Const(int(number))
+
+
+def _arithmetic(symbol: str, plain: Callable[[int, int], int], reflected: bool) -> Callable[..., int]:
+    def method(self: SizeInt, other: int) -> int:
+        result = plain(self, other)
+        ledger = self.ledger
+        if result is NotImplemented or not ledger.open:
+            return result
+        if type(other) is not SizeInt:
+            second: Expr = Const(int(other))
+        elif other.ledger is ledger:
+            second = other.expr
+        else:
+            return result
+        left, right = (second, self.expr) if reflected else (self.expr, second)
+        return SizeInt(result, Op(symbol, left, right, locate(ledger.root, 2)), ledger)
+
+    return method
+
+
+def _comparison(symbol: str, plain: Callable[[int, int], bool]) -> Callable[..., bool]:
+    def method(self: SizeInt, other: int) -> bool:
+        outcome = plain(self, other)
+        ledger = self.ledger
+        if ledger.open and outcome is not NotImplemented:
+            same = type(other) is SizeInt and other.ledger is ledger
+            ledger.compare(symbol, self.expr, other.expr if same else Const(int(other)), outcome)
+        return outcome
+
+    return method
+
+
+for _symbol, _name in {"+": "add", "-": "sub", "*": "mul", "//": "floordiv", "%": "mod"}.items():
+    for _prefix in ("", "r"):
+        _method = f"__{_prefix}{_name}__"
+        setattr(SizeInt, _method, _arithmetic(_symbol, getattr(int, _method), bool(_prefix)))
+
+for _symbol, _name in {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}.items():
+    setattr(SizeInt, f"__{_name}__", _comparison(_symbol, getattr(int, f"__{_name}__")))

@@ -1,0 +1,201 @@
+"""The model as the trace sees it: its integers remember where they are, and all goes back afterwards."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from .sizes import Attribute, Ledger, SizeInt
+
+MODULE_STATE = frozenset(vars(torch.nn.Module()))  # what every module has: parameters, hooks, flags
+_CONFIG_DEPTH = 2
+_LARGEST = 4096  # a longer container is data, not a setting
+_NOT_CONFIGS = frozenset({"torch", "numpy", "builtins", *sys.stdlib_module_names})
+
+
+class Stage:
+    """Puts traced integers (and fake tensors, if any) in the place of a model's own, and takes them out.
+
+    `fakes` maps the id of a tensor to what stands for it during the trace.
+    """
+
+    def __init__(self, model: torch.nn.Module, ledger: Ledger, fakes: dict[int, torch.Tensor]) -> None:
+        self.model = model
+        self.ledger = ledger
+        self.fakes = fakes
+        self.originals: dict[tuple[str, str, tuple | None], int] = {}
+        self._replaced: dict[int, tuple[Any, Any]] = {}  # id of a stand-in -> (stand-in, original)
+        self._before: list[tuple[dict[str, Any], dict[str, Any]]] = []  # a namespace and its copy
+        self._placed: list[dict[str, Any]] = []  # the same namespaces with the stand-ins in them
+        self._visited: dict[int, Any] = {}
+
+    def set(self) -> None:
+        """Replace every integer that a module holds, also in containers and on config objects."""
+        modules = [pair for pair in self.model.named_modules() if not _is_scripted(pair[1])]
+        self._before = [(names, dict(names)) for _, module in modules for names in _namespaces(module)]
+        for path, module in modules:
+            self._set_names(vars(module), path, "", _CONFIG_DEPTH)
+            for tensors in (module._parameters, module._buffers):
+                for name, tensor in tensors.items():
+                    tensors[name] = self._stand_in(tensor, path, name, (), 0)
+        self._placed = [dict(names) for names, _ in self._before]
+
+    def strike(self) -> None:
+        """Put everything back. What the forward itself wrote stays, without traced integers, unless there
+        is a tensor among what a module wrote: that goes back with all that was written beside it."""
+        for start in range(0, len(self._placed), 4):
+            slots = range(start, start + 4)
+            written = [value for slot in slots for value in self._written(slot)]
+            if written and (self.fakes or any(isinstance(value, torch.Tensor) for value in written)):
+                for slot in slots:
+                    self._undo(slot)
+        visited: set[int] = set()
+        for module in self.model.modules():
+            for names in _namespaces(module):
+                self._clean_names(names, visited, _CONFIG_DEPTH + 1)
+
+    # Setting
+
+    def _set_names(self, names: dict[str, Any], path: str, prefix: str, depth: int) -> None:
+        for name, value in list(names.items()):
+            if prefix or name not in MODULE_STATE:
+                stand_in = self._stand_in(value, path, prefix + name, (), depth)
+                if stand_in is not value:
+                    names[name] = stand_in
+
+    def _stand_in(self, value: Any, path: str, name: str, key: tuple[Any, ...], depth: int) -> Any:
+        kind = type(value)
+        if kind is int:
+            place = (path, name, key or None)
+            self.originals[place] = value
+            return self._replace(value, SizeInt(value, Attribute(*place), self.ledger))
+        if isinstance(value, torch.Tensor):
+            fake = self.fakes.get(id(value))
+            return value if fake is None else self._replace(value, fake)
+        if kind is tuple or kind is torch.Size or (isinstance(value, tuple) and hasattr(kind, "_make")):
+            parts = [self._stand_in(part, path, name, (*key, i), depth) for i, part in enumerate(value)]
+            return self._replace(value, _tuple_like(value, parts)) if _differ(parts, value) else value
+        if kind in (list, dict, OrderedDict):
+            if len(value) <= _LARGEST and self._is_new(value):
+                for i, part in list(value.items() if kind is not list else enumerate(value)):
+                    stand_in = self._stand_in(part, path, name, (*key, i), depth)
+                    if stand_in is not part:
+                        value[i] = stand_in
+        elif depth and not key and _is_config(value) and self._is_new(value):
+            self._set_names(vars(value), path, name + ".", depth - 1)
+        return value
+
+    def _replace(self, original: Any, stand_in: Any) -> Any:
+        self._replaced[id(stand_in)] = (stand_in, original)
+        return stand_in
+
+    def _is_new(self, value: Any) -> bool:
+        """Whether this object is met for the first time; keeps it alive, so that ids stay unique."""
+        if id(value) in self._visited:
+            return False
+        self._visited[id(value)] = value
+        return True
+
+    # Putting back
+
+    def _written(self, slot: int) -> Iterator[Any]:
+        """What the forward bound to new or other values in one namespace, and the tensors it removed."""
+        names, placed = self._before[slot][0], self._placed[slot]
+        for name in {**placed, **names}:
+            if name not in MODULE_STATE and names.get(name) is not placed.get(name):
+                yield names.get(name, placed.get(name))
+
+    def _undo(self, slot: int) -> None:
+        names, before = self._before[slot]
+        now = dict(names)
+        names.clear()
+        names.update({name: now[name] if name in MODULE_STATE else value for name, value in before.items()})
+
+    def _clean_names(self, names: dict[str, Any], visited: set[int], depth: int) -> None:
+        for name, value in list(names.items()):
+            if name not in MODULE_STATE:
+                clean = self._clean(value, visited, depth)
+                if clean is not value:
+                    names[name] = clean
+
+    def _clean(self, value: Any, visited: set[int], depth: int) -> Any:
+        """The value as it was, or, if it is the forward's, with plain integers."""
+        stand_in, original = self._replaced.get(id(value), (None, None))
+        if stand_in is value and value is not None:
+            return original
+        if isinstance(value, SizeInt):
+            return int(value)
+        if isinstance(value, (tuple, frozenset)):
+            parts = [self._clean(part, visited, depth) for part in value]
+            if not _differ(parts, value):
+                return value
+            return frozenset(parts) if isinstance(value, frozenset) else _tuple_like(value, parts)
+        if id(value) in visited or isinstance(value, torch.nn.Module):
+            return value
+        if isinstance(value, (list, deque)):
+            visited.add(id(value))
+            for i, part in enumerate(value):
+                clean = self._clean(part, visited, depth)
+                if clean is not part:
+                    value[i] = clean
+        elif isinstance(value, (dict, set)):
+            visited.add(id(value))
+            self._clean_keys(value, visited, depth)
+        elif depth and _is_config(value):
+            visited.add(id(value))
+            self._clean_names(vars(value), visited, depth - 1)
+        return value
+
+    def _clean_keys(self, value: Any, visited: set[int], depth: int) -> None:
+        """Clean a set, or a dict with its keys: the forward may have filed a mask under a traced size."""
+        keys = list(value)
+        clean_keys = [self._clean(key, visited, depth) for key in keys]
+        if isinstance(value, set):
+            if _differ(clean_keys, keys):
+                value.clear()
+                value.update(clean_keys)
+            return
+        items = list(value.values())
+        clean_items = [self._clean(item, visited, depth) for item in items]
+        if _differ(clean_keys, keys):
+            value.clear()
+            value.update(zip(clean_keys, clean_items))
+        else:
+            for key, item, clean in zip(keys, items, clean_items):
+                if clean is not item:
+                    value[key] = clean
+
+
+def _namespaces(module: torch.nn.Module) -> tuple[dict[str, Any], ...]:
+    return vars(module), module._parameters, module._buffers, module._modules
+
+
+def _is_scripted(module: torch.nn.Module) -> bool:
+    return isinstance(module, torch.jit.ScriptModule)
+
+
+def _is_config(value: Any) -> bool:
+    """Whether an object is a plain bag of settings: a transformers config, a dataclass, a namespace."""
+    if isinstance(value, (SimpleNamespace, Namespace)):
+        return True
+    if (
+        isinstance(value, (type, torch.nn.Module, torch.Tensor))
+        or type(value).__module__.split(".")[0] in _NOT_CONFIGS
+    ):
+        return False
+    return isinstance(getattr(value, "__dict__", None), dict)
+
+
+def _tuple_like(value: tuple[Any, ...], parts: list[Any]) -> tuple[Any, ...]:
+    kind = type(value)
+    return kind._make(parts) if hasattr(kind, "_make") else kind(parts)
+
+
+def _differ(parts: list[Any], value: Any) -> bool:
+    return any(part is not other for part, other in zip(parts, value))

@@ -1,0 +1,189 @@
+"""Runs a model once on example inputs and writes down every operation: `trace`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from ..errors import TraceError
+from .fake import Fakes, depends_on_data
+from .recorder import Recorder, tensors_in
+from .sizes import Ledger
+from .stage import MODULE_STATE, Stage
+from .undisturbed import undisturbed
+from .values import Trace, dotted_name, locate_error
+
+Tensor = torch.Tensor
+
+
+def trace(
+    model: torch.nn.Module,
+    example_inputs: Any,
+    *,
+    fake: bool = False,
+    opaque: frozenset[type] = frozenset(),
+    lower: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
+) -> Trace:
+    """Run `model` once and record its calls; the model and the inputs are left as they were.
+
+    Parameters
+    ----------
+    model:
+        Any module; it is run in eval mode, without gradients.
+    example_inputs:
+        A tensor, a tuple of positional arguments, a dict of keyword arguments, or ``(args, kwargs)``.
+    fake:
+        Run on fake tensors: no memory and no arithmetic; the model may be on the meta device.
+    opaque:
+        Module and `torch.autograd.Function` classes to record as one call, without looking inside.
+    lower:
+        Functions to run in the place of a torch callable, so that the simple calls inside are recorded.
+
+    Raises
+    ------
+    TraceError
+        The inputs have no such form, or the forward failed; the message names module and source line.
+    """
+    args, kwargs = call_arguments(example_inputs)
+    _check_initialised(model)
+    fakes = Fakes() if fake else None
+    state = _named_tensors(model)
+    ledger = Ledger(root=_run.__code__)
+    record = Trace(model_name=type(model).__name__, aliases=_aliases(state))
+    stand_ins = fakes.stand_ins([tensor for tensor, _, _ in state]) if fakes else {}
+    known = {
+        id(seen): (seen, kind, names[0])
+        for tensor, kind, names in state
+        for seen in [stand_ins.get(id(tensor), tensor)]
+    }
+    recorder = Recorder(record, ledger, known, frozenset(opaque), dict(lower or {}))
+    contents = [] if fakes else [tensor for tensor, kind, _ in state if kind != "parameter"]
+    copied: dict[int, Tensor] = {}
+    copy = fakes.convert if fakes else torch.clone
+    with undisturbed(model, contents):
+        args, kwargs = (_copy(part, copy, copied) for part in (args, kwargs))
+        stage = Stage(model, ledger, stand_ins)
+        try:
+            stage.set()
+            _run(model, args, kwargs, recorder, fakes)
+        except Exception as error:
+            raise TraceError(_explain(error, recorder, model, fake)) from error
+        finally:
+            ledger.open = False
+            stage.strike()
+    record.attributes = stage.originals
+    record.conditions = ledger.conditions
+    return record
+
+
+def call_arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments from any of the forms that example inputs may have."""
+    if isinstance(example_inputs, Tensor):
+        return (example_inputs,), {}
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, tuple):
+        if len(example_inputs) == 2 and type(example_inputs[0]) is tuple and type(example_inputs[1]) is dict:
+            return example_inputs
+        return example_inputs, {}
+    raise TraceError(
+        f"example_inputs is a {type(example_inputs).__name__}; it must be a tensor, a tuple of positional "
+        "arguments, a dict of keyword arguments, or the pair (args, kwargs)"
+    )
+
+
+def _run(model: torch.nn.Module, args, kwargs, recorder: Recorder, fakes: Fakes | None) -> None:
+    """The forward itself. No frame outside this one is taken for the user's code."""
+    record = recorder.trace
+    recorder.running.append(("", type(model)))
+    for name, tensor in _named_inputs(model, args, kwargs):
+        record.inputs.append(recorder.new_value(tensor, "input", name))
+    paths = {id(module): path for path, module in model.named_modules()}
+    with recorder.following(paths):
+        if fakes:
+            with fakes.mode, recorder:
+                result = model(*args, **kwargs)
+        else:
+            with recorder:
+                result = model(*args, **kwargs)
+    record.outputs = [recorder.value_of(tensor) for tensor in tensors_in(result)]
+
+
+def _named_tensors(model: torch.nn.Module) -> list[tuple[Tensor, str, list[str]]]:
+    """The model's own tensors, each once, with kind and all names in the order of the modules."""
+    found: dict[int, tuple[Tensor, str, list[str]]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        attributes = {name: item for name, item in vars(module).items() if name not in MODULE_STATE}
+        for kind, tensors in (
+            ("parameter", module._parameters),
+            ("buffer", module._buffers),
+            ("attribute", attributes),
+        ):
+            for name, tensor in tensors.items():
+                if isinstance(tensor, Tensor):
+                    names = found.setdefault(id(tensor), (tensor, kind, []))[2]
+                    names.append(f"{path}.{name}" if path else name)
+    return list(found.values())
+
+
+def _aliases(state: list[tuple[Tensor, str, list[str]]]) -> dict[str, str]:
+    return {other: names[0] for _, _, names in state for other in names[1:]}
+
+
+def _named_inputs(model: torch.nn.Module, args, kwargs) -> list[tuple[str, Tensor]]:
+    """The input tensors by the names of `forward`'s arguments: ``x``, ``xs.0``, ``batch.mask``."""
+    try:
+        bound = inspect.signature(model.forward).bind(*args, **kwargs).arguments
+    except (TypeError, ValueError):
+        bound = {**{str(i): arg for i, arg in enumerate(args)}, **kwargs}
+    return [pair for name, item in bound.items() for pair in _named_parts(name, item)]
+
+
+def _named_parts(name: str, item: Any) -> list[tuple[str, Tensor]]:
+    if isinstance(item, Tensor):
+        return [(name, item)]
+    if isinstance(item, (tuple, list)):
+        item = dict(enumerate(item))
+    if isinstance(item, Mapping):
+        return [pair for key, part in item.items() for pair in _named_parts(f"{name}.{key}", part)]
+    return []
+
+
+def _copy(item: Any, copy: Callable[[Tensor], Tensor], copied: dict[int, Tensor]) -> Any:
+    """The arguments with copied tensors: a forward that writes into its input must not reach the user's."""
+    if isinstance(item, Tensor):
+        if id(item) not in copied:
+            copied[id(item)] = copy(item)
+        return copied[id(item)]
+    kind = type(item)
+    if kind in (list, tuple):
+        return kind([_copy(part, copy, copied) for part in item])
+    if kind is dict:
+        return {key: _copy(part, copy, copied) for key, part in item.items()}
+    return item
+
+
+def _check_initialised(model: torch.nn.Module) -> None:
+    for path, module in model.named_modules():
+        if any(torch.nn.parameter.is_lazy(tensor) for tensor in module._parameters.values()):
+            raise TraceError(f"{path or 'the model'} has lazy parameters: run the model once before")
+
+
+def _explain(error: Exception, recorder: Recorder, model: torch.nn.Module, fake: bool) -> str:
+    """What went wrong, in which module and on which line of the user's code, and what to do."""
+    path, target = "", None
+    if recorder.failure is not None and recorder.failure[0] is error:
+        _, path, target = recorder.failure
+    source = locate_error(error.__traceback__)
+    what = f"{type(error).__name__}: {error}"
+    where = f"in {path or type(model).__name__}"
+    if target is not None:
+        where += f", call {dotted_name(target)}"
+    if source is not None:
+        where += f"\n  {source}: {source.text}"
+    if fake and depends_on_data(error):
+        return f"the result of a call depends on data, {where}\n{what}\nanalyse without fake=True"
+    return f"the forward failed {where}\n{what}\ncheck example_inputs"

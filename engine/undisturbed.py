@@ -1,0 +1,95 @@
+"""What a forward pass of the trace must not disturb: modes, random numbers, buffers, caches."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+
+
+@contextmanager
+def undisturbed(model: torch.nn.Module, tensors: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Run in eval mode without gradients, then put modes, random states and `tensors`' contents back."""
+    with ExitStack() as stack:
+        stack.enter_context(_contents_kept(list(tensors)))
+        stack.enter_context(_evaluating(model))
+        stack.enter_context(_random_states_kept())
+        stack.enter_context(_no_fast_paths())
+        stack.enter_context(_no_einops_cache())
+        stack.enter_context(torch.no_grad())
+        yield
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Clear the training flags themselves: `eval` and `train` may be overridden to do more than that."""
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in flags:
+            module.training = False
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+@contextmanager
+def _random_states_kept() -> Iterator[None]:
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=list(devices)):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+@contextmanager
+def _no_fast_paths() -> Iterator[None]:
+    """Attention modules have a fused path in eval mode, which would be one call without structure."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+@contextmanager
+def _no_einops_cache() -> Iterator[None]:
+    """einops files its plans by shape, and would answer with the sizes of an earlier call."""
+    einops = sys.modules.get("einops.einops")
+    cached = {
+        name: function
+        for name, function in (vars(einops) if einops else {}).items()
+        if hasattr(function, "cache_clear") and hasattr(function, "__wrapped__")
+    }
+    for name, function in cached.items():
+        setattr(einops, name, function.__wrapped__)
+    try:
+        yield
+    finally:
+        for name, function in cached.items():
+            setattr(einops, name, function)
+
+
+@contextmanager
+def _contents_kept(tensors: list[torch.Tensor]) -> Iterator[None]:
+    """Copy `tensors` and write back those that were changed in place."""
+    copies = [(tensor, _version(tensor), tensor.detach().clone()) for tensor in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, version, copy in copies:
+                if version is None or _version(tensor) != version:
+                    tensor.copy_(copy)
+
+
+def _version(tensor: torch.Tensor) -> int | None:
+    return None if tensor.is_inference() else tensor._version

@@ -1,0 +1,216 @@
+"""What a trace is made of: values, the calls between them, and where in the user's code they were made."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from collections.abc import Callable
+from functools import cached_property, lru_cache
+from types import CodeType, FrameType, TracebackType
+from typing import Any
+
+import networkx as nx
+import torch
+from attrs import define, field, frozen
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_LIBRARY = tuple(
+    folder + os.sep
+    for folder in (
+        os.path.dirname(torch.__file__),
+        *(os.path.join(_PACKAGE, part) for part in ("adapters", "engine", "grammar", "rules")),
+    )
+)
+_is_library: dict[str, bool] = {}  # by file name: hashing a string is free, hashing a code object is not
+
+
+@frozen
+class Source:
+    """A place in the user's code."""
+
+    file: str
+    line: int
+    function: str
+
+    @property
+    def text(self) -> str:
+        """The source line itself, or nothing where it cannot be read."""
+        return linecache.getline(self.file, self.line).strip()
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+def is_library_file(file: str) -> bool:
+    """Whether a file belongs to torch or to prunus, and so is not what a user wants to be shown."""
+    known = _is_library.get(file)
+    if known is None:
+        known = _is_library[file] = file.startswith(_LIBRARY)
+    return known
+
+
+def locate(root: CodeType | None, depth: int = 1) -> Source:
+    """Where the user's code is now: the first frame outside torch and prunus.
+
+    The search ends at the frame that runs ``root``. A model made of torch's own modules has no other
+    frames than torch's; the innermost of those is then the best answer.
+    """
+    frame: FrameType | None = sys._getframe(depth)
+    innermost: FrameType | None = None
+    while frame is not None:
+        code = frame.f_code
+        if code is root:
+            break
+        file = code.co_filename
+        known = _is_library.get(file)
+        if known is None:
+            known = is_library_file(file)
+        if not known:
+            return Source(file, frame.f_lineno, code.co_name)
+        if innermost is None and not file.startswith(_PACKAGE) and code.co_name not in _DISPATCH:
+            innermost = frame
+        frame = frame.f_back
+    frame = innermost or sys._getframe(depth)
+    return Source(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
+
+
+_DISPATCH = frozenset({"handle_torch_function", "wrapped", "_pop_mode_temporarily"})
+
+
+def locate_error(trace: TracebackType | None) -> Source | None:
+    """The innermost line of the user's code that an exception passed through."""
+    found = None
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if not is_library_file(code.co_filename):
+            found = Source(code.co_filename, trace.tb_lineno, code.co_name)
+        trace = trace.tb_next
+    return found
+
+
+@frozen(eq=False)
+class Condition:
+    """A comparison of sizes that the forward made; the recorded path is only taken if it comes out so."""
+
+    symbol: str
+    left: Any
+    right: Any
+    outcome: bool
+    source: Source
+
+
+@define(eq=False)
+class Value:
+    """One tensor, or one version of it between two in-place changes; its data is not kept.
+
+    ``kind`` is ``parameter``, ``buffer``, ``attribute`` (a plain tensor on a module), ``input``,
+    ``call`` (a result) or ``untracked`` (it came from nowhere that the trace can see).
+    """
+
+    index: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    kind: str
+    name: str | None = None
+    call: Call | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        origin = self.name or (self.call.name if self.call else "?")
+        return f"<{self.kind} {self.index} {origin} {list(self.shape)}>"
+
+
+@define(eq=False)
+class Call:
+    """One recorded call of the forward.
+
+    ``arguments`` are by the callable's own names; tensors in them (also inside tuples, lists, dicts and
+    slices) are `Value`, traced integers `SizeInt`. ``results`` are the result's tensors in order; for an
+    in-place call the new version of the changed tensor.
+    """
+
+    index: int
+    target: Callable[..., Any]
+    arguments: dict[str, Any]
+    module: str
+    module_class: type
+    source: Source
+    inplace: bool = False
+    results: tuple[Value, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The target's dotted name: ``torch.conv2d``, ``torch.Tensor.view``, ``mypkg.layers.SwiGLU``."""
+        return dotted_name(self.target)
+
+    @property
+    def values(self) -> list[Value]:
+        """Every value among the arguments, in order."""
+        return list(_values_in(self.arguments))
+
+    def __repr__(self) -> str:
+        return f"<call {self.index} {self.name} in {self.module or 'the model'}>"
+
+
+def _values_in(item: Any):
+    if isinstance(item, Value):
+        yield item
+    elif isinstance(item, dict):
+        for part in item.values():
+            yield from _values_in(part)
+    elif isinstance(item, (tuple, list)):
+        for part in item:
+            yield from _values_in(part)
+    elif isinstance(item, slice):
+        yield from _values_in((item.start, item.stop, item.step))
+
+
+@lru_cache(maxsize=4096)
+def dotted_name(target: Callable[..., Any]) -> str:
+    """A readable dotted name for any callable that torch dispatches."""
+    known = torch.overrides.resolve_name(target)
+    if known:
+        return known
+    name = getattr(target, "__qualname__", None) or getattr(target, "__name__", None) or repr(target)
+    owner = getattr(target, "__objclass__", None)
+    if owner is not None:
+        return f"torch.Tensor.{target.__name__}"
+    module = getattr(target, "__module__", None)
+    return f"{module}.{name}" if module else name
+
+
+@define(eq=False, slots=False)
+class Trace:
+    """One forward pass: every call, and the values between them.
+
+    ``tensors`` are the parameters, buffers and plain tensor attributes that were used, by their first
+    name; ``aliases`` leads from other names of the same tensors to it. ``attributes`` gives the integers
+    of the modules that were traced, by module path, attribute name and key.
+    """
+
+    model_name: str
+    calls: list[Call] = field(factory=list, repr=False)
+    inputs: list[Value] = field(factory=list)
+    outputs: list[Value] = field(factory=list)
+    tensors: dict[str, Value] = field(factory=dict, repr=False)
+    aliases: dict[str, str] = field(factory=dict, repr=False)
+    conditions: list[Condition] = field(factory=list, repr=False)
+    attributes: dict[tuple[str, str, tuple | None], int] = field(factory=dict, repr=False)
+    untracked: list[Value] = field(factory=list, repr=False)
+
+    @property
+    def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the model's output tensors, in order."""
+        return tuple(value.shape for value in self.outputs)
+
+    @cached_property
+    def network(self) -> nx.DiGraph:
+        """Values and calls as one graph: value -> call -> value."""
+        graph = nx.DiGraph()
+        graph.add_nodes_from(self.inputs)
+        graph.add_nodes_from(self.tensors.values())
+        for call in self.calls:
+            graph.add_node(call)
+            graph.add_edges_from((value, call) for value in call.values)
+            graph.add_edges_from((call, value) for value in call.results)
+        return graph
