@@ -18,6 +18,7 @@ import torch
 from attrs import field, frozen
 from torch import Tensor, nn
 
+from ..engine.undisturbed import undisturbed
 from ..errors import TraceError
 
 TOKENS = 16
@@ -76,8 +77,8 @@ def guess_inputs(
     tried: dict[tuple[str, str], list[str]] = {}
     for guess in itertools.chain.from_iterable(guesser(model) for guesser in GUESSERS):
         try:
-            with undisturbed(model), torch.no_grad():
-                run(model.eval(), guess.args, guess.kwargs)
+            with _buffers_in_place(model), undisturbed(model, model.buffers()):
+                run(model, guess.args, guess.kwargs)
         except Exception as error:  # a wrong guess may fail in any way
             reason = (str(error).strip() or "no message").splitlines()[0][:90]
             tried.setdefault((guess.source, f"{type(error).__name__}: {reason}"), []).append(guess.shapes)
@@ -99,23 +100,15 @@ def _listed(tried: dict[tuple[str, str], list[str]]) -> str:
 
 
 @contextlib.contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Put training flags, buffers and the random state back as they were."""
-    training = {module: module.training for module in model.modules()}
-    buffers = {module: dict(module._buffers) for module in model.modules()}
-    values = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    devices = {tensor.device for tensor in model.parameters() if tensor.device.type == "cuda"}
-    with torch.random.fork_rng(devices=[device.index for device in devices]):
-        try:
-            yield
-        finally:
-            for module, flag in training.items():
-                module.training = flag
-                module._buffers.clear()
-                module._buffers.update(buffers[module])
-            with torch.no_grad():
-                for buffer, value in values:
-                    buffer.copy_(value)
+def _buffers_in_place(model: nn.Module) -> Iterator[None]:
+    """Put back the buffers that a forward replaces by others."""
+    buffers = [(module, dict(module._buffers)) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, kept in buffers:
+            module._buffers.clear()
+            module._buffers.update(kept)
 
 
 # Making tensors. All that a model is given is made on the CPU, from a generator of its own, and then moved.
