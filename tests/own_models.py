@@ -9,14 +9,14 @@ from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 
 def neighbours(x: Tensor, k: int) -> Tensor:
-    """The indices [batch, points, k] of the nearest points of each point of ``x`` [batch, channels, points]."""
+    """The indices [batch, points, k] of the points nearest to each point of [batch, channels, points]."""
     inner = x.transpose(2, 1) @ x
     square = (x**2).sum(1, keepdim=True)
     return (2 * inner - square - square.transpose(2, 1)).topk(k, dim=-1).indices
 
 
 def edges(x: Tensor, k: int) -> Tensor:
-    """Edge features (neighbour - point, point) of [batch, channels, points]: [batch, 2 channels, points, k]."""
+    """From [batch, channels, points] the edges (neighbour - point, point), [batch, 2 channels, points, k]."""
     batch, channels, points = x.shape
     index = neighbours(x, k) + torch.arange(batch).view(-1, 1, 1) * points
     rows = x.transpose(2, 1).contiguous()

@@ -115,7 +115,12 @@ def chunk_used_twice():
         return self.head(self.leave(torch.cat(parts, 1)))
 
     return Net(
-        forward, enter=conv(3, 16), b1=conv(8, 8, 3), b2=conv(8, 8, 3), leave=conv(32, 12), head=Head(12)
+        forward,
+        enter=conv(3, 16),
+        b1=conv(8, 8, 3),
+        b2=conv(8, 8, 3),
+        leave=conv(32, 12),
+        head=Head(12),
     )
 
 
@@ -266,7 +271,12 @@ def squeeze_and_excite():
         return self.head(self.b(x * torch.sigmoid(gate).view(n, c, 1, 1)))
 
     return Net(
-        forward, a=conv(3, 16), squeeze=nn.Linear(16, 8), excite=nn.Linear(8, 16), b=conv(16, 12), head=Head(12)
+        forward,
+        a=conv(3, 16),
+        squeeze=nn.Linear(16, 8),
+        excite=nn.Linear(8, 16),
+        b=conv(16, 12),
+        head=Head(12),
     )
 
 
@@ -276,7 +286,12 @@ def scale_of_static_shape():
         return self.head(self.b(F.relu(self.a(x)) * self.scale.view(1, self.channels, 1, 1)))
 
     return Net(
-        forward, channels=16, scale=nn.Parameter(torch.randn(16)), a=conv(3, 16), b=conv(16, 12), head=Head(12)
+        forward,
+        channels=16,
+        scale=nn.Parameter(torch.randn(16)),
+        a=conv(3, 16),
+        b=conv(16, 12),
+        head=Head(12),
     )
 
 
@@ -330,7 +345,13 @@ def transposed_convolution():
     def forward(self, x):
         return self.head(self.b(F.relu(self.up(F.relu(self.a(x))))))
 
-    return Net(forward, a=conv(3, 16), up=nn.ConvTranspose2d(16, 10, 2, stride=2), b=conv(10, 12), head=Head(12))
+    return Net(
+        forward,
+        a=conv(3, 16),
+        up=nn.ConvTranspose2d(16, 10, 2, stride=2),
+        b=conv(10, 12),
+        head=Head(12),
+    )
 
 
 @trap(IMAGE, prunes="kernel[0] bias[0] matrix[1] matrix[0]")
@@ -548,7 +569,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def fused(forward: Callable, **numbers: int) -> nn.Module:
     """A fused projection to queries, keys and values of four heads of size six."""
     return Net(
-        forward, enter=nn.Linear(7, 10), qkv=nn.Linear(10, 72), proj=nn.Linear(24, 10), out=nn.Linear(10, 3), **numbers
+        forward,
+        enter=nn.Linear(7, 10),
+        qkv=nn.Linear(10, 72),
+        proj=nn.Linear(24, 10),
+        out=nn.Linear(10, 3),
+        **numbers,
     )
 
 
@@ -726,7 +752,10 @@ def lstm_deep_bidirectional():
     return recurrent(nn.LSTM(10, 12, num_layers=2, bidirectional=True, batch_first=True), 24)
 
 
-@trap(SEQUENCE, prunes="enter.weight[0] rnn.weight_ih_l0[0] rnn.weight_hr_l0[0] rnn.weight_hr_l0[1] out.weight[1]")
+@trap(
+    SEQUENCE,
+    prunes="enter.weight[0] rnn.weight_ih_l0[0] rnn.weight_hr_l0[0] rnn.weight_hr_l0[1] out.weight[1]",
+)
 def lstm_projected():
     return recurrent(nn.LSTM(10, 12, num_layers=2, proj_size=8, batch_first=True), 8)
 

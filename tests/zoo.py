@@ -22,10 +22,9 @@ from pathlib import Path
 import oracle
 import torch
 from attrs import define, field
+from prunus import engine
 from torch import nn
 from zoo_models import build
-
-from prunus import engine
 
 LIST = Path(__file__).with_name("zoo.txt")
 LEAST_REMOVED = 0.40
@@ -214,9 +213,9 @@ def judge_all(wanted: list[tuple[str, str]], jobs: int) -> Iterator[Verdict]:
 def main() -> int:
     """The command: judge the models that match, print a line each and a total."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", default="", metavar="PATTERN", help="rows that match this regular expression")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="a regular expression")
     parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
-    parser.add_argument("-v", "--verbose", action="store_true", help="tracebacks, missing rules, blocked groups")
+    parser.add_argument("-v", "--verbose", action="store_true", help="tracebacks, blocked groups")
     options = parser.parse_args()
     wanted = [row for row in rows() if re.search(options.only, " ".join(row))]
     failed = 0
@@ -225,7 +224,9 @@ def main() -> int:
         failed += bool(verdict.failures)
         print(verdict, flush=True)
         if options.verbose:
-            print("".join(f"    {line}\n" for text in verdict.details for line in text.splitlines()), flush=True)
+            print(
+                "".join(f"    {line}\n" for text in verdict.details for line in text.splitlines()), flush=True
+            )
     print(f"{len(wanted) - failed} of {len(wanted)} models ok, {time.perf_counter() - start:.0f} s")
     return 1 if failed or not wanted else 0
 

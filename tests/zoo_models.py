@@ -74,7 +74,11 @@ TRANSFORMERS: dict[str, tuple[str, dict[str, Any], Callable[[], dict[str, Tensor
     ),
     "OPTForCausalLM": (
         "OPTConfig",
-        {key: value for key, value in DECODER.items() if key not in ("intermediate_size", "initializer_range")}
+        {
+            key: value
+            for key, value in DECODER.items()
+            if key not in ("intermediate_size", "initializer_range")
+        }
         | {"ffn_dim": 200, "init_std": 0.1, "word_embed_proj_dim": 64},
         text,
     ),
@@ -84,7 +88,13 @@ TRANSFORMERS: dict[str, tuple[str, dict[str, Any], Callable[[], dict[str, Tensor
     "Qwen3ForCausalLM": ("Qwen3Config", GROUPED | {"head_dim": 12}, text),
     "BartModel": (
         "BartConfig",
-        {"vocab_size": WORDS, "d_model": 64, "init_std": 0.1, "max_position_embeddings": 40, "use_cache": False}
+        {
+            "vocab_size": WORDS,
+            "d_model": 64,
+            "init_std": 0.1,
+            "max_position_embeddings": 40,
+            "use_cache": False,
+        }
         | {"encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 144}
         | {"decoder_layers": 2, "decoder_attention_heads": 8, "decoder_ffn_dim": 112}
         | {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2},
