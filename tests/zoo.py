@@ -94,7 +94,7 @@ def steps(verdict: Verdict) -> Iterator:
         start = time.perf_counter()
         found = engine.analyze(model, inputs)
         verdict.analyze_seconds = time.perf_counter() - start
-        free = [group for group in found.groups if group.blocked is None]
+        free = [group for group in found.groups if group.producers]
         verdict.groups = f"{sum(group.exact for group in free)}/{len(free)}"
         verdict.details.extend(describe(found))
         graph = found
@@ -133,8 +133,7 @@ def describe(graph) -> Iterable[str]:
     """What cost the most: calls without a rule, blocked groups with their reasons, largest first."""
     for call in graph.unknown:
         yield f"no rule: {call.name}, costs {len(call.costs)} axes: {', '.join(map(str, call.costs[:6]))}"
-    blocked = [group for group in graph.groups if group.blocked is not None]
-    for group in sorted(blocked, key=lambda group: -group.size * len(group.members))[:12]:
+    for group in sorted(graph.blocked, key=lambda group: -group.size * len(group.members))[:12]:
         yield f"blocked: {group.name}, {group.size} slots, {len(group.members)} members: {group.blocked}"
 
 
