@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,20 +89,10 @@ class Recorder(TorchFunctionMode):
 
     def record(self, target, args, kwargs, tensors: tuple[Tensor, ...], inplace: bool) -> None:
         """Write down one call of `target` that returned, or changed, `tensors`."""
-        describe = self.describe
-        self._add(
-            target,
-            {name: describe(item) for name, item in bind(target, args, kwargs).items()},
-            tensors,
-            inplace,
-        )
-
-    def _add(
-        self, target, arguments: dict[str, Any], tensors: tuple[Tensor, ...], inplace: bool = False
-    ) -> None:
+        arguments = {name: self.describe(item) for name, item in bind(target, args, kwargs).items()}
         calls = self.trace.calls
         path, kind = self.running[-1]
-        call = Call(len(calls), target, arguments, path, kind, locate(self.ledger.root, 3), inplace)
+        call = Call(len(calls), target, arguments, path, kind, locate(self.ledger.root), inplace)
         call.results = tuple([self.new_value(tensor, "call", None, call) for tensor in tensors])
         calls.append(call)
 
@@ -237,8 +226,7 @@ class Recorder(TorchFunctionMode):
                 self._entry(tensor)  # its rule may speak of any of them
         tensors = tuple(tensors_in(result))
         if tensors:
-            bound = _bind_forward(target, args, kwargs)
-            self._add(target, {name: self.describe(item) for name, item in bound.items()}, tensors)
+            self.record(target, args, kwargs, tensors, False)
         return result
 
 
@@ -255,13 +243,6 @@ def tensors_in(item: Any) -> Iterator[Tensor]:
     elif hasattr(type(item), "__dataclass_fields__"):
         for name in type(item).__dataclass_fields__:
             yield from tensors_in(getattr(item, name, None))
-
-
-def _bind_forward(target: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments by the names that `forward` gives them; `self` or the context is left out."""
-    signature = inspect.signature(target.forward)
-    bound = signature.bind(None, *args, **kwargs).arguments
-    return dict(list(bound.items())[1:])
 
 
 def _version(item: Any) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from types import CodeType
-from typing import Any, Union
+from typing import Any
 
 from attrs import frozen
 
@@ -60,7 +60,7 @@ class Op:
         return f"({self.left} {self.symbol} {self.right})"
 
 
-Expr = Union[Const, Dim, Attribute, Op]
+Expr = Const | Dim | Attribute | Op
 
 _APPLY: dict[str, Callable[[int, int], int]] = {
     "+": operator.add,

@@ -165,9 +165,9 @@ class Stage:
         clean_items = [self._clean(item, visited, depth) for item in items]
         if _differ(clean_keys, keys):
             value.clear()
-            value.update(zip(clean_keys, clean_items))
+            value.update(zip(clean_keys, clean_items, strict=True))
         else:
-            for key, item, clean in zip(keys, items, clean_items):
+            for key, item, clean in zip(keys, items, clean_items, strict=True):
                 if clean is not item:
                     value[key] = clean
 
@@ -198,4 +198,4 @@ def _tuple_like(value: tuple[Any, ...], parts: list[Any]) -> tuple[Any, ...]:
 
 
 def _differ(parts: list[Any], value: Any) -> bool:
-    return any(part is not other for part, other in zip(parts, value))
+    return any(part is not other for part, other in zip(parts, value, strict=True))
