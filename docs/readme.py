@@ -1,7 +1,8 @@
 """Run the commands that the README shows, and put what they print below them.
 
-Between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->`` stands one console block. Its lines that start with
-``$ `` are commands; all of them run in one shell, in the repository's root, with this Python's programs first.
+Between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->`` stands one console block. Its lines that start
+with ``$ `` are commands; all of them run in one shell, in the repository's root, with the programs of this
+Python's environment first.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from attrs import frozen
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 BLOCK = re.compile(
-    r"<!-- begin: (?P<name>[\w-]+) -->\n```console\n(?P<body>.*?)```\n<!-- end: (?P=name) -->", re.S
+    r"<!-- begin: (?P<name>[\w-]+) -->\n```console\n(?P<body>.*?)```\n<!-- end: (?P=name) -->", re.DOTALL
 )
+MARK = "---- next command ----"
 
 
 @frozen
@@ -44,30 +46,26 @@ def read(match: re.Match[str]) -> Block:
 def rewrite(match: re.Match[str]) -> str:
     """The same block with fresh output below each of its commands."""
     block = read(match)
-    shown = "".join(f"$ {command}\n{output}" for command, output in zip(block.commands, run(block.commands)))
+    outputs = run(block.commands)
+    shown = "".join(f"$ {command}\n{output}" for command, output in zip(block.commands, outputs, strict=True))
     return f"<!-- begin: {block.name} -->\n```console\n{shown}```\n<!-- end: {block.name} -->"
 
 
 def run(commands: tuple[str, ...]) -> list[str]:
-    """What each command prints, without trailing blanks; a command that cannot run ends the whole."""
-    mark = "---- next command ----"
-    script = f"\necho '{mark}'\n".join(commands)
+    """What each command prints; the first that fails ends the whole, and the README stays as it was."""
+    script = "set -eo pipefail\n" + f"\necho '{MARK}'\n".join(commands)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=ROOT,
-        env={**os.environ, "PATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+        ["bash", "-c", script], cwd=ROOT, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, text=True
     )
     if done.returncode:
-        sys.exit(f"{' ; '.join(commands)}\nended with status {done.returncode}:\n{done.stdout}")
-    return [tidy(output) for output in done.stdout.split(f"{mark}\n")]
+        sys.exit(f"{'; '.join(commands)}\nended with status {done.returncode}:\n{done.stdout}")
+    return [tidy(output) for output in done.stdout.split(f"{MARK}\n")]
 
 
 def tidy(output: str) -> str:
-    text = "\n".join(line.rstrip() for line in output.strip("\n").splitlines())
+    """The text without blank lines around it and without trailing blanks."""
+    text = "\n".join(line.rstrip() for line in output.splitlines()).strip("\n")
     return f"{text}\n" if text else ""
 
 
