@@ -1,1 +1,139 @@
+"""Loading rule files, laying them over one another, and finding the rule of a callable."""
 
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterable
+from os import PathLike
+from pathlib import Path
+from typing import Any, Union
+
+import torch
+from attrs import frozen
+
+from ..errors import RuleError
+from ..grammar import did_you_mean, parse, report
+from ..grammar.ast import ModuleRule, Rule, RuleFile, Use
+from .layers import Layer, Tables, lay
+
+Rules = Union[str, PathLike, "RuleSet", Iterable[Union[str, PathLike, "RuleSet"]]]
+
+_SHIPPED = Path(__file__).parent
+
+
+@frozen(eq=False)
+class RuleSet:
+    """Rules, and the callables for which they speak.
+
+    ``rules`` holds the last rule of each name; ``opaque`` the module and autograd function classes that
+    are targets themselves, so that a call of one is a single operation.
+    """
+
+    layers: tuple[Layer, ...]
+    rules: dict[str, Rule]
+    opaque: frozenset[type]
+    _tables: Tables
+
+    def rule_for(self, target: Callable[..., Any]) -> Rule | None:
+        """The rule that speaks for ``target``, or ``None``.
+
+        Overloads and packets of ATen operators fall back to the torch function of the same name.
+        """
+        return self._tables.rule_for(target)
+
+    def bookkeeping(self, cls: type) -> ModuleRule | None:
+        """The ``module`` rule of the class or of the nearest class it inherits from."""
+        known = self._tables.modules
+        return next((known[base] for base in cls.__mro__ if base in known), None)
+
+
+def load(rules: Rules = "default") -> RuleSet:
+    """Load rules and lay them over one another; later ones win.
+
+    Parameters
+    ----------
+    rules : ``"default"`` (all rules that prunus ships), a path, a ``RuleSet``, or several of these.
+
+    Raises
+    ------
+    RuleSyntaxError, RuleError
+        With file, line, caret and help.
+
+    Examples
+    --------
+    >>> load("default").rule_for(len) is None
+    True
+    """
+    layers: dict[str, Layer] = {}
+    for source in [rules] if isinstance(rules, (str, PathLike, RuleSet)) else rules:
+        for layer in _layers_of(source):
+            layers.setdefault(layer.name, layer)
+    present = tuple(name for name in _packages(layers.values()) if name in sys.modules)
+    return _build(tuple(layers.values()), present)
+
+
+def _layers_of(source: str | PathLike | RuleSet) -> Iterable[Layer]:
+    """The layers of one entry of ``rules=``, lowest first."""
+    if isinstance(source, RuleSet):
+        return source.layers
+    if source == "default":
+        return (_default(),)
+    return _file_layers(Path(source), str(source), ())
+
+
+@functools.lru_cache(maxsize=1)
+def _default() -> Layer:
+    """All shipped files as one layer, parsed once per process."""
+    files = (_read(path, path.name) for path in sorted(_SHIPPED.glob("*.rules")))
+    return Layer("default", tuple(files), shipped=True)
+
+
+def _file_layers(path: Path, shown: str, above: tuple[Path, ...]) -> list[Layer]:
+    """A user's file as a layer, on top of those it uses."""
+    file = _read(path, shown)
+    layers: list[Layer] = []
+    for use in (s for s in file.statements if isinstance(s, Use)):
+        if use.name == "default":
+            layers.append(_default())
+            continue
+        used = path.parent / use.name
+        if used.resolve() in (*above, path.resolve()):
+            raise RuleError(report(f"'{use.name}' uses itself", use.span, "rule files may not go in circles"))
+        if not used.is_file():
+            raise RuleError(report(f"no rule file '{use.name}'", use.span, "write 'use default' or a path"))
+        layers += _file_layers(used, str(used), (*above, path.resolve()))
+    return [*layers, Layer(str(path.resolve()), (file,), shipped=False)]
+
+
+def _read(path: Path, shown: str) -> RuleFile:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        known = did_you_mean(shown, ["default"])
+        raise RuleError(
+            f"error: no rule file '{shown}'\nhelp: {known or 'rules= takes default, paths and lists of these'}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RuleError(f"error: '{shown}' cannot be read: {error}") from None
+    return parse(text, shown)
+
+
+def _packages(layers: Iterable[Layer]) -> list[str]:
+    """The packages that shipped targets name: ``torchvision`` also for ``torch.ops.torchvision.nms``."""
+    names = (target.name.split(".") for layer in layers if layer.shipped for target in layer.targets())
+    return sorted({parts[2] if parts[:2] == ["torch", "ops"] else parts[0] for parts in names})
+
+
+@functools.lru_cache(maxsize=8)
+def _build(layers: tuple[Layer, ...], present: tuple[str, ...]) -> RuleSet:
+    """Lay the layers over one another. Shipped targets of packages not yet imported are left out."""
+    tables = Tables()
+    for layer in layers:
+        lay(layer, tables, present)
+    opaque = frozenset(
+        target
+        for target in tables.explicit
+        if isinstance(target, type) and issubclass(target, (torch.nn.Module, torch.autograd.Function))
+    )
+    return RuleSet(layers, dict(tables.rules), opaque, tables)

@@ -1,0 +1,221 @@
+"""From Lark's tree to the values of ``ast.py``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve
+from lark import Token, Transformer, v_args
+from lark.tree import Meta
+
+from .. import errors
+from . import ast
+from .layout import Source
+from .report import did_you_mean, report
+from .verbs import VERBS
+
+_EXAMPLE = "#: example"
+_STATEMENTS = (ast.Targets, ast.Rule, ast.ModuleRule, ast.Use)
+
+
+def _kept(items: list) -> list:
+    """The children that carry meaning: values, names, numbers and texts, but no punctuation."""
+    meant = ("NAME", "INT", "STRING")
+    return [item for item in items if not isinstance(item, Token) or item.type in meant]
+
+
+def _listed(item: Any) -> list:
+    """A clause, or the several clauses of one ``where`` or ``at``, as a list."""
+    return item if isinstance(item, list) else [item]
+
+
+def _product(parts: list) -> ast.Dim:
+    """Parts side by side; one alone stands for itself."""
+    return parts[0] if len(parts) == 1 else ast.Product(tuple(parts))
+
+
+@v_args(meta=True)
+class Builder(Transformer):
+    """One method per rule of ``rules.lark``; children are values of ``ast.py`` or tokens."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self.source = source
+
+    def start(self, _meta: Meta, items: list) -> tuple[ast.Statement, ...]:
+        """Attach clauses to the rule before them, then comments."""
+        statements: list[Any] = []
+        for item in _kept(items):
+            if isinstance(item, _STATEMENTS):
+                statements.append(item)
+                continue
+            clauses = tuple(_listed(item))
+            if not isinstance(statements[-1], ast.Rule):
+                help = "write 'name: ...; clause'"
+                raise errors.RuleSyntaxError(report("a clause must follow a rule", clauses[0].span, help))
+            statements[-1] = evolve(statements[-1], clauses=statements[-1].clauses + clauses)
+        return tuple(self._commented(statements, i) for i in range(len(statements)))
+
+    def _commented(self, statements: list[Any], i: int) -> ast.Statement:
+        """A rule with the comment lines above it, or above its targets if these come directly before."""
+        rule = statements[i]
+        if not isinstance(rule, ast.Rule) or rule.span.text[: rule.span.column - 1].strip():
+            return rule
+        lines = self.source.comments_above(rule.span.line)
+        before = statements[i - 1] if i else None
+        if not lines and isinstance(before, ast.Targets) and before.rule == rule.name:
+            between = self.source.lines[before.span.line : rule.span.line - 1]
+            if all(line.strip() and line[0].isspace() for line in between):
+                lines = self.source.comments_above(before.span.line)
+        examples = [line[len(_EXAMPLE) :].strip() for line in lines if line.startswith(_EXAMPLE)]
+        comment = [line.lstrip("#").strip() for line in lines if not line.startswith("#:")]
+        return evolve(rule, comment="\n".join(comment), examples=tuple(examples))
+
+    def _span(self, meta: Meta) -> ast.Span:
+        return self.source.span(meta.start_pos, meta.end_pos)
+
+    def _token_span(self, token: Token) -> ast.Span:
+        return self.source.span(token.start_pos or 0, token.end_pos or 0)
+
+    # statements
+
+    def targets(self, meta: Meta, items: list) -> ast.Targets:
+        name, *targets = _kept(items)
+        return ast.Targets(str(name), tuple(targets), span=self._span(meta))
+
+    def target(self, meta: Meta, items: list) -> ast.Target:
+        return ast.Target(items[0], span=self._span(meta))
+
+    def module(self, meta: Meta, items: list) -> ast.ModuleRule:
+        target, *attributes = _kept(items)
+        return ast.ModuleRule(target.name, tuple(attributes), span=self._span(meta))
+
+    def bookkeeping(self, meta: Meta, items: list) -> ast.Bookkeeping:
+        attribute, parameter, axis = _kept(items)
+        return ast.Bookkeeping(attribute, parameter, int(axis), span=self._span(meta))
+
+    def use(self, meta: Meta, items: list) -> ast.Use:
+        return ast.Use(_kept(items)[0].strip('"'), span=self._span(meta))
+
+    def rule(self, meta: Meta, items: list) -> ast.Rule:
+        name, first = _kept(items)
+        if isinstance(first, ast.Signature | ast.Relation):
+            return ast.Rule(str(name), first, span=self._span(meta))
+        return ast.Rule(str(name), None, tuple(_listed(first)), span=self._span(meta))
+
+    # bodies
+
+    def signature(self, meta: Meta, items: list) -> ast.Signature:
+        arrow = next(i for i, item in enumerate(items) if getattr(item, "type", "") == "ARROW")
+        inputs, outputs = _kept(items[:arrow]), _kept(items[arrow:])
+        return ast.Signature(tuple(inputs), tuple(outputs), span=self._span(meta))
+
+    def short(self, meta: Meta, items: list) -> ast.Signature:
+        left, right = _kept(items)
+        if (left, right) != ("in", "out"):
+            help = "write 'in <-> out', or a signature 'input[...] -> [...]'"
+            raise errors.RuleSyntaxError(
+                report(f"'{left} <-> {right}' is no short form", self._span(meta), help)
+            )
+        tensor = ast.Operand(None, (ast.Star("in"),), span=self._span(meta))
+        return ast.Signature((tensor,), (tensor,), short=True, span=self._span(meta))
+
+    def operand(self, meta: Meta, items: list) -> ast.Operand:
+        kinds = {getattr(item, "type", "") for item in items}
+        name, dims = _kept(items)
+        return ast.Operand(name, dims, "QUESTION" in kinds, "ELLIPSIS" in kinds, span=self._span(meta))
+
+    def result(self, meta: Meta, items: list) -> ast.Operand:
+        optional = any(getattr(item, "type", "") == "QUESTION" for item in items)
+        return ast.Operand(None, _kept(items)[0], optional, span=self._span(meta))
+
+    def relation(self, meta: Meta, items: list) -> ast.Relation:
+        by = next((item[1] for item in items if isinstance(item, tuple)), None)
+        verb, *factors = [item for item in _kept(items) if not isinstance(item, tuple)]
+        if verb not in VERBS:
+            help = did_you_mean(verb, VERBS) or f"the verbs are {', '.join(sorted(VERBS))}"
+            raise errors.RuleError(report(f"unknown verb '{verb}'", self._token_span(verb), help))
+        return ast.Relation(str(verb), tuple(map(str, factors)), by, span=self._span(meta))
+
+    def by(self, _meta: Meta, items: list) -> tuple[str, str]:
+        return ("by", " ".join(_kept(items)))
+
+    # axes
+
+    def dims(self, _meta: Meta, items: list) -> tuple[ast.Dim, ...]:
+        return tuple(_kept(items))
+
+    def factor(self, _meta: Meta, items: list) -> ast.Factor:
+        return ast.Factor(str(items[0]))
+
+    def star(self, _meta: Meta, items: list) -> ast.Star:
+        return ast.Star(str(items[-1]))
+
+    def fixed(self, meta: Meta, items: list) -> ast.Fixed:
+        if int(items[0]) < 1:
+            raise errors.RuleSyntaxError(report("a fixed part has a size of at least 1", self._span(meta)))
+        return ast.Fixed(int(items[0]))
+
+    def anything(self, _meta: Meta, _items: list) -> ast.Anything:
+        return ast.Anything()
+
+    def product(self, _meta: Meta, items: list) -> ast.Dim:
+        return _product(_kept(items))
+
+    def sum(self, _meta: Meta, items: list) -> ast.Sum:
+        return ast.Sum(tuple(_kept(items)))
+
+    def segment(self, _meta: Meta, items: list) -> ast.Dim:
+        return _product(items)
+
+    # clauses
+
+    def flow(self, meta: Meta, items: list) -> ast.Flow:
+        factor, into = (item for item in items if getattr(item, "type", "") == "NAME")
+        return ast.Flow(str(factor), f"next.{into}", span=self._span(meta))
+
+    def size(self, meta: Meta, items: list) -> ast.Where:
+        star = getattr(items[0], "type", "") == "STAR"
+        factor, argument = _kept(items)
+        return ast.Where(str(factor), argument, star, span=self._span(meta))
+
+    def position(self, meta: Meta, items: list) -> ast.At:
+        factor, argument = _kept(items)
+        star = "*" if getattr(items[0], "type", "") == "STAR" else ""
+        return ast.At(star + factor, argument, span=self._span(meta))
+
+    def where(self, _meta: Meta, items: list) -> list[ast.Where]:
+        return _kept(items)
+
+    def at(self, _meta: Meta, items: list) -> list[ast.At]:
+        return _kept(items)
+
+    def hold(self, meta: Meta, items: list) -> ast.Hold:
+        return ast.Hold(tuple(_kept(items)), span=self._span(meta))
+
+    def block(self, meta: Meta, items: list) -> ast.Block:
+        *factors, reason = _kept(items)
+        return ast.Block(tuple(factors), reason.strip('"'), span=self._span(meta))
+
+    def mixes(self, meta: Meta, items: list) -> ast.Mixes:
+        return ast.Mixes(tuple(_kept(items)), span=self._span(meta))
+
+    def tie(self, meta: Meta, items: list) -> ast.Tie:
+        return ast.Tie(tuple(_kept(items)), span=self._span(meta))
+
+    def macs(self, meta: Meta, items: list) -> ast.Macs:
+        return ast.Macs(tuple(_kept(items)), span=self._span(meta))
+
+    def term(self, _meta: Meta, items: list) -> tuple[ast.Dim, ...]:
+        return tuple(items)
+
+    # names
+
+    def named(self, _meta: Meta, items: list) -> str:
+        return "".join(items)
+
+    def path(self, _meta: Meta, items: list) -> str:
+        return "".join(items)
+
+    def argument(self, _meta: Meta, items: list) -> str:
+        return "".join(items)

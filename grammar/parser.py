@@ -1,0 +1,158 @@
+"""``parse``: the text of a ``.rules`` file to a ``RuleFile``. The only place that meets Lark's errors."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import RuleSyntaxError
+from . import ast
+from .layout import Source, settle
+from .report import did_you_mean, report
+from .verbs import CLAUSES
+
+if TYPE_CHECKING:
+    from lark import Lark, UnexpectedInput
+
+# What the parser accepts or meets, in the words of the language.
+_WORDS = {
+    "NAME": "a name",
+    "INT": "a number",
+    "STRING": "a text in quotes",
+    "_NEWLINE": "end of line",
+    "$END": "end of line",
+    "MODULE": "'module'",
+    "USE": "'use'",
+    "BY": "'by'",
+    "NEXT": "'next'",
+    "ARROW": "'->'",
+    "BOTHWAYS": "'<->'",
+    "ELLIPSIS": "'...'",
+    "DOT": "'.'",
+    "COMMA": "','",
+    "COLON": "':'",
+    "SEMICOLON": "';'",
+    "EQUALS": "'='",
+    "PLUS": "'+'",
+    "STAR": "'*'",
+    "QUESTION": "'?'",
+    "UNDERSCORE": "'_'",
+    "LSQUARE": "'['",
+    "RSQUARE": "']'",
+    "LPAREN": "'('",
+    "RPAREN": "')'",
+    **{clause.upper(): f"'{clause}'" for clause in CLAUSES},
+}
+
+_STATEMENT_HELP = "a statement is 'name: ...', 'name = target, ...', 'module T: ...' or 'use default'"
+
+
+def parse(text: str, file: str = "<rules>") -> ast.RuleFile:
+    """Parse the text of a rule file.
+
+    Parameters
+    ----------
+    text : the rules.
+    file : what errors and spans call the text.
+
+    Raises
+    ------
+    RuleSyntaxError
+        The text is not in the language; the message shows the place and what would be right.
+    RuleError
+        A verb does not exist, or a clause names a factor that the signature lacks.
+
+    Examples
+    --------
+    >>> [rule.name for rule in parse("conv: out -> next.in; concat: split(out) by input sizes").statements]
+    ['conv', 'concat']
+    """
+    from lark import UnexpectedInput
+    from lark.exceptions import VisitError
+
+    from .build import Builder
+    from .validate import validate
+
+    source = Source(file, text)
+    try:
+        tree = _lark().parse(settle(text))
+    except UnexpectedInput as error:
+        raise RuleSyntaxError(_explain(error, source)) from None
+    try:
+        statements = Builder(source).transform(tree)
+    except VisitError as error:
+        raise error.orig_exc from None
+    for statement in statements:
+        if isinstance(statement, ast.Rule):
+            validate(statement)
+    return ast.RuleFile(file, statements)
+
+
+@functools.cache
+def _lark() -> Lark:
+    """The parser, built at first use."""
+    from lark import Lark
+
+    grammar = Path(__file__).with_name("rules.lark").read_text(encoding="utf-8")
+    return Lark(grammar, parser="lalr", lexer="contextual", propagate_positions=True)
+
+
+def _explain(error: UnexpectedInput, source: Source) -> str:
+    """One message for whatever Lark has raised."""
+    from lark import UnexpectedToken
+
+    if isinstance(error, UnexpectedToken):
+        token = error.token
+        accepts = set(error.accepts or error.expected)
+        at_end = token.type in ("$END", "_NEWLINE")
+        start = (
+            source.last_code(token.start_pos if token.type == "_NEWLINE" else None)
+            if at_end
+            else (token.start_pos or 0)
+        )
+        met = _WORDS[token.type] if at_end or token.type == "STRING" else f"'{token}'"
+        span = source.span(start, start if at_end else start + len(token))
+        return report(f"unexpected {met}", span, _help(accepts, token.type, span))
+    start = error.pos_in_stream or 0
+    span = source.span(start, start + 1)
+    met = source.text[start : start + 1]
+    if met == '"':
+        return report("a text is not closed", span, "put a '\"' at its end, on the same line")
+    accepts = set(getattr(error, "allowed", None) or ())
+    return report(f"unexpected character '{met}'", span, _help(accepts, met, span))
+
+
+def _help(accepts: set[str], met: str, span: ast.Span) -> str:
+    """The one line that says what would be right, from what is accepted and what was met."""
+    before = span.text[: span.column - 1].split()
+    first = (span.text.split() or [""])[0]
+    ends = met in ("$END", "_NEWLINE", "SEMICOLON", "ARROW")
+    if "COLON" in accepts and first in CLAUSES and before == [first]:
+        return "a clause continues the rule above it: indent this line"
+    if "COLON" in accepts and len(before) > 1 and did_you_mean(before[-1], CLAUSES):
+        return did_you_mean(before[-1], CLAUSES) or ""
+    if {"COLON", "EQUALS"} <= accepts or "USE" in accepts:
+        return _STATEMENT_HELP
+    if "UNDERSCORE" in accepts and met == "COMMA":
+        return "axes are separated by blanks: [n c h w]"
+    if "RSQUARE" in accepts and ends:
+        return "close the bracket with ']'"
+    if "RPAREN" in accepts and (ends or met == "RSQUARE"):
+        return "close the bracket with ')'"
+    if first == "module":
+        return "write 'module T: attribute = parameter[axis]'"
+    if "NEXT" in accepts:
+        return "write 'factor -> next.in' for a flow, or 'operand[n in] -> [n out]' for a signature"
+    if accepts == {"LSQUARE"}:
+        return "results are written in brackets: -> [n out]"
+    if accepts == {"EQUALS"}:
+        return "write 'factor = argument'"
+    if "STRING" in accepts and "COMMA" in accepts:
+        return 'give the reason in quotes: block factor "why"'
+    if "ARROW" in accepts and "COMMA" in accepts:
+        return "a signature is 'operand[axes], ... -> [axes]'"
+    wanted = sorted({_WORDS[name] for name in accepts if name in _WORDS})
+    return (
+        f"expected {', '.join(wanted[:-1])} or {wanted[-1]}" if len(wanted) > 1 else f"expected {wanted[0]}"
+    )

@@ -1,0 +1,129 @@
+"""From the dotted names of a rule file to callables, and from one callable to all its spellings."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch._library.custom_ops import CustomOpDef
+
+from ..grammar import did_you_mean
+
+# One name, two operations: sliding windows of one axis, and im2col.
+_HOMONYMS = frozenset(("unfold",))
+
+_OPERATORS = {
+    "add": "add",
+    "sub": "sub",
+    "mul": "mul",
+    "div": "truediv div",
+    "floor_divide": "floordiv",
+    "remainder": "mod",
+    "pow": "pow",
+    "matmul": "matmul",
+    "bitwise_and": "and",
+    "bitwise_or": "or",
+    "bitwise_xor": "xor",
+    "bitwise_left_shift": "lshift",
+    "bitwise_right_shift": "rshift",
+    "bitwise_not": "invert",
+    **{name: name for name in ("neg", "abs", "eq", "ne", "lt", "le", "gt", "ge")},
+}
+
+
+class MissingTarget(LookupError):
+    """A dotted name that leads nowhere; ``help`` says what might be meant."""
+
+    def __init__(self, help: str | None) -> None:
+        super().__init__(help)
+        self.help = help
+
+
+def resolve(name: str) -> Callable[..., Any]:
+    """The callable of a dotted name, as a ``TorchFunctionMode`` sees it.
+
+    Raises
+    ------
+    MissingTarget
+        A package that is not installed, or an attribute that does not exist.
+    """
+    parts = name.split(".")
+    found, used = _import(parts)
+    for part in parts[used:]:
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise MissingTarget(did_you_mean(part, dir(found))) from None
+    if not callable(found) and not hasattr(found, "__get__"):
+        raise MissingTarget("a target is a function, a method, an operator or a class")
+    return canonical(found)
+
+
+def _import(parts: list[str]) -> tuple[Any, int]:
+    """The innermost module that the name begins with, and how many parts it takes."""
+    module = None
+    for used in range(1, len(parts) + 1):
+        name = ".".join(parts[:used])
+        if module is not None and hasattr(module, parts[used - 1]) and name not in sys.modules:
+            return module, used - 1
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            if module is None:
+                raise MissingTarget(f"no package '{parts[0]}' is installed") from None
+            return module, used - 1
+    return module, len(parts)
+
+
+def canonical(target: Any) -> Callable[..., Any]:
+    """The object that stands for a target: the getter of a property, the class of an ``apply``."""
+    owner = getattr(target, "__self__", None)
+    if isinstance(owner, type) and issubclass(owner, torch.autograd.Function):
+        return owner
+    if isinstance(target, CustomOpDef):
+        return target._opoverload.overloadpacket
+    if not callable(target) and hasattr(target, "__get__"):
+        return target.__get__
+    return target
+
+
+def spellings(name: str) -> Iterator[Callable[..., Any]]:
+    """The other callables that do what the one of this dotted name does.
+
+    ``torch.add`` also stands for ``torch.Tensor.add``, ``add_``, ``__add__``, ``__radd__`` and
+    ``__iadd__``. Dunder and in-place names, and names outside of torch, stand for themselves only.
+    """
+    owner, _, stem = name.rpartition(".")
+    if owner not in ("torch", "torch.Tensor", "torch.nn.functional") or stem.endswith("_"):
+        return
+    homes = (torch, torch.Tensor, torch.nn.functional)
+    if stem in _HOMONYMS:
+        homes = (torch.nn.functional,) if owner == "torch.nn.functional" else (torch, torch.Tensor)
+    for home in homes:
+        for spelled in (stem, f"{stem}_"):
+            found = getattr(home, spelled, None)
+            if found is not None and not isinstance(found, type(sys)):
+                yield canonical(found)
+    for operator in _OPERATORS.get(stem, "").split():
+        for spelled in (f"__{operator}__", f"__r{operator}__", f"__i{operator}__"):
+            found = getattr(torch.Tensor, spelled, None)
+            if found is not None:
+                yield found
+
+
+def fallbacks(target: Any) -> Iterator[Callable[..., Any]]:
+    """Where else to look for the rule of an operator: its packet, then the torch function of that name."""
+    if isinstance(target, torch._ops.OpOverload):
+        target = target.overloadpacket
+        yield target
+    if isinstance(target, torch._ops.OpOverloadPacket):
+        if target._qualified_op_name.startswith("aten::"):
+            for home in (torch, torch.nn.functional, torch.Tensor):
+                found = getattr(home, target.__name__, None)
+                if found is not None:
+                    yield canonical(found)
+        else:
+            yield from (getattr(target, overload) for overload in target.overloads())
