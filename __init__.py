@@ -1,1 +1,14 @@
-"""Structural pruning as type inference."""
+"""Structural pruning as type inference: smaller PyTorch models, exact and explained."""
+
+from . import engine
+from .errors import PlanError, PrunusError, RuleError, RuleSyntaxError, TraceError, VerificationError
+
+__all__ = [
+    "PlanError",
+    "PrunusError",
+    "RuleError",
+    "RuleSyntaxError",
+    "TraceError",
+    "VerificationError",
+    "engine",
+]

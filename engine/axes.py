@@ -103,18 +103,17 @@ def terms(layout: Layout) -> list[Layout]:
 
 
 def _opened(layout: Layout, kind: type) -> list[Layout]:
+    whole = resolve(layout)
     parts: list[Layout] = []
-    stack = [layout]
+    stack = [whole]
     while stack:
         part = resolve(stack.pop())
         if type(part) is kind:
             stack.extend(reversed(part.parts))  # type: ignore[union-attr]
-        elif kind is Sum and part.size == 0:
-            continue
-        elif kind is Product and part.size == 1 and type(part) is Atom and part.reason is not None:
-            continue
-        else:
+        elif not _absent(part, kind):
             parts.append(part)
+    if type(whole) is kind and parts:
+        whole.parts = list(parts)  # type: ignore[union-attr]  # refinement only goes on from here
     return parts
 
 
@@ -124,24 +123,20 @@ def resolve(layout: Layout) -> Layout:
         if type(layout) is Atom:
             if layout.bound is None:
                 return layout
-            bound = layout.bound
-            if type(bound) is Atom and bound.bound is not None:
-                layout.bound = bound.bound
-            layout = bound
+            layout = layout.bound
             continue
+        kind = type(layout)
         parts = layout.parts  # type: ignore[union-attr]
-        if len(parts) > 1 and not any(part.size <= 1 for part in parts):
-            return layout
-        opened = factors(layout) if type(layout) is Product else _nonempty(parts)
-        if len(opened) > 1:
-            return layout
-        if not opened:
-            return UNIT if type(layout) is Product else layout
-        layout = opened[0]
+        if any(part.size <= 1 for part in parts):
+            parts = [part for part in parts if not _absent(part, kind)]
+        if len(parts) != 1:
+            return layout if parts or kind is Sum else UNIT
+        layout = parts[0]
 
 
-def _nonempty(parts: Sequence[Layout]) -> list[Layout]:
-    return [part for part in parts if part.size]
+def _absent(part: Layout, kind: type) -> bool:
+    """Whether `part` adds nothing to a product (a unit) or to a sum (an empty segment)."""
+    return part.size == 0 if kind is Sum else part.size == 1 and not free(part)
 
 
 def atoms(layout: Layout) -> Iterator[Atom]:

@@ -11,12 +11,13 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from ..rules.signatures import bind
-from .sizes import Dim, Ledger, Op, SizeInt
-from .values import Call, Trace, Value, locate
+from .sizes import Dim, Ledger, Op, SizeInt, expr_of
+from .values import Call, Trace, Value, locate, tensors_in
 
 Tensor = torch.Tensor
-_SHAPE = Tensor.shape.__get__  # each access makes a new object, but all are equal and hash alike
-_SET_DATA = Tensor.data.__set__
+# Each access of these makes a new object, but all are equal and hash alike.
+_SHAPE = vars(torch._C.TensorBase)["shape"].__get__
+_SET_DATA = vars(torch._C.TensorBase)["data"].__set__
 _CHANGE_AND_RETURN_NOTHING = frozenset({Tensor.__setitem__, _SET_DATA})
 
 
@@ -171,10 +172,10 @@ class Recorder(TorchFunctionMode):
         sizes = self.shape(tensor)
         if not sizes:
             return 1
-        product, expr = int(sizes[0]), sizes[0].expr
+        product, expr = int(sizes[0]), expr_of(sizes[0])
         source = locate(self.ledger.root, 2)
         for size in sizes[1:]:
-            product, expr = product * int(size), Op("*", expr, size.expr, source)
+            product, expr = product * int(size), Op("*", expr, expr_of(size), source)
         return SizeInt(product, expr, self.ledger)
 
     # Modules
@@ -206,13 +207,13 @@ class Recorder(TorchFunctionMode):
                 return recorder._run_opaque(function, lambda _, *a, **k: plain(*a, **k), None, args, kwargs)
             return plain(*args, **kwargs)
 
-        torch.nn.Module.__call__ = __call__
-        torch.autograd.Function.apply = classmethod(apply)
+        setattr(torch.nn.Module, "__call__", __call__)  # noqa: B010
+        setattr(torch.autograd.Function, "apply", classmethod(apply))  # noqa: B010
         try:
             yield
         finally:
-            torch.nn.Module.__call__ = call_module
-            torch.autograd.Function.apply = apply_function
+            setattr(torch.nn.Module, "__call__", call_module)  # noqa: B010
+            setattr(torch.autograd.Function, "apply", apply_function)  # noqa: B010
 
     def _run_opaque(self, target: type, run, module, args, kwargs):
         """Run a module or function without looking into it, and record it as one call."""
@@ -228,21 +229,6 @@ class Recorder(TorchFunctionMode):
         if tensors:
             self.record(target, args, kwargs, tensors, False)
         return result
-
-
-def tensors_in(item: Any) -> Iterator[Tensor]:
-    """The tensors in nested tuples, lists, dicts and dataclasses, in order."""
-    if isinstance(item, Tensor):
-        yield item
-    elif isinstance(item, dict):
-        for part in item.values():
-            yield from tensors_in(part)
-    elif isinstance(item, (tuple, list)):
-        for part in item:
-            yield from tensors_in(part)
-    elif hasattr(type(item), "__dataclass_fields__"):
-        for name in type(item).__dataclass_fields__:
-            yield from tensors_in(getattr(item, name, None))
 
 
 def _version(item: Any) -> int | None:

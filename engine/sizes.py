@@ -119,10 +119,10 @@ class Ledger:
 
     def compare(self, symbol: str, left: Expr, right: Expr, outcome: bool) -> None:
         """Remember a comparison, once for each pair of expressions (a constant counts by its number)."""
-        constant_left, constant_right = type(left) is Const, type(right) is Const
-        if constant_left and constant_right:
+        if isinstance(left, Const) and isinstance(right, Const):
             return
-        key = (symbol, left.value if constant_left else left, right.value if constant_right else right)
+        pair = [side.value if isinstance(side, Const) else side for side in (left, right)]
+        key = (symbol, *pair)
         if key not in self._seen:
             self._seen.add(key)
             self.conditions.append(Condition(symbol, left, right, outcome, locate(self.root, 3)))
@@ -157,7 +157,7 @@ class SizeInt(int):
 
 def expr_of(number: int) -> Expr:
     """The expression of a number; a constant if it is a plain one."""
-    return number.expr if type(number) is SizeInt else Const(int(number))
+    return number.expr if isinstance(number, SizeInt) else Const(int(number))
 
 
 def _arithmetic(symbol: str, plain: Callable[[int, int], int], reflected: bool) -> Callable[..., int]:

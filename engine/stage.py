@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from copy import copy
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 
 from .sizes import Attribute, Ledger, SizeInt
+from .values import tensors_in
 
 MODULE_STATE = frozenset(vars(torch.nn.Module()))  # what every module has: parameters, hooks, flags
 _CONFIG_DEPTH = 2
@@ -31,36 +33,40 @@ class Stage:
         self.fakes = fakes
         self.originals: dict[tuple[str, str, tuple | None], int] = {}
         self._replaced: dict[int, tuple[Any, Any]] = {}  # id of a stand-in -> (stand-in, original)
-        self._before: list[tuple[dict[str, Any], dict[str, Any]]] = []  # a namespace and its copy
-        self._placed: list[dict[str, Any]] = []  # the same namespaces with the stand-ins in them
+        self._held: list[list[tuple[Any, Any]]] = []  # for each module its dicts and lists, and copies
+        self._placed: list[list[Any]] = []  # copies of the same with the stand-ins in them
         self._visited: dict[int, Any] = {}
 
-    def set(self) -> None:
+    def prepare(self) -> None:
         """Replace every integer that a module holds, also in containers and on config objects."""
-        modules = [pair for pair in self.model.named_modules() if not _is_scripted(pair[1])]
-        self._before = [(names, dict(names)) for _, module in modules for names in _namespaces(module)]
-        for path, module in modules:
+        for path, module in self.model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
+            self._held.append([])
+            for names in _namespaces(module):
+                self._hold(names)
             self._set_names(vars(module), path, "", _CONFIG_DEPTH)
             for tensors in (module._parameters, module._buffers):
                 for name, tensor in tensors.items():
                     tensors[name] = self._stand_in(tensor, path, name, (), 0)
-        self._placed = [dict(names) for names, _ in self._before]
+        self._placed = [[copy(holder) for holder, _ in held] for held in self._held]
 
-    def strike(self) -> None:
+    def restore(self) -> None:
         """Put everything back. What the forward itself wrote stays, without traced integers, unless there
         is a tensor among what a module wrote: that goes back with all that was written beside it."""
-        for start in range(0, len(self._placed), 4):
-            slots = range(start, start + 4)
-            written = [value for slot in slots for value in self._written(slot)]
-            if written and (self.fakes or any(isinstance(value, torch.Tensor) for value in written)):
-                for slot in slots:
-                    self._undo(slot)
+        for held, placed in zip(self._held, self._placed, strict=False):
+            written = [
+                item for (holder, _), old in zip(held, placed, strict=True) for item in _written(holder, old)
+            ]
+            if written and (self.fakes or next(tensors_in(written), None) is not None):
+                for holder, before in held:
+                    _put_back(holder, before)
         visited: set[int] = set()
         for module in self.model.modules():
             for names in _namespaces(module):
                 self._clean_names(names, visited, _CONFIG_DEPTH + 1)
 
-    # Setting
+    # Preparing
 
     def _set_names(self, names: dict[str, Any], path: str, prefix: str, depth: int) -> None:
         for name, value in list(names.items()):
@@ -83,17 +89,23 @@ class Stage:
             return self._replace(value, _tuple_like(value, parts)) if _differ(parts, value) else value
         if kind in (list, dict, OrderedDict):
             if len(value) <= _LARGEST and self._is_new(value):
-                for i, part in list(value.items() if kind is not list else enumerate(value)):
+                self._hold(value)
+                for i, part in list(_items(value)):
                     stand_in = self._stand_in(part, path, name, (*key, i), depth)
                     if stand_in is not part:
                         value[i] = stand_in
         elif depth and not key and _is_config(value) and self._is_new(value):
+            self._hold(vars(value))
             self._set_names(vars(value), path, name + ".", depth - 1)
         return value
 
     def _replace(self, original: Any, stand_in: Any) -> Any:
         self._replaced[id(stand_in)] = (stand_in, original)
         return stand_in
+
+    def _hold(self, holder: Any) -> None:
+        """Remember what a dict or list of the current module contains."""
+        self._held[-1].append((holder, copy(holder)))
 
     def _is_new(self, value: Any) -> bool:
         """Whether this object is met for the first time; keeps it alive, so that ids stay unique."""
@@ -102,20 +114,7 @@ class Stage:
         self._visited[id(value)] = value
         return True
 
-    # Putting back
-
-    def _written(self, slot: int) -> Iterator[Any]:
-        """What the forward bound to new or other values in one namespace, and the tensors it removed."""
-        names, placed = self._before[slot][0], self._placed[slot]
-        for name in {**placed, **names}:
-            if name not in MODULE_STATE and names.get(name) is not placed.get(name):
-                yield names.get(name, placed.get(name))
-
-    def _undo(self, slot: int) -> None:
-        names, before = self._before[slot]
-        now = dict(names)
-        names.clear()
-        names.update({name: now[name] if name in MODULE_STATE else value for name, value in before.items()})
+    # Restoring
 
     def _clean_names(self, names: dict[str, Any], visited: set[int], depth: int) -> None:
         for name, value in list(names.items()):
@@ -176,8 +175,25 @@ def _namespaces(module: torch.nn.Module) -> tuple[dict[str, Any], ...]:
     return vars(module), module._parameters, module._buffers, module._modules
 
 
-def _is_scripted(module: torch.nn.Module) -> bool:
-    return isinstance(module, torch.jit.ScriptModule)
+def _items(holder: Any) -> Iterable[tuple[Any, Any]]:
+    return holder.items() if isinstance(holder, dict) else enumerate(holder)
+
+
+def _written(holder: Any, placed: Any) -> Iterator[Any]:
+    """What was put into a dict or list since `placed` was its copy, and what was taken out."""
+    now, old = dict(_items(holder)), dict(_items(placed))
+    for name in {**old, **now}:
+        if name not in MODULE_STATE and now.get(name) is not old.get(name):
+            yield now.get(name, old.get(name))
+
+
+def _put_back(holder: Any, before: Any) -> None:
+    if isinstance(holder, list):
+        holder[:] = before
+        return
+    now = dict(holder)
+    holder.clear()
+    holder.update({name: now[name] if name in MODULE_STATE else item for name, item in before.items()})
 
 
 def _is_config(value: Any) -> bool:

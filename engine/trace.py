@@ -10,11 +10,11 @@ import torch
 
 from ..errors import TraceError
 from .fake import Fakes, depends_on_data
-from .recorder import Recorder, tensors_in
+from .recorder import Recorder
 from .sizes import Ledger
 from .stage import MODULE_STATE, Stage
 from .undisturbed import undisturbed
-from .values import Trace, dotted_name, locate_error
+from .values import Trace, dotted_name, locate_error, tensors_in
 
 Tensor = torch.Tensor
 
@@ -67,13 +67,13 @@ def trace(
         args, kwargs = (_copy(part, copy, copied) for part in (args, kwargs))
         stage = Stage(model, ledger, stand_ins)
         try:
-            stage.set()
+            stage.prepare()
             _run(model, args, kwargs, recorder, fakes)
         except Exception as error:
             raise TraceError(_explain(error, recorder, model, fake)) from error
         finally:
             ledger.open = False
-            stage.strike()
+            stage.restore()
     record.attributes = stage.originals
     record.conditions = ledger.conditions
     return record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from types import CodeType, FrameType, TracebackType
 from typing import Any
@@ -152,7 +152,7 @@ class Call:
         return f"<call {self.index} {self.name} in {self.module or 'the model'}>"
 
 
-def _values_in(item: Any):
+def _values_in(item: Any) -> Iterator[Value]:
     if isinstance(item, Value):
         yield item
     elif isinstance(item, dict):
@@ -214,3 +214,18 @@ class Trace:
             graph.add_edges_from((value, call) for value in call.values)
             graph.add_edges_from((call, value) for value in call.results)
         return graph
+
+
+def tensors_in(item: Any) -> Iterator[torch.Tensor]:
+    """The tensors in nested tuples, lists, dicts and dataclasses, in order."""
+    if isinstance(item, torch.Tensor):
+        yield item
+    elif isinstance(item, dict):
+        for part in item.values():
+            yield from tensors_in(part)
+    elif isinstance(item, (tuple, list)):
+        for part in item:
+            yield from tensors_in(part)
+    elif hasattr(type(item), "__dataclass_fields__"):
+        for name in type(item).__dataclass_fields__:
+            yield from tensors_in(getattr(item, name, None))

@@ -2,5 +2,6 @@
 
 from .parser import parse
 from .report import did_you_mean, narrow, report
+from .validate import validate
 
-__all__ = ["did_you_mean", "narrow", "parse", "report"]
+__all__ = ["did_you_mean", "narrow", "parse", "report", "validate"]

@@ -16,9 +16,10 @@ def report(message: str, span: Span, help: str | None = None) -> str:
 
     Examples
     --------
-    >>> print(report("'outt' is not a factor", Span("my.rules", 3, 7, 11, "  hold outt"), "did you mean 'out'?"))
+    >>> span = Span("my.rules", 3, 8, 12, "  hold outt")
+    >>> print(report("'outt' is not a factor", span, "did you mean 'out'?"))
     error: 'outt' is not a factor
-      my.rules:3:7
+      my.rules:3:8
         hold outt
              ^^^^
     help: did you mean 'out'?

@@ -1,7 +1,23 @@
 """The verbs of relations and the keywords of clauses: the words the language knows."""
 
 VERBS = frozenset(
-    ["split", "regroup", "permute", "index", "assign", "expand", "repeat", "reduce", "stack", "unbind", "insert", "drop", "pad", "roll", "flip", "einsum", "new", "lower"]
+    (
+        *(
+            "split",
+            "regroup",
+            "permute",
+            "index",
+            "assign",
+            "narrow",
+            "select",
+            "expand",
+            "repeat",
+            "reduce",
+            "stack",
+            "unbind",
+        ),
+        *("insert", "drop", "pad", "roll", "flip", "einsum", "new", "lower"),
+    )
 )
 
 CLAUSES = ("where", "at", "hold", "block", "mixes", "tie", "macs")

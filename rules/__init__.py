@@ -110,10 +110,8 @@ def _read(path: Path, shown: str) -> RuleFile:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        known = did_you_mean(shown, ["default"])
-        raise RuleError(
-            f"error: no rule file '{shown}'\nhelp: {known or 'rules= takes default, paths and lists of these'}"
-        ) from None
+        help = did_you_mean(shown, ["default"]) or "rules= takes 'default', paths and lists of these"
+        raise RuleError(f"error: no rule file '{shown}'\nhelp: {help}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RuleError(f"error: '{shown}' cannot be read: {error}") from None
     return parse(text, shown)

@@ -9,7 +9,7 @@ import torch
 from attrs import define, evolve, field, frozen
 
 from ..errors import RuleError
-from ..grammar import did_you_mean, narrow, report
+from ..grammar import did_you_mean, narrow, report, validate
 from ..grammar.ast import At, ModuleRule, Rule, RuleFile, Signature, Target, Targets, Where
 from .signatures import argument_names
 from .targets import MissingTarget, fallbacks, resolve, spellings
@@ -78,7 +78,8 @@ def lay(layer: Layer, tables: Tables, present: tuple[str, ...]) -> None:
         if found is None:
             continue
         if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
-            raise RuleError(report(f"'{module.target}' is not a module class", target.span))
+            help = "'module' is for subclasses of torch.nn.Module"
+            raise RuleError(report(f"'{module.target}' is not a module class", target.span, help))
         tables.modules[found] = module
 
 
@@ -91,6 +92,7 @@ def _lay_rules(layer: Layer, tables: Tables) -> None:
             if below is None:
                 raise _no_body(rule, named, tables)
             new = evolve(below, clauses=below.clauses + rule.clauses)
+            validate(new)
         elif below is None and rule.name not in named:
             help = did_you_mean(rule.name, [*tables.rules, *named]) or f"write '{rule.name} = ...' above it"
             raise _error(f"rule '{rule.name}' has no targets", rule.span, rule.name, help)

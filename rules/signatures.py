@@ -61,12 +61,16 @@ _ALIASES = {
     "axis1": "dim1",
 }
 
-_OPERATORS = set(
-    ["add", "radd", "iadd", "sub", "rsub", "isub", "mul", "rmul", "imul", "div", "rdiv", "idiv", "truediv", "rtruediv", "itruediv", "floordiv", "rfloordiv", "ifloordiv", "mod", "rmod", "imod", "pow", "rpow", "ipow", "matmul", "rmatmul", "imatmul", "and", "rand", "iand", "or", "ror", "ior", "xor", "rxor", "ixor", "lshift", "rlshift", "ilshift", "rshift", "rrshift", "irshift", "eq", "ne", "lt", "le", "gt", "ge"]
+_OPERATORS = frozenset(
+    f"{prefix}{name}"
+    for prefix in ("", "r", "i")
+    for name in (
+        *("add", "sub", "mul", "div", "truediv", "floordiv", "mod", "pow", "matmul"),
+        *("and", "or", "xor", "lshift", "rshift", "eq", "ne", "lt", "le", "gt", "ge"),
+    )
 )
 
-
-_KINDS = {"tensor": torch.Tensor, "dtype": torch.dtype, "flag": bool, "list": (list, tuple)}
+_KINDS: dict[str, Any] = {"tensor": torch.Tensor, "dtype": torch.dtype, "flag": bool, "list": (list, tuple)}
 
 
 @frozen
@@ -143,7 +147,9 @@ def _keyword(name: str, arguments: Arguments, form: Form) -> str:
 @functools.lru_cache(maxsize=4096)
 def _choose(target: Callable[..., Any], types: tuple[type, ...], keywords: tuple[str, ...]) -> Form:
     """The first form that takes arguments of these types; the longest if none does."""
-    forms = _arguments(target).forms
+    arguments = _arguments(target)
+    assert arguments is not None
+    forms = arguments.forms
     return next((form for form in forms if form.takes(types, keywords)), forms[-1])
 
 
@@ -327,7 +333,6 @@ def _is_method(target: Callable[..., Any]) -> bool:
 
 def _is_torch(target: Callable[..., Any]) -> bool:
     """Whether torch itself owns this callable: ``operator.add`` has a familiar name too."""
-    module = getattr(target, "__module__", None) or getattr(
-        getattr(target, "__objclass__", None), "__module__", ""
-    )
+    owner = getattr(target, "__objclass__", None)
+    module = str(getattr(target, "__module__", None) or getattr(owner, "__module__", ""))
     return module == "torch" or module.startswith("torch.")

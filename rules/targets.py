@@ -99,7 +99,7 @@ def spellings(name: str) -> Iterator[Callable[..., Any]]:
     owner, _, stem = name.rpartition(".")
     if owner not in ("torch", "torch.Tensor", "torch.nn.functional") or stem.endswith("_"):
         return
-    homes = (torch, torch.Tensor, torch.nn.functional)
+    homes: tuple[Any, ...] = (torch, torch.Tensor, torch.nn.functional)
     if stem in _HOMONYMS:
         homes = (torch.nn.functional,) if owner == "torch.nn.functional" else (torch, torch.Tensor)
     for home in homes:

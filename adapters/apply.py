@@ -1,0 +1,67 @@
+"""Carries out a plan: all of it, verified, or nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ..errors import PrunusError, VerificationError
+from .modules import ChangedAttribute
+from .optimizers import SlicedState
+from .tensors import SlicedTensor, check_fits, named_tensors
+
+if TYPE_CHECKING:
+    from ..engine.graph import DependencyGraph
+    from ..engine.plan import Plan
+
+
+def carry_out(
+    model: nn.Module,
+    plan: Plan,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    graph: DependencyGraph | None = None,
+) -> None:
+    """Slice the tensors of `model`, set its attributes, and run it once if `graph` has example inputs.
+
+    On any failure everything is put back, and a `PrunusError` is raised.
+    """
+    tensors = named_tensors(model)
+    check_fits(tensors, plan.tensors, plan.shapes)
+    steps: list[Any] = [ChangedAttribute(model, name, value) for name, value in plan.attributes.items()]
+    if optimizer is not None:
+        steps += [SlicedState(optimizer, tensors[name], axes) for name, axes in plan.tensors.items()]
+    steps += [SlicedTensor(tensors[name], axes) for name, axes in plan.tensors.items()]
+    done: list[Any] = []
+    try:
+        for step in steps:
+            done.append(step)
+            step.carry_out()
+        if graph is not None:
+            verify(model, graph)
+    except BaseException as error:
+        for step in reversed(done):
+            step.take_back()
+        if isinstance(error, PrunusError) or not isinstance(error, Exception):
+            raise
+        raise VerificationError(f"the plan could not be carried out, and the model is as it was: {error}") from error
+
+
+def verify(model: nn.Module, graph: DependencyGraph) -> None:
+    """Run the pruned model on the example inputs; raise `VerificationError` if it fails or differs in shape."""
+    from ..engine.rerun import output_shapes
+
+    try:
+        shapes = output_shapes(model, graph.example_inputs)
+    except Exception as error:
+        raise VerificationError(
+            f"the pruned model does not run ({type(error).__name__}: {error}); the model is as it was. "
+            "Skip the groups involved, or report the model"
+        ) from error
+    expected = graph.trace.output_shapes
+    if shapes != expected and not graph.free_outputs:
+        raise VerificationError(
+            f"the pruned model gives outputs of {list(shapes)} instead of {list(expected)}; the model is as it was"
+        )

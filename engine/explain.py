@@ -1,0 +1,344 @@
+"""Explains the graph: why two layers are coupled or not, what holds a layer back, what has no rule."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+import numpy as np
+from attrs import field, frozen
+
+from .axes import Atom, Reason, atoms, slots
+from .couple import Coupling, Place
+from .origin import Origin
+from .plan import unknown_group
+from .values import Value
+
+if TYPE_CHECKING:
+    from .graph import DependencyGraph, Group, Member, Unknown
+
+
+@frozen
+class Hop:
+    """One step of a path: this rule's factor, in this call, relates two axes."""
+
+    rule: str
+    factor: str
+    rule_at: str
+    source: str
+    text: str
+    module: str
+
+    def row(self) -> tuple[str, ...]:
+        """The columns of the printed path."""
+        return self.rule, self.factor, self.rule_at, self.source, self.text
+
+
+@frozen
+class Explanation:
+    """The answer to `why`: a headline, the path from axis to axis if there is one, and remarks."""
+
+    headline: str
+    start: str = ""
+    end: str = ""
+    path: tuple[Hop, ...] = ()
+    remarks: tuple[str, ...] = field(factory=tuple)
+
+    def __str__(self) -> str:
+        lines = [self.headline]
+        if self.start:
+            lines += ["", f"  {self.start}", *_columns([hop.row() for hop in self.path])]
+            lines += [f"  {self.end}"] if self.end else []
+        if self.remarks:
+            lines += ["", *(f"  {remark}" for remark in self.remarks)]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data."""
+        path = [
+            {name: getattr(hop, name) for name in ("rule", "factor", "rule_at", "source", "text", "module")}
+            for hop in self.path
+        ]
+        return {
+            "headline": self.headline,
+            "start": self.start,
+            "end": self.end,
+            "path": path,
+            "remarks": list(self.remarks),
+        }
+
+
+def explain(graph: DependencyGraph, a: str, b: str | None = None) -> Explanation:
+    """Why the layers, parameters or axes `a` and `b` are coupled or not; alone: what may be pruned of `a`."""
+    ours = _members(graph, a)
+    if b is None:
+        return _explain_one(graph, a, ours)
+    theirs = _members(graph, b)
+    shared = _shared(graph, a, ours, b, theirs)
+    if shared is None:
+        return _explain_apart(graph, a, ours, b, theirs)
+    atom, start, end = shared
+    return _explain_coupled(graph, a, b, atom, start, end)
+
+
+def _members(graph: DependencyGraph, name: str) -> list[Member]:
+    """The tensor axes that `name` (a layer, a parameter, or ``parameter[axis]``) stands for."""
+    from .graph import Member
+
+    axis = re.fullmatch(r"(.*)\[(\d+)\]", name)
+    tensor = axis[1] if axis else name
+    tensor = graph.trace.aliases.get(tensor, tensor)
+    tensors = graph.trace.tensors
+    if tensor in tensors:
+        axes = [int(axis[2])] if axis else range(len(tensors[tensor].shape))
+        found = [Member(tensor, one) for one in axes if one < len(tensors[tensor].shape)]
+    else:
+        inside = [one for one in tensors if one.startswith(f"{name}.")]
+        found = [Member(one, index) for one in inside for index in range(len(tensors[one].shape))]
+    if not found:
+        layers = {one.rpartition(".")[0] for one in tensors}
+        raise unknown_group(name, [*tensors, *layers])
+    return found
+
+
+def _groups_at(graph: DependencyGraph, member: Member) -> list[Group]:
+    found = (graph.group_of(atom) for atom in atoms(graph.layout(member)))
+    return list(dict.fromkeys(group for group in found if group is not None))
+
+
+def _shared(
+    graph: DependencyGraph, a: str, ours: list[Member], b: str, theirs: list[Member]
+) -> tuple[Atom, Member, Member] | None:
+    """A group that both hold: one that both produce before one that either only reads."""
+    held: dict[Atom, Member] = {}
+    for member in theirs:
+        for group in _groups_at(graph, member):
+            held.setdefault(group.atom, member)
+    found = []
+    for member in ours:
+        for group in _groups_at(graph, member):
+            if group.atom in held:
+                made = sum(any(p.rpartition(".")[0] == name for p in group.producers) for name in (a, b))
+                found.append((group.blocked is not None, -made, len(found), group.atom, member))
+    if not found:
+        return None
+    _, _, _, atom, start = min(found, key=lambda one: one[:3])
+    return atom, start, held[atom]
+
+
+def _explain_coupled(
+    graph: DependencyGraph, a: str, b: str, atom: Atom, start: Member, end: Member
+) -> Explanation:
+    group = graph.group_of(atom)
+    assert group is not None
+    path = _path(graph, atom, _place(graph, start), _place(graph, end))
+    headline = (
+        f"{a} and {b} are coupled: group {group.name}, {group.size} slots, {len(group.layers)} layers"
+    )
+    remarks = [_relation(graph, group, start, end), *_state_of(graph, group)]
+    return Explanation(
+        headline, _axis(start), _axis(end), tuple(_hop(one) for one in path), tuple(remarks)
+    )
+
+
+def _path(graph: DependencyGraph, atom: Atom, start: Place, end: Place) -> list[Coupling]:
+    """The shortest chain of factor instances between two axes, through axes that hold the atom."""
+    bipartite = nx.Graph()
+    for coupling in graph.couplings_of[atom]:
+        for place in coupling.places:
+            if any(one is atom for one in atoms(graph.layout_at(place))):
+                bipartite.add_edge(coupling, place)
+    if start == end or start not in bipartite or end not in bipartite:
+        return []
+    try:
+        nodes = nx.shortest_path(bipartite, start, end)
+    except nx.NetworkXNoPath:
+        return []
+    return [node for node in nodes if isinstance(node, Coupling)]
+
+
+def _explain_apart(
+    graph: DependencyGraph, a: str, ours: list[Member], b: str, theirs: list[Member]
+) -> Explanation:
+    remarks = []
+    for name, members in ((a, ours), (b, theirs)):
+        for member in members:
+            for group in _groups_at(graph, member):
+                others = [layer for layer in group.layers if layer != name]
+                nearest = f"; nearest coupled: {', '.join(others[:3])}" if others else ""
+                role = "made here" if _made_by(group, name) else "read here"
+                state = "" if group.blocked is None else f" (blocked: {group.blocked})"
+                remarks.append(f"{_axis(member)}: {group.name}, {role}{nearest}{state}")
+    tied = _tie_between(graph, ours, theirs)
+    if tied is not None:
+        headline = f"{a} and {b} share no slots, but are tied: they shrink by the same proportion"
+        return Explanation(headline, remarks=(*tied, *dict.fromkeys(remarks)))
+    headline = f"{a} and {b} are not coupled: no axis of the one holds slots of the other"
+    return Explanation(headline, remarks=tuple(dict.fromkeys(remarks)))
+
+
+def _tie_between(graph: DependencyGraph, ours: list[Member], theirs: list[Member]) -> list[str] | None:
+    roots = [
+        {graph.sizes.ties.root(group.atom) for member in members for group in _groups_at(graph, member)}
+        for members in (ours, theirs)
+    ]
+    shared = roots[0] & roots[1]
+    return [line for root in shared for line in _tie_causes(graph, root)] if shared else None
+
+
+def _tie_causes(graph: DependencyGraph, root: Atom) -> list[str]:
+    lines = []
+    for cause in graph.sizes.ties.causes.get(root, ()):
+        where = cause.where
+        text = f"  {where}    {where.text}" if where else ""
+        lines.append(f"tied by {graph.sizes.describe(cause.left)} == {graph.sizes.describe(cause.right)}{text}")
+    return list(dict.fromkeys(lines))
+
+
+def _explain_one(graph: DependencyGraph, a: str, ours: list[Member]) -> Explanation:
+    held: dict[Group, list[Member]] = defaultdict(list)
+    for member in ours:
+        for group in _groups_at(graph, member):
+            held[group].append(member)
+    free = [group for group in held if group.blocked is None]
+    lines = []
+    for group, members in held.items():
+        where = ", ".join(_axis(member) for member in members)
+        role = "made here" if _made_by(group, a) else "read here"
+        lines.append(f"{where}: group {group.name}, {group.size} slots, {role}")
+        lines += [f"  {line}" for line in _state_of(graph, group)]
+    verdict = "can be pruned" if any(_made_by(group, a) for group in free) else (
+        "follows the layers that it reads from" if free else "cannot be pruned"
+    )
+    return Explanation(f"{a} {verdict}", remarks=tuple(lines))
+
+
+def _state_of(graph: DependencyGraph, group: Group) -> list[str]:
+    """What holds a group back, or what it is tied with."""
+    if group.blocked is not None:
+        return [f"blocked: {_reason(group.atom.reason)}"]
+    if group.tie is not None:
+        names = ", ".join(f"{name} ({size})" for name, size in group.tie)
+        return [f"tied with {names}", *_tie_causes(graph, graph.sizes.ties.root(group.atom))]
+    if not group.producers:
+        return ["nothing produces these slots, so they only follow"]
+    return [] if group.exact else ["a statistic is taken over it: removing a slot is not the same as zeroing it"]
+
+
+def _reason(reason: Reason | None) -> str:
+    if reason is None:
+        return ""
+    origin = reason.origin
+    if isinstance(origin, Origin):
+        source = origin.call.source
+        rule = f", rule {origin.rule.name} {origin.rule.span}" if origin.rule else ""
+        return f"{reason.text} ({origin.call.name} at {source}: {source.text}{rule})"
+    return reason.text if origin is None else f"{reason.text} ({origin})"
+
+
+def _relation(graph: DependencyGraph, group: Group, start: Member, end: Member) -> str:
+    """How the indices of two axes belong together, slot by slot."""
+    places = []
+    for member in (start, end):
+        where = slots(graph.layout(member), group.atom)
+        places.append(_formula(where, group.size))
+    if places[0] == places[1]:
+        return f"slot {places[0]} of the one is slot {places[1]} of the other."
+    return f"slot {places[0]} of the one goes with slot {places[1]} of the other."
+
+
+def _formula(where: np.ndarray, size: int) -> str:
+    """``i``, ``64 + i``, or the runs of indices that slot i has."""
+    held = np.flatnonzero(where >= 0)
+    if len(held) == size and (np.diff(held) == 1).all():
+        return "i" if held[0] == 0 else f"{held[0]} + i"
+    first = np.flatnonzero(where == 0)
+    each = len(first)
+    if (np.diff(first) == 1).all() and len(held) == size * each:
+        return f"{each} i .. {each} i + {each - 1}" if held[0] == 0 else f"{held[0]} + {each} i ({each} in a run)"
+    return f"i (at {each} indices)"
+
+
+def unknown_calls(graph: DependencyGraph) -> list[Unknown]:
+    """Calls without a fitting rule, the tensor axes that each alone holds back, and a rule to start from."""
+    from .graph import Unknown
+
+    costs: dict[Origin, list[str]] = defaultdict(list)
+    for group in graph.blocked:
+        origin = group.atom.reason.origin if group.atom.reason else None
+        if isinstance(origin, Origin):
+            costs[origin] += [f"{member.tensor}[{member.axis}]" for member in group.members]
+    reasons = {
+        group.atom.reason.origin: group.atom.reason.text
+        for group in graph.blocked
+        if group.atom.reason is not None
+    }
+    return [
+        Unknown(
+            name=origin.call.name,
+            reason=reasons.get(origin, f"no rule for {origin.call.name}"),
+            source=f"{origin.call.source}: {origin.call.source.text}",
+            module=origin.call.module,
+            costs=tuple(dict.fromkeys(costs[origin])),
+            stub=_stub(origin),
+        )
+        for origin in graph.state.unknown
+    ]
+
+
+def _stub(origin: Origin) -> str:
+    """A rule to paste into a ``.rules`` file and to complete."""
+    name = re.sub(r"\W", "_", origin.call.name.rpartition(".")[2]).strip("_").lower() or "operation"
+    operands = [
+        f"{argument}[{_letters(len(value.shape), f'{argument[0]}')}]"
+        for argument, value in origin.call.arguments.items()
+        if isinstance(value, Value)
+    ]
+    results = [f"[{_letters(len(value.shape), 'y')}]" for value in origin.call.results]
+    return f"{name} = {origin.call.name}\n{name}: {', '.join(operands)} -> {', '.join(results)}"
+
+
+def _letters(rank: int, letter: str) -> str:
+    return " ".join(f"{letter}{index}" for index in range(rank))
+
+
+def _place(graph: DependencyGraph, member: Member) -> Place:
+    return graph.trace.tensors[member.tensor], member.axis
+
+
+def _axis(member: Member) -> str:
+    return f"{member.tensor}[{member.axis}]"
+
+
+def _made_by(group: Group, name: str) -> bool:
+    layer = re.sub(r"\[\d+\]$", "", name)
+    return any(layer in (p.rpartition(".")[0], p) or layer.startswith(f"{p.rpartition('.')[0]}.") for p in group.producers)
+
+
+def _hop(coupling: Coupling) -> Hop:
+    call, rule = coupling.origin.call, coupling.origin.rule
+    return Hop(
+        rule=rule.name if rule else call.name,
+        factor=coupling.factor,
+        rule_at=_short(str(rule.span)) if rule else "",
+        source=_short(str(call.source), 3),
+        text=call.source.text,
+        module=call.module,
+    )
+
+
+def _short(path: str, parts: int = 1) -> str:
+    """The last parts of a path: enough to find it, short enough to print."""
+    return "/".join(path.replace("\\", "/").split("/")[-parts:])
+
+
+def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
+    rows = list(rows)
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
+    return [
+        "    " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[4]]).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,277 @@
+"""The dependency graph: groups of slots that go together, the axes that stay, and why."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from math import gcd
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import networkx as nx
+from attrs import define, field, frozen
+
+from ..rules import RuleSet
+from .axes import Atom, Layout, Product, atoms, resolve
+from .couple import Couplings, Place
+from .equations import Sizes
+from .values import Trace
+
+if TYPE_CHECKING:
+    from .explain import Explanation
+    from .plan import Plan
+
+
+class Member(NamedTuple):
+    """An axis of a parameter or buffer that holds slots of a group."""
+
+    tensor: str
+    axis: int
+
+
+@define(eq=False)
+class Group:
+    """One free atom with everything that goes when its slots go.
+
+    ``kind`` is the factor that named it; ``producers`` are the names of the layers and factors that make
+    its slots; ``exact`` says that removing slots equals zeroing them; ``tie`` lists the names and sizes of
+    the groups that shrink by the same proportion; ``blocked`` is the reason why no slot may go.
+    """
+
+    name: str
+    kind: str
+    size: int
+    members: tuple[Member, ...]
+    producers: tuple[str, ...]
+    exact: bool = True
+    tie: tuple[tuple[str, int], ...] | None = None
+    blocked: str | None = None
+    atom: Atom = field(repr=False, default=None)
+
+    @property
+    def layers(self) -> list[str]:
+        """The modules that own the group's tensors, in the model's order."""
+        return list(dict.fromkeys(member.tensor.rpartition(".")[0] for member in self.members))
+
+
+@frozen
+class Unknown:
+    """A call without a rule, or that its rule does not fit, and the axes that this costs."""
+
+    name: str
+    reason: str
+    source: str
+    module: str
+    costs: tuple[str, ...]
+    stub: str
+
+
+class DependencyGraph:
+    """What may be pruned in a model, what must go along, and what stays: the result of `analyze`."""
+
+    def __init__(self, model: Any, state: Couplings, sizes: Sizes, rules: RuleSet, prefer: str):
+        self.model = model
+        self.trace: Trace = state.trace
+        self.rules = rules
+        self.prefer = prefer
+        self.sizes = sizes
+        self._state = state
+        self._inexact = _inexact_atoms(state, sizes)
+        self._by_atom: dict[Atom, Group] = {}
+        self.groups: list[Group] = []
+        self.blocked: list[Group] = []
+        self.example_inputs: Any = None
+        self.free_outputs: tuple[int, ...] = ()
+        self._collect()
+
+    @property
+    def network(self) -> nx.DiGraph:
+        """The traced model as a networkx graph of values and calls."""
+        return self.trace.network
+
+    def layout(self, member: Member) -> Layout:
+        """The layout of a tensor's axis."""
+        return self._state.of(self.trace.tensors[member.tensor])[member.axis]
+
+    def layout_at(self, place: Place) -> Layout:
+        """The layout of any value's axis."""
+        value, axis = place
+        return self._state.of(value)[axis]
+
+    def group_of(self, atom: Atom) -> Group | None:
+        """The group, free or blocked, of an atom that some tensor holds."""
+        return self._by_atom.get(atom)
+
+    def group(self, name: str) -> Group:
+        """The group of that name, or that has a producer of that name."""
+        found = self._names.get(name)
+        if found is None:
+            from .plan import unknown_group
+
+            raise unknown_group(name, self._names)
+        return found
+
+    @cached_property
+    def unknown(self) -> list[Unknown]:
+        """The calls without a rule, with the axes that each costs and a rule to start from."""
+        from .explain import unknown_calls
+
+        return unknown_calls(self)
+
+    def why(self, a: str, b: str | None = None) -> Explanation:
+        """Why the layers, parameters or axes `a` and `b` shrink together or do not; alone: what holds `a`.
+
+        Raises `PlanError` for a name that the model does not have.
+        """
+        from .explain import explain
+
+        return explain(self, a, b)
+
+    def plan(self, kept: dict[str, Sequence[int]]) -> Plan:
+        """The plan that keeps these slots of these groups; raises `PlanError` if it cannot be carried out."""
+        from .plan import plan_by_hand
+
+        return plan_by_hand(self, kept)
+
+    def choose(self, ratio: float = 0.5, **options: Any) -> Plan:
+        """The plan that removes `ratio` of the slots of every group; options as for `prune`."""
+        from .choose import choose
+
+        return choose(self, ratio=ratio, **options)
+
+    @property
+    def state(self) -> Couplings:
+        """What the rules said of the trace."""
+        return self._state
+
+    @cached_property
+    def couplings_of(self) -> dict[Atom, list]:
+        """For every atom the factor instances through which it passes."""
+        held: dict[Atom, list] = defaultdict(list)
+        for coupling in self._state.couplings:
+            for atom in {atom for place in coupling.places for atom in atoms(self.layout_at(place))}:
+                held[atom].append(coupling)
+        return held
+
+    @cached_property
+    def products(self) -> list[Product]:
+        """Every product of parts that a tensor's axis or a producer's output is made of."""
+        found: dict[int, Product] = {}
+        for group in self.groups:
+            for member in group.members:
+                _find_products(self.layout(member), found)
+        for produced in self._state.produced:
+            _find_products(produced.layout, found)
+        return list(found.values())
+
+    def _collect(self) -> None:
+        members: dict[Atom, list[Member]] = defaultdict(list)
+        for name, value in self.trace.tensors.items():
+            for axis, layout in enumerate(self._state.of(value)):
+                for atom in dict.fromkeys(atoms(layout)):
+                    members[atom].append(Member(name, axis))
+        producers = _producers(self._state)
+        order = {atom: None for atom in [*producers, *members] if atom in members}
+        names = _Names(self._state, producers)
+        for atom in order:
+            if atom.size == 1 and atom.reason is not None:
+                continue
+            name, kind = names.of(atom, members[atom][0])
+            group = Group(
+                name=name,
+                kind=kind,
+                size=atom.size,
+                members=tuple(members[atom]),
+                producers=tuple(dict.fromkeys(producers.get(atom, ()))),
+                exact=atom not in self._inexact,
+                blocked=None if atom.reason is None else atom.reason.text,
+                atom=atom,
+            )
+            self._by_atom[atom] = group
+            (self.groups if atom.reason is None else self.blocked).append(group)
+        self._set_ties()
+
+    def _set_ties(self) -> None:
+        for tied in self.tied():
+            if len(tied) > 1:
+                for group in tied:
+                    group.tie = tuple((other.name, other.size) for other in tied if other is not group)
+
+    def tied(self) -> list[list[Group]]:
+        """The groups, those that shrink by the same proportion together."""
+        units: dict[Atom, list[Group]] = {}
+        for group in self.groups:
+            units.setdefault(self.sizes.ties.root(group.atom), []).append(group)
+        return list(units.values())
+
+    @cached_property
+    def _names(self) -> dict[str, Group]:
+        names: dict[str, Group] = {}
+        for group in self.groups:
+            for producer in group.producers:
+                names.setdefault(producer, group)
+        names.update({group.name: group for group in [*self.blocked, *self.groups]})
+        return names
+
+
+def step_of(tied: Iterable[Group]) -> int:
+    """How many equal steps tied groups can shrink in: the greatest common divisor of their sizes."""
+    return gcd(*(group.size for group in tied))
+
+
+class _Names:
+    """Names of groups: the first producer's, else that of the first factor that is the atom itself."""
+
+    def __init__(self, state: Couplings, producers: dict[Atom, list[str]]):
+        self._producers = producers
+        self._taken: dict[str, int] = {}
+        self._own: dict[Atom, tuple[str, str]] = {}
+        exact = [(one.layout, one.origin, one.factor) for one in state.produced]
+        exact += [(one.layout, one.origin, one.factor) for one in state.couplings if one.layout is not None]
+        for layout, origin, factor in exact:
+            atom = resolve(layout)
+            if type(atom) is Atom and not factor.startswith("*"):
+                self._own.setdefault(atom, (_join(origin.call.module, factor), factor))
+
+    def of(self, atom: Atom, member: Member) -> tuple[str, str]:
+        """A name that no other group has, and the kind."""
+        name, kind = self._own.get(atom) or self._shared(atom, member)
+        seen = self._taken.get(name, 0)
+        self._taken[name] = seen + 1
+        return (f"{name}[{seen}]" if seen else name), kind
+
+    def _shared(self, atom: Atom, member: Member) -> tuple[str, str]:
+        producers = self._producers.get(atom)
+        if producers:
+            return producers[0], producers[0].rpartition(".")[2]
+        return f"{member.tensor}[{member.axis}]", "axis"
+
+
+def _producers(state: Couplings) -> dict[Atom, list[str]]:
+    found: dict[Atom, list[str]] = defaultdict(list)
+    for produced in state.produced:
+        name = _join(produced.origin.call.module, produced.factor)
+        for atom in atoms(produced.layout):
+            found[atom].append(name)
+    return found
+
+
+def _inexact_atoms(state: Couplings, sizes: Sizes) -> set[Atom]:
+    found = {atom for one in state.mixed for atom in atoms(one.layout)}
+    for number, _ in state.numbers:
+        found |= sizes.free_atoms(number)
+    return found
+
+
+def _find_products(layout: Layout, found: dict[int, Product]) -> None:
+    layout = resolve(layout)
+    if type(layout) is Atom or id(layout) in found:
+        return
+    if type(layout) is Product:
+        found[id(layout)] = layout
+    for part in layout.parts:  # type: ignore[union-attr]
+        _find_products(part, found)
+
+
+def _join(module: str, name: str) -> str:
+    return f"{module}.{name}" if module else name

@@ -1,0 +1,309 @@
+"""Applies a signature to a call: finds the size and the layout of every factor, and unifies."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from math import prod
+from typing import TYPE_CHECKING
+
+from ..grammar import ast
+from .axes import UNIT, Atom, Layout, Reason, product, total
+from .misfit import Misfit
+from .values import Value
+
+if TYPE_CHECKING:
+    from .couple import Site
+
+# A dim of one axis, after every star has been opened into its axes.
+Key = tuple[str, int]
+Axis = ast.Dim | Key  # type: ignore[operator]
+
+
+def match(site: Site, signature: ast.Signature) -> None:
+    """Couple the axes of the call's operands and results as `signature` says."""
+    operands = [(one.dims, value) for one in signature.inputs for value in _values(site, one)]
+    results = [(one.dims, value) for one, value in zip(signature.outputs, site.call.results)]
+    if len(site.call.results) > len(results):
+        raise Misfit(f"it names {len(results)} results, the call has {len(site.call.results)}")
+    lengths = _star_lengths(site, operands + results)
+    inputs = [(_aligned(dims, lengths, value), value) for dims, value in operands]
+    outputs = [(_opened(dims, lengths), value) for dims, value in results]
+    sizes = _sizes(site, inputs, outputs)
+    _Matcher(site, sizes).run(inputs, outputs)
+
+
+def _values(site: Site, operand: ast.Operand) -> list[Value]:
+    """The tensors of an operand in this call; a number in its place simply drops out."""
+    if operand.name is None:
+        return [site.tensor()]
+    if operand.name.startswith("self."):
+        found: object = site.parameter(operand.name.removeprefix("self."))
+    else:
+        found = site.arguments.get(operand.name)
+    if operand.many and isinstance(found, (list, tuple)):
+        return [one for one in found if isinstance(one, Value)]
+    return [found] if isinstance(found, Value) else []
+
+
+def _star_lengths(site: Site, operands: Sequence[tuple[tuple, Value]]) -> dict[str, int]:
+    """How many axes every star stands for: from `where` and `at`, else from what the others leave."""
+    lengths: dict[str, int] = {}
+    positions: dict[str, int] = {}
+    for clause in site.rule.clauses:
+        if isinstance(clause, ast.Where) and clause.star:
+            given = _argument(site, clause.argument)
+            lengths[clause.factor] = len(given) if isinstance(given, (list, tuple)) else 1
+        elif isinstance(clause, ast.At):
+            position = _argument(site, clause.argument)
+            if not isinstance(position, int):
+                raise Misfit(f"'{clause.argument}' is not one axis")
+            positions[clause.factor] = position
+    for dims, value in operands:
+        _length_before(dims, len(value.shape), positions, lengths)
+    for _ in range(3):
+        found: dict[str, int] = {}
+        for dims, value in operands:
+            unknown = [dim.name for dim in dims if type(dim) is ast.Star and dim.name not in lengths]
+            if len(unknown) == 1:
+                known = sum(lengths.get(dim.name, 0) if type(dim) is ast.Star else 1 for dim in dims)
+                left = max(len(value.shape) - known, 0)
+                found[unknown[0]] = max(found.get(unknown[0], 0), left)
+        if not found:
+            break
+        lengths.update(found)
+    return lengths
+
+
+def _length_before(dims: tuple, rank: int, positions: Mapping[str, int], lengths: dict[str, int]) -> None:
+    """``at c = dim`` tells how many axes the star before ``c`` has."""
+    for index, dim in enumerate(dims):
+        if type(dim) is ast.Factor and dim.name in positions:
+            stars = [one.name for one in dims[:index] if type(one) is ast.Star]
+            position = positions[dim.name] % max(rank, 1)
+            if len(stars) == 1:
+                lengths.setdefault(stars[0], position - (index - 1))
+
+
+def _opened(dims: tuple, lengths: Mapping[str, int]) -> list[Axis]:
+    axes: list[Axis] = []
+    for dim in dims:
+        if type(dim) is ast.Star:
+            if dim.name not in lengths:
+                raise Misfit(f"the number of axes of '*{dim.name}' cannot be told")
+            axes.extend((dim.name, index) for index in range(-lengths[dim.name], 0))
+        else:
+            axes.append((dim.name, 0) if type(dim) is ast.Factor else dim)
+    return axes
+
+
+def _aligned(dims: tuple, lengths: Mapping[str, int], value: Value) -> list[Axis]:
+    """The dims of an operand's axes; as in broadcasting, missing leading axes drop out."""
+    axes = _opened(dims, lengths)
+    if len(axes) < len(value.shape):
+        raise Misfit(f"it names {len(axes)} axes of a tensor of {len(value.shape)}")
+    return axes[len(axes) - len(value.shape) :]
+
+
+def _sizes(site: Site, inputs: Iterable, outputs: Iterable) -> dict[Key, int]:
+    sizes: dict[Key, int] = {}
+    for clause in site.rule.clauses:
+        if isinstance(clause, ast.Where):
+            given = _argument(site, clause.argument)
+            numbers = list(given) if isinstance(given, (list, tuple)) else [given]
+            if not clause.star:
+                numbers = numbers[:1]
+            for index, number in enumerate(numbers):
+                if isinstance(number, int):
+                    sizes[clause.factor, index - len(numbers) if clause.star else 0] = int(number)
+    compound = []
+    for axes, value in [*inputs, *outputs]:
+        for axis, size in zip(axes[max(len(axes) - len(value.shape), 0) :], value.shape):
+            if type(axis) is tuple:
+                sizes[axis] = max(sizes.get(axis, 1), size)
+            elif type(axis) in (ast.Product, ast.Sum):
+                compound.append((axis, size))
+    for _ in range(3):
+        for axis, size in compound:
+            _solve(axis, size, sizes)
+    return sizes
+
+
+def _solve(dim: ast.Product | ast.Sum, size: int, sizes: dict[Key, int]) -> None:
+    """Fill in the one unknown part of a product or sum of known size."""
+    known = [_size(part, sizes) for part in dim.parts]
+    unknown = [part for part, one in zip(dim.parts, known) if one is None]
+    if len(unknown) != 1:
+        return
+    numbers = [one for one in known if one is not None]
+    if type(dim) is ast.Sum:
+        left = size - sum(numbers)
+    else:
+        left, rest = divmod(size, max(prod(numbers), 1))
+        if rest:
+            return
+    part = unknown[0]
+    if type(part) is ast.Factor:
+        sizes[part.name, 0] = left
+    elif type(part) in (ast.Product, ast.Sum):
+        _solve(part, left, sizes)
+
+
+def _size(dim: ast.Dim, sizes: Mapping[Key, int]) -> int | None:
+    if type(dim) is ast.Fixed:
+        return dim.size
+    if type(dim) is ast.Factor:
+        return sizes.get((dim.name, 0))
+    parts = [_size(part, sizes) for part in dim.parts]  # type: ignore[union-attr]
+    if any(part is None for part in parts):
+        return None
+    return sum(parts) if type(dim) is ast.Sum else prod(parts)  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=None)
+def _defaults(target: Callable) -> Mapping[str, object]:
+    """The defaults of a Python function; C functions do not tell theirs."""
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return {}
+    return {name: one.default for name, one in parameters.items() if one.default is not one.empty}
+
+
+def _argument(site: Site, path: str) -> object:
+    """An argument of the call, or its default: ``groups``, ``kernel_size[0]``."""
+    name, _, index = path.partition("[")
+    given = site.arguments[name] if name in site.arguments else _defaults(site.call.target).get(name)
+    if index and isinstance(given, (list, tuple)):
+        given = given[int(index.rstrip("]"))]
+    return given
+
+
+class _Matcher:
+    """The layouts of a signature's factors, as they are met from operand to operand."""
+
+    def __init__(self, site: Site, sizes: dict[Key, int]):
+        self.site = site
+        self.sizes = sizes
+        self.known: dict[Key, Layout] = {}
+        self.places: dict[Key, list[tuple[Value, int]]] = {}
+        self.operands: Counter[Key] = Counter()
+
+    def run(self, inputs: list[tuple[list[Axis], Value]], outputs: list[tuple[list[Axis], Value]]) -> None:
+        for axes, value in inputs:
+            self._read(axes, value)
+        made = [self._made(axes, value) for axes, value in outputs]
+        self._equate_wheres()
+        self._hold_single()
+        for value, layouts in made:
+            self.site.give(value, layouts)
+        for key, layout in self.known.items():
+            self.site.factors.setdefault(key[0], []).append(layout)
+        for key, places in self.places.items():
+            if len(places) > 1:
+                name = key[0] if key[1] == 0 else f"*{key[0]}"
+                self.site.couple(name, places, self.known[key])
+
+    def _read(self, axes: list[Axis], value: Value) -> None:
+        layouts = self.site.axes(value)
+        met: set[Key] = set()
+        for index, axis in enumerate(axes):
+            layout, size = layouts[index], self._expected(axis)
+            if size is not None and layout.size != size:
+                if layout.size != 1:
+                    raise Misfit(f"sizes {layout.size} and {size} meet at '{_written(axis)}'")
+                continue  # broadcast: the axis drops out
+            if type(axis) is tuple:
+                if axis in self.known:
+                    self.site.unify(layout, self.known[axis])
+                else:
+                    self.known[axis] = layout
+            elif type(axis) is not ast.Anything:
+                self.site.unify(layout, self._layout(axis))
+            self._note(axis, (value, index), met)
+        self.operands.update(met)
+
+    def _made(self, axes: list[Axis], value: Value) -> tuple[Value, list[Layout]]:
+        surplus = len(axes) - len(value.shape)
+        if surplus > 0:
+            # Factors of missing leading axes drop out of the result as well.
+            missing = [axis for axis in axes if type(axis) is tuple and axis not in self.known][:surplus]
+            axes = [axis for axis in axes if axis not in missing]
+        if len(axes) != len(value.shape):
+            raise Misfit(f"it names {len(axes)} axes of a result of {len(value.shape)}")
+        met: set[Key] = set()
+        layouts = []
+        for index, axis in enumerate(axes):
+            if type(axis) is ast.Anything:
+                layouts.append(Atom(value.shape[index], Reason("an axis of which the rule says nothing")))
+                continue
+            layouts.append(self._layout(axis))
+            self._note(axis, (value, index), met)
+        self.operands.update(met)
+        return value, layouts
+
+    def _expected(self, axis: Axis) -> int | None:
+        return self.sizes.get(axis) if type(axis) is tuple else _size_or_none(axis, self.sizes)
+
+    def _layout(self, axis: Axis) -> Layout:
+        """What a dim stands for; an atom is made for a factor that is met for the first time."""
+        if type(axis) is ast.Factor:
+            axis = (axis.name, 0)
+        if type(axis) is tuple:
+            if axis not in self.known:
+                size = self.sizes.get(axis)
+                if size is None:
+                    raise Misfit(f"the size of '{axis[0]}' cannot be told")
+                self.known[axis] = UNIT if size == 1 else Atom(size)
+            return self.known[axis]
+        if type(axis) is ast.Fixed:
+            return UNIT if axis.size == 1 else Atom(axis.size, Reason("a fixed size", self.site.origin))
+        parts = [self._layout(part) for part in axis.parts]  # type: ignore[union-attr]
+        return total(parts) if type(axis) is ast.Sum else product(parts)
+
+    def _note(self, axis: Axis, place: tuple[Value, int], met: set[Key]) -> None:
+        if type(axis) is tuple:
+            self.places.setdefault(axis, []).append(place)
+            met.add(axis)
+        elif type(axis) is ast.Factor:
+            self._note((axis.name, 0), place, met)
+        elif type(axis) in (ast.Product, ast.Sum):
+            for part in axis.parts:  # type: ignore[union-attr]
+                self._note(part, place, met)
+
+    def _equate_wheres(self) -> None:
+        for clause in self.site.rule.clauses:
+            if not isinstance(clause, ast.Where):
+                continue
+            given = _argument(self.site, clause.argument)
+            numbers = given if isinstance(given, (list, tuple)) else [given]
+            for index, number in enumerate(numbers):
+                key = (clause.factor, index - len(numbers) if clause.star else 0)
+                if key in self.known:
+                    self.operands[key] += 1
+                    self.site.equate(number, self.known[key], clause.argument)
+        for clause in self.site.rule.clauses:
+            if isinstance(clause, (ast.At, ast.Where)):
+                self.site.sizes_read.add(clause.argument.partition("[")[0])
+
+    def _hold_single(self) -> None:
+        for key, layout in self.known.items():
+            if self.operands[key] < 2:
+                self.site.block(layout, f"'{key[0]}' of {self.site.rule.name} is in one operand only")
+
+
+def _size_or_none(axis: ast.Dim, sizes: Mapping[Key, int]) -> int | None:
+    return None if type(axis) is ast.Anything else _size(axis, sizes)
+
+
+def _written(axis: Axis) -> str:
+    if type(axis) is tuple:
+        return axis[0] if axis[1] == 0 else f"*{axis[0]}"
+    if type(axis) is ast.Factor:
+        return axis.name
+    if type(axis) is ast.Fixed:
+        return str(axis.size)
+    joint = " + " if type(axis) is ast.Sum else " "
+    return f"({joint.join(_written(part) for part in axis.parts)})"  # type: ignore[union-attr]

@@ -1,0 +1,171 @@
+"""A plan: which slots are kept of every group, and what that makes of every tensor and attribute."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from attrs import field, frozen
+
+from ..errors import PlanError
+from .axes import Atom, mask
+from .equations import Violation
+
+if TYPE_CHECKING:
+    from .graph import DependencyGraph, Group
+
+
+@frozen(eq=True)
+class Plan:
+    """What pruning will do, as data: printable, comparable, to JSON and back, for any instance of the model.
+
+    ``groups`` gives the kept slots of each pruned group, ``tensors`` the kept indices of each changed axis
+    by tensor name and axis, ``attributes`` the new values by dotted name, ``shapes`` the shapes that the
+    changed tensors must have before.
+    """
+
+    groups: dict[str, list[int]] = field(factory=dict)
+    tensors: dict[str, dict[int, list[int]]] = field(factory=dict)
+    attributes: dict[str, int] = field(factory=dict)
+    shapes: dict[str, list[int]] = field(factory=dict)
+
+    def to_json(self) -> str:
+        """The plan as JSON text."""
+        return json.dumps(
+            {
+                "groups": self.groups,
+                "tensors": {
+                    name: {str(axis): kept for axis, kept in axes.items()} for name, axes in self.tensors.items()
+                },
+                "attributes": self.attributes,
+                "shapes": self.shapes,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The plan that `to_json` wrote; raises `PlanError` if `text` is not one."""
+        try:
+            data = json.loads(text)
+            tensors = {
+                name: {int(axis): [int(i) for i in kept] for axis, kept in axes.items()}
+                for name, axes in data["tensors"].items()
+            }
+            groups = {name: [int(i) for i in kept] for name, kept in data["groups"].items()}
+            return cls(groups, tensors, dict(data["attributes"]), dict(data["shapes"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PlanError(f"this is not the JSON of a plan: {error}") from error
+
+    def __str__(self) -> str:
+        if not self.groups:
+            return "a plan that keeps everything"
+        axes = sum(len(axes) for axes in self.tensors.values())
+        return (
+            f"a plan for {len(self.groups)} groups: {axes} axes of {len(self.tensors)} tensors, "
+            f"{len(self.attributes)} attributes"
+        )
+
+
+def make_plan(graph: DependencyGraph, kept: dict[Atom, np.ndarray]) -> Plan:
+    """The plan that keeps `kept` (sorted slots) of these atoms and everything of all others.
+
+    Raises `PlanError` naming the user's line if the model's own code would not go along.
+    """
+    kept = {atom: slots for atom, slots in kept.items() if len(slots) < atom.size}
+    broken = graph.sizes.violations(counts(kept))
+    if broken:
+        raise broken_plan(broken[0])
+    masks = {atom: _mask_of(atom, slots) for atom, slots in kept.items()}
+    tensors: dict[str, dict[int, list[int]]] = {}
+    touched = {
+        member: None for atom in kept for member in graph.group_of(atom).members  # type: ignore[union-attr]
+    }
+    for member in touched:
+        keep = mask(graph.layout(member), masks.get)
+        tensors.setdefault(member.tensor, {})[member.axis] = np.flatnonzero(keep).tolist()
+    shapes = {name: list(graph.trace.tensors[name].shape) for name in tensors}
+    return Plan(
+        groups={graph.group_of(atom).name: slots.tolist() for atom, slots in kept.items()},  # type: ignore[union-attr]
+        tensors=tensors,
+        attributes=_attributes(graph, kept, tensors),
+        shapes=shapes,
+    )
+
+
+def broken_plan(violation: Violation) -> PlanError:
+    """The error for sizes with which the model's own code would not run as it did."""
+    where = f" at {violation.source}: {violation.source.text}" if violation.source else ""
+    return PlanError(f"with these sizes {violation.text}{where}; choose other sizes, or skip these groups")
+
+
+def counts(kept: dict[Atom, np.ndarray]):
+    """How many slots are kept of an atom."""
+    return lambda atom: len(kept[atom]) if atom in kept else atom.size
+
+
+def plan_by_hand(graph: DependencyGraph, kept: dict[str, Sequence[int]]) -> Plan:
+    """The plan that keeps these slots of these groups, by name."""
+    chosen: dict[Atom, np.ndarray] = {}
+    for name, slots in kept.items():
+        group = graph.group(name)
+        if group.blocked is not None:
+            raise PlanError(f"group {name} cannot be pruned: {group.blocked}")
+        chosen[group.atom] = _checked(group, slots)
+    for tied in graph.tied():
+        _check_tie(tied, chosen)
+    return make_plan(graph, chosen)
+
+
+def _checked(group: Group, slots: Iterable[int]) -> np.ndarray:
+    array = np.asarray(list(slots))
+    if array.size == 0:
+        raise PlanError(f"group {group.name}: at least one slot must be kept")
+    if array.dtype.kind not in "iu":
+        raise PlanError(f"group {group.name}: the kept slots must be whole numbers")
+    if array.min() < 0 or array.max() >= group.size:
+        raise PlanError(f"group {group.name} has slots 0 to {group.size - 1}; {array.max()} or less is asked for")
+    array = np.sort(array)
+    if (np.diff(array) == 0).any():
+        raise PlanError(f"group {group.name}: a slot is named twice")
+    return array
+
+
+def _check_tie(tied: Sequence[Group], chosen: dict[Atom, np.ndarray]) -> None:
+    if len(tied) == 1 or not any(group.atom in chosen for group in tied):
+        return
+    fractions = {len(chosen[g.atom]) / g.size if g.atom in chosen else 1.0 for g in tied}
+    if max(fractions) - min(fractions) > 1e-9:
+        parts = ", ".join(f"{len(chosen.get(g.atom, range(g.size)))} of {g.size} of {g.name}" for g in tied)
+        raise PlanError(f"these groups are tied and must keep the same fraction, not {parts}")
+
+
+def _mask_of(atom: Atom, slots: np.ndarray) -> np.ndarray:
+    keep = np.zeros(atom.size, bool)
+    keep[slots] = True
+    return keep
+
+
+def _attributes(graph: DependencyGraph, kept: dict[Atom, np.ndarray], tensors: dict) -> dict[str, int]:
+    """What the forward reads (from the size equations) and what only repeats a size (module rules)."""
+    from ..adapters.modules import bookkeeping
+
+    changed: dict[str, int] = bookkeeping(graph.model, graph.rules, tensors)
+    for (path, name, key), value in graph.sizes.attributes(counts(kept)).items():
+        changed[attribute_name(path, name, key)] = value
+    return changed
+
+
+def attribute_name(path: str, name: str, key: Any) -> str:
+    """The dotted name of an attribute: ``blocks.0.attn.num_heads``, ``norm.normalized_shape[0]``."""
+    dotted = f"{path}.{name}" if path else name
+    return dotted + "".join(f"[{part!r}]" for part in key or ())
+
+
+def unknown_group(name: str, known: Iterable[str]) -> PlanError:
+    """The error for a group, layer or axis that the model does not have."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    hint = f"did you mean {close[0]!r}?" if close else "`graph.groups` lists them all"
+    return PlanError(f"there is no group {name!r}; {hint}")

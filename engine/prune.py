@@ -1,0 +1,144 @@
+"""The way through the house: trace, couple, choose, apply. Each step is one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Union
+
+import torch
+from attrs import define
+from torch import nn
+
+from ..adapters.apply import carry_out
+from ..adapters.inputs import guess_inputs
+from ..adapters.lower import LOWERINGS
+from ..errors import PlanError, RuleError
+from ..rules import load
+from .choose import choose
+from .couple import couple
+from .criteria import Criterion
+from .equations import Sizes
+from .graph import DependencyGraph
+from .plan import Plan
+from .report import report
+from .trace import trace
+
+
+@define
+class Result:
+    """What `prune` did: the model (changed in place), the plan, the graph, and what was left alone."""
+
+    model: nn.Module
+    plan: Plan
+    graph: DependencyGraph
+    before: int
+    after: int
+    notes: list[str]
+    inputs: str
+
+    def __str__(self) -> str:
+        return report(self)
+
+
+def analyze(
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    rules: Any = "default",
+    prefer: str = "outer",
+    fake: bool = False,
+    strict: bool = False,
+    free_outputs: Sequence[int] = (),
+) -> DependencyGraph:
+    """Derive which slots of `model` must go together, without changing it.
+
+    Parameters
+    ----------
+    model : any module that runs eagerly.
+    example_inputs : a tensor, a tuple of positional arguments, a dict of keyword arguments, or the pair
+        ``(args, kwargs)``; guessed if not given.
+    rules : ``"default"``, paths of ``.rules`` files, or a list of these; later ones win.
+    prefer : ``"outer"`` prunes whole heads and groups, ``"inner"`` the slots inside them.
+    fake : run on fake tensors: no memory and no arithmetic, for models larger than the machine.
+    strict : an operation without a rule is a `RuleError` instead of being held.
+    free_outputs : positions of output tensors whose shape may change (backbones).
+
+    Raises
+    ------
+    RuleSyntaxError, RuleError, TraceError
+        The model is left as it was.
+    """
+    graph, _ = _analyze(model, example_inputs, rules, prefer, fake, strict, free_outputs)
+    return graph
+
+
+def prune(
+    model: nn.Module,
+    rules: Any = "default",
+    *,
+    example_inputs: Any = None,
+    ratio: float = 0.5,
+    criterion: Union[str, Criterion] = "magnitude",
+    ratios: Mapping[str, float] | None = None,
+    skip: Sequence[str] = (),
+    only: Sequence[str] = (),
+    prefer: str = "outer",
+    round_to: int = 1,
+    optimizer: torch.optim.Optimizer | None = None,
+    dry_run: bool = False,
+    verify: bool = True,
+    strict: bool = False,
+) -> Result:
+    """Remove `ratio` of the slots of every group of `model`, in place, and everything that depends on them.
+
+    Parameters are those of `analyze` and of `choose`; besides
+
+    optimizer : its state (momentum, moments) is sliced along with the parameters.
+    dry_run : only plan; the model is not changed.
+    verify : run the pruned model once; the output shapes must be as before.
+
+    Raises
+    ------
+    PrunusError
+        Of the kind that errors.py describes; the model is left bit for bit as it was.
+    """
+    graph, described = _analyze(model, example_inputs, rules, prefer, False, strict, ())
+    notes: list[str] = []
+    plan = choose(
+        graph, ratio, ratios=ratios, criterion=criterion, skip=skip, only=only, round_to=round_to, notes=notes
+    )
+    before = count_parameters(model)
+    if not dry_run:
+        carry_out(model, plan, optimizer=optimizer, graph=graph if verify else None)
+    return Result(model, plan, graph, before, count_parameters(model), notes, described)
+
+
+def apply(model: nn.Module, plan: Plan, *, optimizer: torch.optim.Optimizer | None = None) -> nn.Module:
+    """Carry out `plan` on `model`, in place; raises `PlanError` if it was made for another model."""
+    carry_out(model, plan, optimizer=optimizer)
+    return model
+
+
+def count_parameters(model: nn.Module) -> int:
+    """The number of parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _analyze(
+    model: nn.Module, example_inputs: Any, rules: Any, prefer: str, fake: bool, strict: bool, free_outputs: Sequence[int]
+) -> tuple[DependencyGraph, str]:
+    if prefer not in ("outer", "inner"):
+        raise PlanError(f"prefer is 'outer' (whole heads and groups) or 'inner' (inside them), not {prefer!r}")
+    described = "the example inputs given"
+    if example_inputs is None:
+        args, kwargs, described = guess_inputs(model)
+        example_inputs = (args, kwargs)
+    ruleset = load(rules)
+    traced = trace(model, example_inputs, fake=fake, opaque=ruleset.opaque, lower=LOWERINGS)
+    state = couple(traced, ruleset, free_outputs)
+    sizes = Sizes.solve(state.of, state.equations, traced.conditions, traced.attributes, prefer)
+    graph = DependencyGraph(model, state, sizes, ruleset, prefer)
+    graph.example_inputs, graph.free_outputs = example_inputs, tuple(free_outputs)
+    if strict and any(call.costs for call in graph.unknown):
+        raise RuleError("\n".join(str(call) for call in graph.unknown if call.costs))
+    return graph, described

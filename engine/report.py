@@ -1,0 +1,44 @@
+"""The printed result of a prune: before and after, what was pruned, what was not and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .prune import Result
+
+# How many lines of each kind are printed; the graph has them all.
+SHOWN = 12
+
+
+def report(result: Result) -> str:
+    """The text of ``print(result)``."""
+    removed = 1 - result.after / result.before if result.before else 0.0
+    lines = [
+        f"{result.graph.trace.model_name}: {result.before:,} parameters before, {result.after:,} after "
+        f"({removed:.1%} removed), traced with {result.inputs}",
+        str(result.plan),
+    ]
+    sizes = {group.name: group.size for group in result.graph.groups}
+    pruned = [f"  {name}: {sizes[name]} -> {len(kept)} slots" for name, kept in result.plan.groups.items()]
+    lines += _shortened(pruned, "groups")
+    if result.notes:
+        lines += ["left alone:", *_shortened([f"  {note}" for note in result.notes], "notes")]
+    reasons = Counter(group.blocked for group in result.graph.blocked)
+    if reasons:
+        rows = [f"  {number} axes: {reason}" for reason, number in reasons.most_common()]
+        lines += ["blocked:", *_shortened(rows, "reasons")]
+    costly = [call for call in result.graph.unknown if call.costs]
+    if costly:
+        lines.append("operations without a fitting rule, and what they cost:")
+        for call in costly:
+            lines.append(f"  {call.reason}, {call.source}: {', '.join(call.costs[:4])}")
+            lines += [f"      {line}" for line in call.stub.splitlines()]
+    return "\n".join(lines)
+
+
+def _shortened(lines: list[str], what: str) -> list[str]:
+    if len(lines) <= SHOWN:
+        return lines
+    return [*lines[:SHOWN], f"  and {len(lines) - SHOWN} more {what}"]
