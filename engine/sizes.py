@@ -183,8 +183,8 @@ def _comparison(symbol: str, plain: Callable[[int, int], bool]) -> Callable[...,
         outcome = plain(self, other)
         ledger = self.ledger
         if ledger.open and outcome is not NotImplemented:
-            same = type(other) is SizeInt and other.ledger is ledger
-            ledger.compare(symbol, self.expr, other.expr if same else Const(int(other)), outcome)
+            same = isinstance(other, SizeInt) and other.ledger is ledger
+            ledger.compare(symbol, self.expr, expr_of(other) if same else Const(int(other)), outcome)
         return outcome
 
     return method

@@ -469,6 +469,23 @@ def test_a_cached_tensor_and_its_size_go_back_together():
         assert net(torch.randn(3, 4)).shape == (3, 4)
 
 
+def test_a_tensor_cached_in_a_container_is_taken_out():
+    """LeViT files its attention bias in a dict; a trace must not leave a bias there that pruning misses."""
+
+    def forward(self, x):
+        if x.device not in self.cache:
+            self.cache[x.device] = self.bias + 1
+            self.log.append((self.bias * 2,))
+        return x + self.cache[x.device]
+
+    for fake in (False, True):
+        net = make(forward, bias=nn.Parameter(torch.ones(4)), cache={}, log=[1000])
+        cache, log = net.cache, net.log
+        trace(net, torch.randn(3, 4), fake=fake)
+        assert net.cache is cache and cache == {}
+        assert net.log is log and log == [1000] and type(log[0]) is int
+
+
 def test_no_activation_is_kept_alive():
     """The trace holds shapes and names, no tensors."""
     seen = []
