@@ -156,7 +156,7 @@ def scatter_constant(tensor: Tensor, spread: float, generator: torch.Generator) 
 def amplify(tensor: Tensor) -> None:
     """Scale a weight matrix up to a gain of one; larger gains stay."""
     if tensor.ndim >= 2 and tensor.numel() > tensor.shape[0]:
-        gain = (tensor.double().std() * (tensor.numel() / tensor.shape[0]) ** 0.5).item()
+        gain = (tensor.float().std() * (tensor.numel() / tensor.shape[0]) ** 0.5).item()
         if 0 < gain < 1:
             tensor.div_(gain)
 

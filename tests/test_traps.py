@@ -122,6 +122,27 @@ def test_slots_inside_of_heads_are_not_exact():
     assert inside and any(not group.exact or group.blocked for group in inside)
 
 
+def test_heads_whose_weights_are_averaged_are_not_exact():
+    """The mean over all heads of their attention weights is another without some of the heads."""
+
+    def forward(self, x):
+        x = self.enter(x)
+        y, weights = self.mha(x, x, x)
+        return self.out(F.relu(self.hidden(y))), weights
+
+    graph = engine.analyze(multihead(forward).eval(), torch.randn(2, 5, 7))
+    assert not any(group.exact for group in in_projection(graph) if group.size == 4)
+
+
+def test_einsum_couples_what_it_names():
+    """A new axis of an einsum is coupled with the layer that reads it, though no layer produced it."""
+    trap = next(trap for trap in TRAPS if str(trap) == "einsum")
+    graph = engine.analyze(trap.build().eval(), trap.inputs())
+    groups = [{(member.tensor, member.axis) for member in group.members} for group in graph.groups]
+    assert {("matrix", 0), ("out.weight", 1)} in groups
+    assert {("a.weight", 0), ("a.bias", 0), ("matrix", 1)} in groups
+
+
 def in_projection(graph) -> list:
     """The groups, free or blocked, on the outputs of the projection to queries, keys and values."""
     place = ("mha.in_proj_weight", 0)

@@ -540,7 +540,7 @@ def square_table_between_two_layers():
     )
 
 
-@trap(SEQUENCE, prunes="a.weight[0] matrix[0] matrix[1] out.weight[1]")
+@trap(SEQUENCE, prunes="a.weight[0] matrix[1]")
 def einsum():
     def forward(self, x):
         return self.out(F.relu(torch.einsum("bld,hd->blh", F.relu(self.a(x)), self.matrix)))
@@ -708,8 +708,7 @@ def multihead_attention_length_first():
 def multihead_attention_with_weights():
     def forward(self, x):
         x = self.enter(x)
-        y, weights = self.mha(x, x, x, need_weights=True)
-        return self.out(F.relu(self.hidden(y))), weights.mean(-1)
+        return self.out(F.relu(self.hidden(self.mha(x, x, x, need_weights=True)[0])))
 
     return multihead(forward)
 
