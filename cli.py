@@ -129,7 +129,7 @@ def run_demo(options: argparse.Namespace) -> None:
     run()
 
 
-def analyze(options: argparse.Namespace) -> Any:
+def analyze(options: argparse.Namespace) -> engine.DependencyGraph:
     inputs = example_inputs(options.input)
     return engine.analyze(load_model(options.model), inputs, rules=rules(options))
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+import textwrap
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from .engine import DependencyGraph
 
 PIPE_WIDTH = 120
 NAMES_SHOWN = 3
@@ -22,48 +25,45 @@ def console() -> Console:
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
-def groups_table(graph: Any) -> Table:
-    """One row a group of the graph: what shrinks together, and what holds it back."""
+def groups_table(graph: DependencyGraph) -> Table:
+    """One row for each group, then for each that something holds back: the last column says what."""
+    held = [group for group in graph.blocked if group.producers]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("group", "kind"):
         table.add_column(title, overflow="fold")
     table.add_column("slots", justify="right")
-    for title in ("layers", "exact", "tie", "blocked"):
+    for title in ("layers", "exact", "tie", *(["blocked"] if held else [])):
         table.add_column(title, overflow="fold")
-    for group in graph.groups:
+    for group in [*graph.groups, *held]:
         table.add_row(
             group.name,
             group.kind,
             str(group.size),
-            some_names(layers(group)),
+            some_names([layer or "the model itself" for layer in group.layers]),
             "yes" if group.exact else "no",
             tie_text(group.tie),
-            group.blocked or "",
+            *([group.blocked or ""] if held else []),
         )
     return table
 
 
-def layers(group: Any) -> list[str]:
-    """The layers that a group slices, each once, in the order of its members."""
-    return list(dict.fromkeys(str(tensor).rpartition(".")[0] or str(tensor) for tensor, *_ in group.members))
-
-
-def some_names(names: list[str]) -> str:
+def some_names(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     more = len(names) - NAMES_SHOWN
     return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def tie_text(tie: Any) -> str:
+def tie_text(tie: tuple[tuple[str, int], ...] | None) -> str:
     """The groups that may only shrink by the same proportion."""
     return "" if tie is None else "with " + some_names([f"{name} ({size})" for name, size in tie])
 
 
-def print_groups(graph: Any) -> None:
-    """Print the table of groups, then the calls without a rule and what each of them costs."""
+def print_groups(graph: DependencyGraph) -> None:
+    """Print the table of groups, then each call without a rule, what it costs, and a rule to start from."""
     out = console()
     out.print(groups_table(graph))
     for call in graph.unknown:
-        out.print(
-            f"no rule for {call.name} at {call.source}; it blocks {some_names(list(map(str, call.costs)))}"
-        )
+        if call.costs:
+            out.print(f"{call.reason}, {call.source}", soft_wrap=True)
+            out.print(f"  It holds {some_names(call.costs)}. A rule to start from:", soft_wrap=True)
+            out.print(textwrap.indent(call.stub, "    "), soft_wrap=True)
