@@ -175,9 +175,8 @@ def couple(trace: Trace, rules: RuleSet, free_outputs: Sequence[int] = ()) -> Co
     state = Couplings(trace)
     for call in trace.calls:
         _couple_call(state, call, rules.rule_for(call.target))
-    for number, value in enumerate(trace.outputs):
-        if number in free_outputs:
-            continue
+    kept = [value for number, value in enumerate(trace.outputs) if number not in free_outputs]
+    for value in [*kept, *trace.training_outputs]:
         for axis, layout in enumerate(state.of(value)):
             block(layout, Reason(f"axis {axis} of the model's output", value))
     state.unifier.settle()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -102,14 +103,38 @@ def _run(model: torch.nn.Module, args, kwargs, recorder: Recorder, fakes: Fakes 
     for name, tensor in _named_inputs(model, args, kwargs):
         record.inputs.append(recorder.new_value(tensor, "input", name))
     paths = {id(module): path for path, module in model.named_modules()}
-    with recorder.following(paths):
-        if fakes:
-            with fakes.mode, recorder:
-                result = model(*args, **kwargs)
-        else:
-            with recorder:
-                result = model(*args, **kwargs)
-    record.outputs = [recorder.value_of(tensor) for tensor in tensors_in(result)]
+    with recorder.following(paths), fakes.mode if fakes else nullcontext():
+        with recorder:
+            result = model(*args, **kwargs)
+        record.outputs = [recorder.value_of(tensor) for tensor in tensors_in(result)]
+        if _unused(model, record):
+            _run_as_in_training(model, args, kwargs, recorder)
+
+
+def _unused(model: torch.nn.Module, record: Trace) -> bool:
+    return any(name not in record.tensors for name, _ in model.named_parameters())
+
+
+def _run_as_in_training(model: torch.nn.Module, args, kwargs, recorder: Recorder) -> None:
+    """Parameters that the forward left alone may belong to a branch for training (auxiliary heads).
+
+    Modules that only hold others are told that they train, so that they take it; layers themselves, with
+    their statistics and dropout, stay in eval mode. What cannot be run so adds nothing.
+    """
+    record, ledger = recorder.trace, recorder.ledger
+    before = len(record.calls), len(ledger.conditions)
+    holders = [one for one in model.modules() if one._modules and not one._parameters]
+    try:
+        for module in holders:
+            module.training = True
+        with recorder:
+            result = model(*args, **kwargs)
+        record.training_outputs = [recorder.value_of(tensor) for tensor in tensors_in(result)]
+    except Exception:
+        del record.calls[before[0] :], ledger.conditions[before[1] :]
+    finally:
+        for module in holders:
+            module.training = False
 
 
 def _named_tensors(model: torch.nn.Module) -> list[tuple[Tensor, str, list[str]]]:

@@ -184,7 +184,8 @@ class Trace:
     """One forward pass: every call, and the values between them.
 
     ``tensors`` are the parameters, buffers and plain tensor attributes that were used, by their first
-    name; ``aliases`` leads from other names of the same tensors to it. ``attributes`` gives the integers
+    name; ``aliases`` leads from other names of the same tensors to it. ``training_outputs`` are those of a second run, if parameters are left
+    for training. ``attributes`` gives the integers
     of the modules that were traced, by module path, attribute name and key.
     """
 
@@ -192,6 +193,7 @@ class Trace:
     calls: list[Call] = field(factory=list, repr=False)
     inputs: list[Value] = field(factory=list)
     outputs: list[Value] = field(factory=list)
+    training_outputs: list[Value] = field(factory=list)
     tensors: dict[str, Value] = field(factory=dict, repr=False)
     aliases: dict[str, str] = field(factory=dict, repr=False)
     conditions: list[Condition] = field(factory=list, repr=False)
