@@ -13,7 +13,7 @@ from rich.table import Table
 from .engine import DependencyGraph
 
 PIPE_WIDTH = 120
-NAMES_SHOWN = 3
+NAMES_SHOWN = 2
 
 
 def console() -> Console:
@@ -26,36 +26,48 @@ def console() -> Console:
 
 
 def groups_table(graph: DependencyGraph) -> Table:
-    """One row for each group, then for each that something holds back: the last column says what."""
+    """One row for each group, then for each that something holds back: the last column says what.
+
+    Groups that shrink by the same proportion have the same number in the column ``tie``.
+    """
     held = [group for group in graph.blocked if group.producers]
+    ties = tie_numbers(graph)
+    columns = [
+        "group",
+        "kind",
+        "slots",
+        "layers",
+        "exact",
+        *(["tie"] if ties else []),
+        *(["blocked"] if held else []),
+    ]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("group", "kind"):
-        table.add_column(title, overflow="fold")
-    table.add_column("slots", justify="right")
-    for title in ("layers", "exact", "tie", *(["blocked"] if held else [])):
-        table.add_column(title, overflow="fold")
+    for title in columns:
+        table.add_column(title, overflow="fold", justify="right" if title == "slots" else "left")
     for group in [*graph.groups, *held]:
-        table.add_row(
-            group.name,
-            group.kind,
-            str(group.size),
-            some_names([layer or "the model itself" for layer in group.layers]),
-            "yes" if group.exact else "no",
-            tie_text(group.tie),
-            *([group.blocked or ""] if held else []),
-        )
+        cells = {
+            "group": group.name,
+            "kind": group.kind,
+            "slots": str(group.size),
+            "layers": some_names([layer or "the model itself" for layer in group.layers]),
+            "exact": "yes" if group.exact else "no",
+            "tie": ties.get(group.name, ""),
+            "blocked": group.blocked or "",
+        }
+        table.add_row(*(cells[title] for title in columns))
     return table
+
+
+def tie_numbers(graph: DependencyGraph) -> dict[str, str]:
+    """A number for each group that shrinks together with others, the same for all of them."""
+    ties = [tied for tied in graph.tied() if len(tied) > 1]
+    return {group.name: str(number) for number, tied in enumerate(ties, 1) for group in tied}
 
 
 def some_names(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
     more = len(names) - NAMES_SHOWN
     return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def tie_text(tie: tuple[tuple[str, int], ...] | None) -> str:
-    """The groups that may only shrink by the same proportion."""
-    return "" if tie is None else "with " + some_names([f"{name} ({size})" for name, size in tie])
 
 
 def print_groups(graph: DependencyGraph) -> None:

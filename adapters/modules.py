@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import PlanError
 
@@ -18,22 +18,48 @@ if TYPE_CHECKING:
 _STANDS_FOR = ("{}", "parametrizations.{}.original", "parametrizations.{}.original1", "{}_v", "{}_orig")
 
 
-def bookkeeping(model: nn.Module, rules: RuleSet, slices: Mapping[str, Mapping[int, Sequence[int]]]) -> dict[str, int]:
-    """New values of the attributes that module rules call a size of a sliced parameter, by dotted name."""
-    changed: dict[str, int] = {}
+def bookkeeping(
+    model: nn.Module, rules: RuleSet, kept: Mapping[str, Mapping[int, Sequence[int]]], changed: Mapping[str, int]
+) -> dict[str, int]:
+    """New values of the attributes that module rules call a size of a parameter, by dotted name.
+
+    `kept` gives the kept indices of the sliced tensors, `changed` the attributes that are set anyway. An
+    attribute that did not repeat the size before is left alone.
+    """
+    found: dict[str, int] = {}
     for path, module in model.named_modules():
         rule = rules.bookkeeping(type(module))
         for entry in rule.attributes if rule else ():
-            axes = _slices_of(path, entry.parameter, slices)
-            if axes and entry.axis in axes and isinstance(getattr(module, entry.attribute, None), int):
-                value = len(axes[entry.axis])
-                changed[_join(path, entry.attribute)] = value
-    return changed
+            tensor, axes = _parameter(module, path, entry.parameter, kept)
+            before = getattr(module, entry.attribute, None)
+            if tensor is None or entry.axis >= tensor.dim() or type(before) is not int:
+                continue
+            size = tensor.shape[entry.axis]
+            new = len(axes[entry.axis]) if entry.axis in axes else size
+            if entry.times is not None:
+                factor = getattr(module, entry.times)
+                size, new = size * factor, new * changed.get(_join(path, entry.times), factor)
+            if before == size and new != size:
+                found[_join(path, entry.attribute)] = new
+    return found
 
 
-def _slices_of(path: str, parameter: str, slices: Mapping[str, Mapping[int, Sequence[int]]]) -> Mapping | None:
-    names = (_join(path, form.format(parameter)) for form in _STANDS_FOR)
-    return next((slices[name] for name in names if name in slices), None)
+def _parameter(
+    module: nn.Module, path: str, name: str, kept: Mapping[str, Mapping[int, Sequence[int]]]
+) -> tuple[Tensor | None, Mapping[int, Sequence[int]]]:
+    """A parameter of a module (`name` may go deeper), or the one that it is computed from; its kept indices."""
+    for form in _STANDS_FOR:
+        inside, _, last = form.format(name).rpartition(".")
+        try:
+            owner = module.get_submodule(inside)
+        except AttributeError:
+            continue
+        tensor = owner._parameters.get(last)
+        if tensor is None:
+            tensor = owner._buffers.get(last)
+        if tensor is not None:
+            return tensor, kept.get(_join(path, form.format(name)), {})
+    return None, {}
 
 
 class ChangedAttribute:
@@ -42,18 +68,17 @@ class ChangedAttribute:
     def __init__(self, model: nn.Module, name: str, value: int):
         self._owner, self._key = _resolve(model, name)
         self._value = value
-        self._before = _read(self._owner, self._key)
+        self._before: Any = vars(self._owner)[self._key[0]]
 
     def carry_out(self) -> None:
         """Set the new value."""
-        _write(self._owner, self._key, _replaced(self._before, self._inside(), self._value))
+        name, keys = self._key
+        self._before = vars(self._owner)[name]
+        vars(self._owner)[name] = _replaced(self._before, keys, self._value)
 
     def take_back(self) -> None:
         """Put the old object back."""
-        _write(self._owner, self._key, self._before)
-
-    def _inside(self) -> tuple:
-        return self._key[1]
+        vars(self._owner)[self._key[0]] = self._before
 
 
 _NAME = re.compile(r"^(?P<dotted>[^\[]+)(?P<keys>(\[[^\]]*\])*)$")
@@ -77,14 +102,6 @@ def _resolve(model: nn.Module, name: str) -> tuple[Any, tuple[str, tuple]]:
 
 def _literal(key: str) -> Any:
     return int(key) if re.fullmatch(r"-?\d+", key) else key.strip("'\"")
-
-
-def _read(owner: Any, key: tuple[str, tuple]) -> Any:
-    return vars(owner)[key[0]]
-
-
-def _write(owner: Any, key: tuple[str, tuple], value: Any) -> None:
-    vars(owner)[key[0]] = value
 
 
 def _replaced(container: Any, keys: tuple, value: int) -> Any:

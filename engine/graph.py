@@ -15,7 +15,7 @@ from ..rules import RuleSet
 from .axes import Atom, Layout, Product, atoms, resolve
 from .couple import Couplings, Place
 from .equations import Sizes
-from .values import Trace
+from .values import Call, Trace
 
 if TYPE_CHECKING:
     from .explain import Explanation
@@ -257,10 +257,23 @@ def _producers(state: Couplings) -> dict[Atom, list[str]]:
 
 
 def _inexact_atoms(state: Couplings, sizes: Sizes) -> set[Atom]:
-    found = {atom for one in state.mixed for atom in atoms(one.layout)}
-    for number, _ in state.numbers:
-        found |= sizes.free_atoms(number)
+    live = _live_calls(state.trace)
+    found = {atom for one in state.mixed if one.origin.call in live for atom in atoms(one.layout)}
+    for number, origin in state.numbers:
+        if origin.call in live:
+            found |= sizes.free_atoms(number)
     return found
+
+
+def _live_calls(trace: Trace) -> set[Call]:
+    """The calls whose results reach an output; what the others compute is thrown away."""
+    live: set[Call] = set()
+    needed = {*trace.outputs, *trace.training_outputs}
+    for call in reversed(trace.calls):
+        if call.inplace or not needed.isdisjoint(call.results):
+            live.add(call)
+            needed.update(call.values)
+    return live
 
 
 def _find_products(layout: Layout, found: dict[int, Product]) -> None:

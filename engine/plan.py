@@ -152,10 +152,8 @@ def _attributes(graph: DependencyGraph, kept: dict[Atom, np.ndarray], tensors: d
     """What the forward reads (from the size equations) and what only repeats a size (module rules)."""
     from ..adapters.modules import bookkeeping
 
-    changed: dict[str, int] = bookkeeping(graph.model, graph.rules, tensors)
-    for (path, name, key), value in graph.sizes.attributes(counts(kept)).items():
-        changed[attribute_name(path, name, key)] = value
-    return changed
+    changed = {attribute_name(*key): value for key, value in graph.sizes.attributes(counts(kept)).items()}
+    return {**bookkeeping(graph.model, graph.rules, tensors, changed), **changed}
 
 
 def attribute_name(path: str, name: str, key: Any) -> str:

@@ -211,11 +211,12 @@ class Targets:
 
 @frozen
 class Bookkeeping:
-    """``in_features = weight[1]``: this attribute repeats that size of that parameter."""
+    """``in_channels = weight[1] * groups``: this attribute repeats that size, times another attribute."""
 
     attribute: str
     parameter: str
     axis: int
+    times: str | None = None
     span: Span = _span()
 
 

@@ -91,8 +91,8 @@ class Builder(Transformer):
         return ast.ModuleRule(target.name, tuple(attributes), span=self._span(meta))
 
     def bookkeeping(self, meta: Meta, items: list) -> ast.Bookkeeping:
-        attribute, parameter, axis = _kept(items)
-        return ast.Bookkeeping(attribute, parameter, int(axis), span=self._span(meta))
+        attribute, parameter, axis, *times = _kept(items)
+        return ast.Bookkeeping(attribute, parameter, int(axis), *times, span=self._span(meta))
 
     def use(self, meta: Meta, items: list) -> ast.Use:
         return ast.Use(_kept(items)[0].strip('"'), span=self._span(meta))
