@@ -64,7 +64,9 @@ def run(commands: tuple[str, ...]) -> list[str]:
 
 
 def tidy(output: str) -> str:
-    """The text without blank lines around it and without trailing blanks."""
+    """The text without blank lines around it, trailing blanks, and the place where the checkout lies."""
+    for place in (str(ROOT), "/".join(ROOT.parts[-2:])):
+        output = output.replace(f"{place}/", "")
     text = "\n".join(line.rstrip() for line in output.splitlines()).strip("\n")
     return f"{text}\n" if text else ""
 
