@@ -30,6 +30,9 @@ LIST = Path(__file__).with_name("zoo.txt")
 LEAST_REMOVED = 0.40
 SECONDS = 300.0
 
+# Every group of these meets a statistic: a norm over the residual stream, and one over each hidden layer.
+NOTHING_EXACT = {"timm gmlp_ti16_224", "transformers ConvNextV2Model"}
+
 
 @define
 class Verdict:
@@ -113,6 +116,9 @@ def steps(verdict: Verdict) -> Iterator:
         assert verdict.removed >= LEAST_REMOVED, f"only {100 * verdict.removed:.1f} % removed"
 
     def exact():
+        if f"{verdict.kind} {verdict.name}" in NOTHING_EXACT:
+            assert not any(group.exact for group in graph.groups if group.producers), "a group is exact"
+            return
         plan = graph.choose(ratio=0.5, criterion="random", exact_only=True)
         verdict.error = oracle.check(model, inputs, plan, tolerance=float("inf")).error
         assert verdict.error <= 1e-4, f"pruned and masked differ by {verdict.error:.1e}"
