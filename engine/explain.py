@@ -12,7 +12,7 @@ import numpy as np
 from attrs import field, frozen
 
 from .axes import Atom, Reason, atoms, slots
-from .couple import Coupling, Place
+from .couplings import Coupling, Place
 from .origin import Origin
 from .plan import unknown_group
 from .values import Value

@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 from ..rules import RuleSet
 from .axes import Atom, Layout, Product, atoms, resolve
-from .couple import Couplings, Place
+from .couplings import Couplings, Place
 from .equations import Sizes
 from .values import Call, Trace
 

@@ -7,15 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from math import prod
-from typing import TYPE_CHECKING
 
 from ..grammar import ast
 from .axes import UNIT, Atom, Layout, Reason, product, total
-from .misfit import Misfit
+from .site import Misfit, Site
 from .values import Value
-
-if TYPE_CHECKING:
-    from .couple import Site
 
 # A dim of one axis, after every star has been opened into its axes.
 Key = tuple[str, int]

@@ -168,6 +168,9 @@ def _values_in(item: Any) -> Iterator[Value]:
 @lru_cache(maxsize=4096)
 def dotted_name(target: Callable[..., Any]) -> str:
     """A readable dotted name for any callable that torch dispatches."""
+    if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        packet = getattr(target, "overloadpacket", target)
+        return "torch.ops." + packet._qualified_op_name.replace("::", ".")
     known = torch.overrides.resolve_name(target)
     if known:
         return known

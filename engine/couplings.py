@@ -1,0 +1,79 @@
+"""What the rules say of a trace: which axes belong together, what is produced, mixed, equated or unknown."""
+
+from __future__ import annotations
+
+from attrs import Factory, define, frozen
+
+from .axes import UNIT, Atom, Layout, Reason, Unifier
+from .equations import Equation
+from .origin import Origin
+from .sizes import Expr
+from .values import Call, Trace, Value
+
+Place = tuple[Value, int]
+
+
+@frozen(eq=False)
+class Coupling:
+    """A factor instance: `factor` of this call's rule makes the axes at `places` share their atoms."""
+
+    origin: Origin
+    factor: str
+    places: tuple[Place, ...]
+    layout: Layout | None = None
+
+
+@frozen(eq=False)
+class Produced:
+    """The slots of `layout` are produced by this call, under the name of `factor`."""
+
+    layout: Layout
+    origin: Origin
+    factor: str
+
+
+@frozen(eq=False)
+class Cost:
+    """Multiply-accumulates of a call: a sum of products of layout sizes."""
+
+    call: Call
+    terms: tuple[tuple[Layout, ...], ...]
+
+
+@define(eq=False)
+class Couplings:
+    """Everything that the rules say about a trace; ``from_input`` are the values that depend on its inputs."""
+
+    trace: Trace
+    from_input: set[Value] = Factory(set)
+    layouts: dict[Value, list[Layout]] = Factory(dict)
+    couplings: list[Coupling] = Factory(list)
+    equations: list[Equation] = Factory(list)
+    produced: list[Produced] = Factory(list)
+    mixed: list[Produced] = Factory(list)
+    ties: list[tuple[tuple[Layout, ...], Origin]] = Factory(list)
+    numbers: list[tuple[Expr, Origin]] = Factory(list)
+    costs: list[Cost] = Factory(list)
+    unknown: list[Origin] = Factory(list)
+    unifier: Unifier = Factory(Unifier)
+
+    def of(self, value: Value) -> list[Layout]:
+        """The layouts of the axes of `value`, made when it is first met."""
+        layouts = self.layouts.get(value)
+        if layouts is None:
+            layouts = self.layouts[value] = _first_layouts(value)
+        return layouts
+
+
+_FIXED = {
+    "input": "the model's input",
+    "untracked": "a tensor that the trace did not see being made",
+    "call": "the result of a call that gave it no axes",
+}
+
+
+def _first_layouts(value: Value) -> list[Layout]:
+    """Parameters, buffers and tensor attributes are free; whatever comes from outside keeps its slots."""
+    text = _FIXED.get(value.kind)
+    reason = None if text is None else Reason(f"an axis of {text}", value)
+    return [UNIT if size == 1 else Atom(size, reason) for size in value.shape]
