@@ -40,6 +40,12 @@ def test_a_model_of_the_zoo(row):
     assert not verdict.failures, "\n".join([str(verdict), *verdict.details])
 
 
+def test_a_graph_attention_network_written_by_hand():
+    """Scatters and a segment softmax without a library around them."""
+    verdict = zoo.judge("own", "gat")
+    assert not verdict.failures, "\n".join([str(verdict), *verdict.details])
+
+
 def test_a_row_that_cannot_be_built_is_a_failed_row():
     """The run goes on after a model that does not exist."""
     verdict = zoo.judge("own", "nowhere")
