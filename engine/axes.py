@@ -444,15 +444,30 @@ def mask(layout: Layout, kept: Callable[[Atom], np.ndarray | None]) -> np.ndarra
     return result
 
 
-def slots(layout: Layout, atom: Atom) -> np.ndarray:
-    """For every index of an axis the slot of `atom` that it belongs to, or -1; shape ``(layout.size,)``."""
+def spread(layout: Layout) -> dict[Atom, tuple[np.ndarray, np.ndarray]]:
+    """Where the slots of every atom are: for each atom the indices of the axis that it has, and their slots."""
     layout = resolve(layout)
     if type(layout) is Atom:
-        return np.arange(layout.size) if layout is atom else np.full(layout.size, -1)
-    parts = [slots(part, atom) for part in layout.parts]  # type: ignore[union-attr]
-    if type(layout) is Sum:
-        return np.concatenate(parts)
-    result = parts[0]
-    for part in parts[1:]:
-        result = np.maximum.outer(result, part).reshape(-1)
-    return result
+        whole = np.arange(layout.size)
+        return {layout: (whole, whole)}
+    found: dict[Atom, list[tuple[np.ndarray, np.ndarray]]] = {}
+    before = 0 if type(layout) is Sum else 1
+    for part in layout.parts:  # type: ignore[union-attr]
+        for atom, (indices, slots) in spread(part).items():
+            if type(layout) is Sum:
+                found.setdefault(atom, []).append((indices + before, slots))
+            else:
+                # The part is repeated for every slot of the parts outside, each slot for those inside.
+                inside = layout.size // (before * part.size)
+                runs = indices[:, None] * inside + np.arange(inside)
+                outer = np.arange(before)[:, None, None] * (part.size * inside)
+                where = (outer + runs).reshape(-1)
+                found.setdefault(atom, []).append((where, np.tile(np.repeat(slots, inside), before)))
+        before = before + part.size if type(layout) is Sum else before * part.size
+    return {atom: _joined(pieces) for atom, pieces in found.items()}
+
+
+def _joined(pieces: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    if len(pieces) == 1:
+        return pieces[0]
+    return np.concatenate([where for where, _ in pieces]), np.concatenate([slots for _, slots in pieces])

@@ -42,7 +42,8 @@ class Cost:
 
 @define(eq=False)
 class Couplings:
-    """Everything that the rules say about a trace; ``from_input`` are the values that depend on its inputs."""
+    """Everything that the rules say about a trace; ``from_input`` are the values that depend on its inputs,
+    ``opened`` the signatures' dims with their stars opened."""
 
     trace: Trace
     from_input: set[Value] = Factory(set)
@@ -56,6 +57,7 @@ class Couplings:
     costs: list[Cost] = Factory(list)
     unknown: list[Origin] = Factory(list)
     unifier: Unifier = Factory(Unifier)
+    opened: dict[tuple, list] = Factory(dict)
 
     def of(self, value: Value) -> list[Layout]:
         """The layouts of the axes of `value`, made when it is first met."""

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ..errors import PlanError
-from .axes import slots
+from .axes import spread
 
 if TYPE_CHECKING:
-    from .graph import DependencyGraph, Group
+    from .graph import DependencyGraph, Group, Member
 
 Criterion = Callable[["Group", "DependencyGraph", Mapping[str, Tensor]], Tensor]
 
@@ -30,6 +30,7 @@ class Magnitude:
 
     def __init__(self) -> None:
         self._squares: dict[str, list[Tensor]] = {}
+        self._slots: dict[Member, dict] = {}
 
     def __call__(self, group: Group, graph: DependencyGraph, tensors: Mapping[str, Tensor]) -> Tensor:
         scores: Tensor | None = None
@@ -38,15 +39,14 @@ class Magnitude:
             if not isinstance(tensor, torch.nn.Parameter) or not tensor.is_floating_point():
                 continue
             norms = self._along(member.tensor, tensor)[member.axis]
-            where = slots(graph.layout(member), group.atom)
             if scores is None:
-                scores = torch.zeros(group.size, device=norms.device)
-            if len(where) == group.size:
-                scores += norms[torch.from_numpy(where.argsort()).to(norms.device)]
-                continue
-            held = torch.from_numpy((where >= 0).nonzero()[0]).to(norms.device)
-            index = torch.from_numpy(where[where >= 0]).to(norms.device)
-            scores.index_add_(0, index, norms.to(scores.device)[held])
+                scores = norms.new_zeros(group.size)
+            if graph.layout(member) is group.atom:
+                scores += norms
+            else:
+                where, slot = self._spread(member, graph)[group.atom]
+                indices = torch.from_numpy(where).to(norms.device), torch.from_numpy(slot).to(norms.device)
+                scores.index_add_(0, indices[1], norms[indices[0]])
         if scores is None:
             return torch.ones(group.size)
         return scores / scores.mean().clamp_min(torch.finfo(scores.dtype).tiny)
@@ -58,19 +58,23 @@ class Magnitude:
             known = self._squares[name] = _sums_of_squares(tensor.detach())
         return known
 
+    def _spread(self, member: Member, graph: DependencyGraph) -> dict:
+        known = self._slots.get(member)
+        if known is None:
+            known = self._slots[member] = spread(graph.layout(member))
+        return known
+
 
 def _sums_of_squares(tensor: Tensor) -> list[Tensor]:
-    if tensor.dim() <= 1:
-        return [tensor.float().square()]
-    matrix = tensor.float().flatten(2) if tensor.dim() > 2 else tensor.float().unsqueeze(-1)
-    if matrix.shape[-1] == 1 and tensor.dim() == 2:
-        plane = matrix.squeeze(-1).square()
-    else:
-        plane = torch.linalg.vector_norm(matrix, dim=2).square()
-    sums = [plane.sum(1), plane.sum(0)]
+    """For every axis the sums over all others, in float32."""
+    squares = tensor.float().square()
+    if tensor.dim() < 2:
+        return [squares]
+    # The first two axes are those of nearly all groups; reading the tensor flat is several times faster.
+    flat = squares.flatten(1)
+    sums = [flat.sum(1), flat.sum(0).view(tensor.shape[1], -1).sum(1)]
     for axis in range(2, tensor.dim()):
-        others = [other for other in range(tensor.dim()) if other != axis]
-        sums.append(tensor.float().square().sum(others) if tensor.shape[axis] > 1 else tensor.new_ones(1).float())
+        sums.append(squares.sum([other for other in range(tensor.dim()) if other != axis]))
     return sums
 
 

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Union
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from .axes import Atom, Layout, Product, Reason, Sum, atoms, block, factors, free, resolve, terms
 from .origin import Origin
@@ -88,7 +88,7 @@ class _Opaque:
     terms: tuple[Side, ...]
 
 
-@frozen(eq=False)
+@define(eq=False)
 class Sizes:
     """The size equations of a model, what defines each attribute, and the ties that make all hold."""
 
@@ -98,6 +98,7 @@ class Sizes:
     originals: dict[AttributeKey, int]
     definitions: dict[AttributeKey, Side] = field(factory=dict)
     ties: Ties = field(factory=Ties)
+    blocked: int = 0
 
     @classmethod
     def solve(
@@ -170,24 +171,18 @@ class Sizes:
             if any(factor is one for one in right):
                 left.remove(factor)
                 right.remove(factor)
+        blocked_before = self.blocked
         kept: list[Atom] = []
-        before = self._state()
         for side in (left, right):
             kept_here = self._keep_one(side, equation, prefer)
             if not kept_here:
-                for factor in left + right:
-                    self._block_factor(factor, equation)
-                return
+                kept = []
+                break
             kept += kept_here
-        self.ties.join(kept, equation)
-        if self._state() == before:
+        # If that changes nothing, the two sides do not shrink alike whatever is tied: then both stay.
+        if not kept or not (self.ties.join(kept, equation) or self.blocked > blocked_before):
             for factor in left + right:
                 self._block_factor(factor, equation)
-
-    def _state(self) -> tuple[int, int]:
-        """A measure of progress: free atoms of all equations, and ties."""
-        found = {atom for one in self.equations for side in (one.left, one.right) for atom in self._free(side)}
-        return len(found), sum(map(len, self.ties.causes.values()))
 
     def _keep_one(self, side: list, equation: Equation, prefer: str) -> list[Atom]:
         """Leave one factor of a product free and block the others; the atoms that must then be tied."""
@@ -245,12 +240,13 @@ class Sizes:
     def _block_factor(self, factor: object, equation: Equation) -> None:
         text = f"a size that {equation.where} fixes ({equation.argument}: {self.describe(equation.left)})"
         reason = Reason(text, equation.origin or equation.source)
-        if isinstance(factor, Atom):
-            block(factor, reason)
-        elif isinstance(factor, _Opaque):
-            for term in factor.terms:
-                for atom in self._free(term):
-                    block(atom, reason)
+        if isinstance(factor, _Opaque):
+            loose = [atom for term in factor.terms for atom in self._free(term)]
+        else:
+            loose = [factor] if self._free_factor(factor) else []
+        self.blocked += len(loose)
+        for atom in loose:
+            block(atom, reason)
 
     def _depends(self, side: Side) -> bool:
         return next(iter(self._free(side)), None) is not None

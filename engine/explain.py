@@ -11,7 +11,7 @@ import networkx as nx
 import numpy as np
 from attrs import field, frozen
 
-from .axes import Atom, Reason, atoms, slots
+from .axes import Atom, Reason, atoms, spread
 from .couplings import Coupling, Place
 from .origin import Origin
 from .plan import unknown_group
@@ -241,24 +241,18 @@ def _reason(reason: Reason | None) -> str:
 
 def _relation(graph: DependencyGraph, group: Group, start: Member, end: Member) -> str:
     """How the indices of two axes belong together, slot by slot."""
-    places = []
-    for member in (start, end):
-        where = slots(graph.layout(member), group.atom)
-        places.append(_formula(where, group.size))
-    if places[0] == places[1]:
-        return f"slot {places[0]} of the one is slot {places[1]} of the other."
-    return f"slot {places[0]} of the one goes with slot {places[1]} of the other."
+    one, other = (_formula(*spread(graph.layout(member))[group.atom], group.size) for member in (start, end))
+    return f"slot {one} of the one {'is' if one == other else 'goes with'} slot {other} of the other."
 
 
-def _formula(where: np.ndarray, size: int) -> str:
-    """``i``, ``64 + i``, or the runs of indices that slot i has."""
-    held = np.flatnonzero(where >= 0)
-    if len(held) == size and (np.diff(held) == 1).all():
-        return "i" if held[0] == 0 else f"{held[0]} + i"
-    first = np.flatnonzero(where == 0)
-    each = len(first)
-    if (np.diff(first) == 1).all() and len(held) == size * each:
-        return f"{each} i .. {each} i + {each - 1}" if held[0] == 0 else f"{held[0]} + {each} i ({each} in a run)"
+def _formula(where: np.ndarray, slots: np.ndarray, size: int) -> str:
+    """``i``, ``64 + i``, or how many indices slot i has."""
+    start = f"{where[0]} + " if where[0] else ""
+    if len(where) == size and (where == where[0] + slots).all():
+        return f"{start}i"
+    each = len(where) // size
+    if each * size == len(where) and (where == where[0] + np.arange(len(where))).all() and (slots[:each] == 0).all():
+        return f"{start}{each} i to {start}{each} i + {each - 1}"
     return f"i (at {each} indices)"
 
 

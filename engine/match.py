@@ -10,7 +10,7 @@ from math import prod
 
 from ..grammar import ast
 from .axes import UNIT, Atom, Layout, Reason, product, total
-from .site import Misfit, Site
+from .site import Misfit, Site, as_tuple
 from .values import Value
 
 # A dim of one axis, after every star has been opened into its axes.
@@ -24,11 +24,55 @@ def match(site: Site, signature: ast.Signature) -> None:
     results = [(one.dims, value) for one, value in zip(signature.outputs, site.call.results)]
     if len(site.call.results) > len(results):
         raise Misfit(f"it names {len(results)} results, the call has {len(site.call.results)}")
-    lengths = _star_lengths(site, operands + results)
-    inputs = [(_aligned(dims, lengths, value), value) for dims, value in operands]
-    outputs = [(_opened(dims, lengths), value) for dims, value in results]
-    sizes = _sizes(site, inputs, outputs)
-    _Matcher(site, sizes).run(inputs, outputs)
+    given = _Given(site)
+    opened = _opened_axes(site, given, operands, results)
+    axes = [(one, value) for one, (_, value) in zip(opened, [*operands, *results])]
+    inputs, outputs = axes[: len(operands)], axes[len(operands) :]
+    sizes = _sizes(given, axes)
+    _Matcher(site, sizes, given).run(inputs, outputs)
+
+
+class _Given:
+    """What the call says for the rule's ``where`` and ``at`` clauses."""
+
+    def __init__(self, site: Site):
+        self.sizes: dict[Key, tuple[object, str]] = {}
+        self.counts: dict[str, int] = {}
+        self.positions: dict[str, int] = {}
+        for clause in site.rule.clauses:
+            if isinstance(clause, ast.Where):
+                site.sizes_read.add(clause.argument.partition("[")[0])
+                numbers = as_tuple(_argument(site, clause.argument))
+                if clause.star:
+                    self.counts[clause.factor] = len(numbers)
+                for index, number in enumerate(numbers if clause.star else numbers[:1]):
+                    if isinstance(number, int):
+                        key = (clause.factor, index - len(numbers) if clause.star else 0)
+                        self.sizes[key] = number, clause.argument
+            elif isinstance(clause, ast.At):
+                site.sizes_read.add(clause.argument.partition("[")[0])
+                position = _argument(site, clause.argument)
+                if not isinstance(position, int):
+                    raise Misfit(f"'{clause.argument}' is not one axis")
+                self.positions[clause.factor] = int(position)
+
+
+def _opened_axes(site: Site, given: _Given, operands: Sequence, results: Sequence) -> list[list[Axis]]:
+    """The dims of every axis, with stars opened; found once for all calls of the same ranks."""
+    everything = [*operands, *results]
+    key = (
+        id(site.rule),
+        tuple((id(dims), len(value.shape)) for dims, value in everything),
+        tuple(given.counts.values()),
+        tuple(given.positions.values()),
+    )
+    known = site.state.opened.get(key)
+    if known is None:
+        lengths = _star_lengths(given, everything)
+        known = [_aligned(dims, lengths, value) for dims, value in operands]
+        known += [_opened(dims, lengths) for dims, _ in results]
+        site.state.opened[key] = known
+    return known
 
 
 def _values(site: Site, operand: ast.Operand) -> list[Value]:
@@ -44,21 +88,11 @@ def _values(site: Site, operand: ast.Operand) -> list[Value]:
     return [found] if isinstance(found, Value) else []
 
 
-def _star_lengths(site: Site, operands: Sequence[tuple[tuple, Value]]) -> dict[str, int]:
+def _star_lengths(given: _Given, operands: Sequence[tuple[tuple, Value]]) -> dict[str, int]:
     """How many axes every star stands for: from `where` and `at`, else from what the others leave."""
-    lengths: dict[str, int] = {}
-    positions: dict[str, int] = {}
-    for clause in site.rule.clauses:
-        if isinstance(clause, ast.Where) and clause.star:
-            given = _argument(site, clause.argument)
-            lengths[clause.factor] = len(given) if isinstance(given, (list, tuple)) else 1
-        elif isinstance(clause, ast.At):
-            position = _argument(site, clause.argument)
-            if not isinstance(position, int):
-                raise Misfit(f"'{clause.argument}' is not one axis")
-            positions[clause.factor] = position
+    lengths = dict(given.counts)
     for dims, value in operands:
-        _length_before(dims, len(value.shape), positions, lengths)
+        _length_before(dims, len(value.shape), given.positions, lengths)
     for _ in range(3):
         found: dict[str, int] = {}
         for dims, value in operands:
@@ -103,25 +137,17 @@ def _aligned(dims: tuple, lengths: Mapping[str, int], value: Value) -> list[Axis
     return axes[len(axes) - len(value.shape) :]
 
 
-def _sizes(site: Site, inputs: Iterable, outputs: Iterable) -> dict[Key, int]:
-    sizes: dict[Key, int] = {}
-    for clause in site.rule.clauses:
-        if isinstance(clause, ast.Where):
-            given = _argument(site, clause.argument)
-            numbers = list(given) if isinstance(given, (list, tuple)) else [given]
-            if not clause.star:
-                numbers = numbers[:1]
-            for index, number in enumerate(numbers):
-                if isinstance(number, int):
-                    sizes[clause.factor, index - len(numbers) if clause.star else 0] = int(number)
+def _sizes(given: _Given, everything: Iterable[tuple[list[Axis], Value]]) -> dict[Key, int]:
+    """The sizes of all factors: given, or read off an axis, or what is left of a product or sum."""
+    sizes: dict[Key, int] = {key: int(number) for key, (number, _) in given.sizes.items()}  # type: ignore[call-overload]
     compound = []
-    for axes, value in [*inputs, *outputs]:
+    for axes, value in everything:
         for axis, size in zip(axes[max(len(axes) - len(value.shape), 0) :], value.shape):
             if type(axis) is tuple:
                 sizes[axis] = max(sizes.get(axis, 1), size)
             elif type(axis) in (ast.Product, ast.Sum):
                 compound.append((axis, size))
-    for _ in range(3):
+    for _ in compound:
         for axis, size in compound:
             _solve(axis, size, sizes)
     return sizes
@@ -180,9 +206,10 @@ def _argument(site: Site, path: str) -> object:
 class _Matcher:
     """The layouts of a signature's factors, as they are met from operand to operand."""
 
-    def __init__(self, site: Site, sizes: dict[Key, int]):
+    def __init__(self, site: Site, sizes: dict[Key, int], given: _Given):
         self.site = site
         self.sizes = sizes
+        self.given = given
         self.known: dict[Key, Layout] = {}
         self.places: dict[Key, list[tuple[Value, int]]] = {}
         self.operands: Counter[Key] = Counter()
@@ -191,7 +218,7 @@ class _Matcher:
         for axes, value in inputs:
             self._read(axes, value)
         made = [self._made(axes, value) for axes, value in outputs]
-        self._equate_wheres()
+        self._equate_given()
         self._hold_single()
         for value, layouts in made:
             self.site.give(value, layouts)
@@ -269,20 +296,11 @@ class _Matcher:
             for part in axis.parts:  # type: ignore[union-attr]
                 self._note(part, place, met)
 
-    def _equate_wheres(self) -> None:
-        for clause in self.site.rule.clauses:
-            if not isinstance(clause, ast.Where):
-                continue
-            given = _argument(self.site, clause.argument)
-            numbers = given if isinstance(given, (list, tuple)) else [given]
-            for index, number in enumerate(numbers):
-                key = (clause.factor, index - len(numbers) if clause.star else 0)
-                if key in self.known:
-                    self.operands[key] += 1
-                    self.site.equate(number, self.known[key], clause.argument)
-        for clause in self.site.rule.clauses:
-            if isinstance(clause, (ast.At, ast.Where)):
-                self.site.sizes_read.add(clause.argument.partition("[")[0])
+    def _equate_given(self) -> None:
+        for key, (number, argument) in self.given.sizes.items():
+            if key in self.known:
+                self.operands[key] += 1
+                self.site.equate(number, self.known[key], argument)
 
     def _hold_single(self) -> None:
         for key, layout in self.known.items():
