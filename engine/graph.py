@@ -149,7 +149,9 @@ class DependencyGraph:
         """For every atom the factor instances through which it passes."""
         held: dict[Atom, list] = defaultdict(list)
         for coupling in self._state.couplings:
-            for atom in {atom for place in coupling.places for atom in atoms(self.layout_at(place))}:
+            factor = coupling.layout
+            layouts = [self.layout_at(place) for place in coupling.places] if factor is None else [factor]
+            for atom in {atom for layout in layouts for atom in atoms(layout)}:
                 held[atom].append(coupling)
         return held
 
@@ -172,7 +174,7 @@ class DependencyGraph:
                     members[atom].append(Member(name, axis))
         producers = _producers(self._state)
         order = {atom: None for atom in [*producers, *members] if atom in members}
-        names = _Names(self._state, producers)
+        names = _Names(self._state)
         for atom in order:
             if atom.size == 1 and atom.reason is not None:
                 continue
@@ -220,31 +222,27 @@ def step_of(tied: Iterable[Group]) -> int:
 
 
 class _Names:
-    """Names of groups: the first producer's, else that of the first factor that is the atom itself."""
+    """Names of groups: of the smallest factor that holds the atom, a producer's where there is a choice."""
 
-    def __init__(self, state: Couplings, producers: dict[Atom, list[str]]):
-        self._producers = producers
+    def __init__(self, state: Couplings):
         self._taken: dict[str, int] = {}
-        self._own: dict[Atom, tuple[str, str]] = {}
-        exact = [(one.layout, one.origin, one.factor) for one in state.produced]
-        exact += [(one.layout, one.origin, one.factor) for one in state.couplings if one.layout is not None]
-        for layout, origin, factor in exact:
-            atom = resolve(layout)
-            if type(atom) is Atom and not factor.startswith("*"):
-                self._own.setdefault(atom, (_join(origin.call.module, factor), factor))
+        self._own: dict[Atom, tuple[int, str, str]] = {}
+        named = [(one.layout, one.origin, one.factor) for one in state.produced]
+        named += [(one.layout, one.origin, one.factor) for one in state.couplings if one.layout is not None]
+        for layout, origin, factor in named:
+            if factor.startswith("*"):
+                continue
+            for atom in atoms(layout):
+                known = self._own.get(atom)
+                if known is None or layout.size < known[0]:
+                    self._own[atom] = layout.size, _join(origin.call.module, factor), factor
 
     def of(self, atom: Atom, member: Member) -> tuple[str, str]:
         """A name that no other group has, and the kind."""
-        name, kind = self._own.get(atom) or self._shared(atom, member)
+        _, name, kind = self._own.get(atom) or (0, f"{member.tensor}[{member.axis}]", "axis")
         seen = self._taken.get(name, 0)
         self._taken[name] = seen + 1
         return (f"{name}[{seen}]" if seen else name), kind
-
-    def _shared(self, atom: Atom, member: Member) -> tuple[str, str]:
-        producers = self._producers.get(atom)
-        if producers:
-            return producers[0], producers[0].rpartition(".")[2]
-        return f"{member.tensor}[{member.axis}]", "axis"
 
 
 def _producers(state: Couplings) -> dict[Atom, list[str]]:

@@ -339,11 +339,11 @@ def shuffle(program: Program, x: int, axis: int, groups: int) -> int:
 
 
 def _combine(draw: st.DrawFn, program: Program, x: int) -> None:
-    """Two values of one size, brought to one shape on different ways."""
-    same = [y for y in range(len(program.arrays)) if program.arrays[y].size == program.arrays[x].size]
-    y = draw(st.sampled_from(same))
-    if program.shape(y) != program.shape(x):
-        y = program.reshape(y, program.shape(x))
+    """Two values of one size, brought to one shape, in which axes made in different ways meet."""
+    size = program.arrays[x].size
+    y = draw(st.sampled_from([y for y in range(len(program.arrays)) if program.arrays[y].size == size]))
+    shape = draw(st.one_of(st.just(program.shape(x)), factorings(size, most=2)))
+    x, y = (one if program.shape(one) == tuple(shape) else program.reshape(one, shape) for one in (x, y))
     draw(st.sampled_from((program.add, program.multiply)))(x, y)
 
 

@@ -26,7 +26,6 @@ from prunus.engine.axes import (
     mask,
     product,
     resolve,
-    slots,
     terms,
 )
 
@@ -160,15 +159,16 @@ def test_unified_layouts_have_one_mask(one, other):
 
 
 @each_layout
-def test_slots_agree_with_masks(make):
-    """Without one slot of an atom, an axis lacks exactly the indices that belong to that slot."""
+def test_spread_agrees_with_masks(make):
+    """Without one slot of an atom, an axis lacks exactly the indices that have that slot."""
     layout = make()
-    for atom in set(atoms(layout)):
-        if sum(other is atom for other in atoms(layout)) == 1:
-            for slot in range(atom.size):
-                own = np.arange(atom.size) != slot
-                there = mask(layout, {atom: own}.get)
-                np.testing.assert_array_equal(there, slots(layout, atom) != slot)
+    spread = axes.spread(layout)
+    assert {UNIT, *spread} == {UNIT, *atoms(layout)}
+    for atom, (indices, of_atom) in spread.items():
+        for slot in range(atom.size):
+            own = np.arange(atom.size) != slot
+            gone = np.flatnonzero(~mask(layout, {atom: own}.get))
+            assert set(gone) == set(indices[of_atom == slot])
 
 
 def sizes_of_atoms(layout):
