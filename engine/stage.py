@@ -6,8 +6,8 @@ import sys
 from argparse import Namespace
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from copy import copy
-from types import SimpleNamespace
+from operator import is_
+from types import BuiltinFunctionType, FunctionType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from .sizes import Attribute, Ledger, SizeInt
 from .values import tensors_in
 
 MODULE_STATE = frozenset(vars(torch.nn.Module()))  # what every module has: parameters, hooks, flags
+_PLAIN = frozenset({bool, float, str, type(None), FunctionType, BuiltinFunctionType, torch.dtype})
 _CONFIG_DEPTH = 2
 _LARGEST = 4096  # a longer container is data, not a setting
 _NOT_CONFIGS = frozenset({"torch", "numpy", "builtins", *sys.stdlib_module_names})
@@ -33,44 +34,44 @@ class Stage:
         self.fakes = fakes
         self.originals: dict[tuple[str, str, tuple | None], int] = {}
         self._replaced: dict[int, tuple[Any, Any]] = {}  # id of a stand-in -> (stand-in, original)
-        self._held: list[list[tuple[Any, Any]]] = []  # for each module its dicts and lists, and copies
-        self._placed: list[list[Any]] = []  # copies of the same with the stand-ins in them
+        self._holding: list[tuple[Any, Any]] = []  # the current module's dicts and lists, and copies
+        self._held: list[list[tuple[Any, Any, Any]]] = []  # for each module, and copies with stand-ins
         self._visited: dict[int, Any] = {}
+        # What is never replaced, nor holds what is; without fakes that are tensors too.
+        self._plain = _PLAIN if fakes else _PLAIN | {torch.Tensor, torch.nn.Parameter}
 
-    def prepare(self) -> None:
-        """Replace every integer that a module holds, also in containers and on config objects."""
-        for path, module in self.model.named_modules():
-            if isinstance(module, torch.jit.ScriptModule):
+    def prepare(self, modules: list[tuple[str, torch.nn.Module]]) -> None:
+        """Replace every integer that one of `modules` holds, also in containers and on config objects."""
+        for path, module in modules:
+            if isinstance(module, torch.jit.ScriptModule) or not self._is_new(module):
                 continue
-            self._held.append([])
-            for names in _namespaces(module):
-                self._hold(names)
-            self._set_names(vars(module), path, "", _CONFIG_DEPTH)
+            self._holding = [(names, names.copy()) for names in _namespaces(module)]
+            self._set_names(vars(module), own_attributes(module), path, "", _CONFIG_DEPTH)
             for tensors in (module._parameters, module._buffers):
-                for name, tensor in tensors.items():
-                    tensors[name] = self._stand_in(tensor, path, name, (), 0)
-        self._placed = [[copy(holder) for holder, _ in held] for held in self._held]
+                self._set_names(tensors, list(tensors.items()), path, "", 0)
+            self._held.append([(holder, before, holder.copy()) for holder, before in self._holding])
 
     def restore(self) -> None:
         """Put everything back. What the forward itself wrote stays, without traced integers, unless there
         is a tensor among what a module wrote: that goes back with all that was written beside it."""
-        for held, placed in zip(self._held, self._placed, strict=False):
-            written = [
-                item for (holder, _), old in zip(held, placed, strict=True) for item in _written(holder, old)
-            ]
+        for held in self._held:
+            written = [item for holder, _, placed in held for item in _written(holder, placed)]
             if written and (self.fakes or next(tensors_in(written), None) is not None):
-                for holder, before in held:
+                for holder, before, _ in held:
                     _put_back(holder, before)
         visited: set[int] = set()
-        for module in self.model.modules():
-            for names in _namespaces(module):
-                self._clean_names(names, visited, _CONFIG_DEPTH + 1)
+        for _, module in modules_of(self.model):
+            self._clean_names(vars(module), own_attributes(module), visited, _CONFIG_DEPTH + 1)
+            for tensors in (module._parameters, module._buffers):
+                self._clean_names(tensors, list(tensors.items()), visited, 0)
 
     # Preparing
 
-    def _set_names(self, names: dict[str, Any], path: str, prefix: str, depth: int) -> None:
-        for name, value in list(names.items()):
-            if prefix or name not in MODULE_STATE:
+    def _set_names(
+        self, names: dict[str, Any], items: list[tuple[str, Any]], path: str, prefix: str, depth: int
+    ) -> None:
+        for name, value in items:
+            if type(value) not in self._plain:
                 stand_in = self._stand_in(value, path, prefix + name, (), depth)
                 if stand_in is not value:
                     names[name] = stand_in
@@ -81,6 +82,8 @@ class Stage:
             place = (path, name, key or None)
             self.originals[place] = value
             return self._replace(value, SizeInt(value, Attribute(*place), self.ledger))
+        if kind in self._plain:
+            return value
         if isinstance(value, torch.Tensor):
             fake = self.fakes.get(id(value))
             return value if fake is None else self._replace(value, fake)
@@ -89,23 +92,20 @@ class Stage:
             return self._replace(value, _tuple_like(value, parts)) if _differ(parts, value) else value
         if kind in (list, dict, OrderedDict):
             if len(value) <= _LARGEST and self._is_new(value):
-                self._hold(value)
+                self._holding.append((value, value.copy()))
                 for i, part in list(_items(value)):
                     stand_in = self._stand_in(part, path, name, (*key, i), depth)
                     if stand_in is not part:
                         value[i] = stand_in
         elif depth and not key and _is_config(value) and self._is_new(value):
-            self._hold(vars(value))
-            self._set_names(vars(value), path, name + ".", depth - 1)
+            names = vars(value)
+            self._holding.append((names, names.copy()))
+            self._set_names(names, list(names.items()), path, name + ".", depth - 1)
         return value
 
     def _replace(self, original: Any, stand_in: Any) -> Any:
         self._replaced[id(stand_in)] = (stand_in, original)
         return stand_in
-
-    def _hold(self, holder: Any) -> None:
-        """Remember what a dict or list of the current module contains."""
-        self._held[-1].append((holder, copy(holder)))
 
     def _is_new(self, value: Any) -> bool:
         """Whether this object is met for the first time; keeps it alive, so that ids stay unique."""
@@ -116,9 +116,11 @@ class Stage:
 
     # Restoring
 
-    def _clean_names(self, names: dict[str, Any], visited: set[int], depth: int) -> None:
-        for name, value in list(names.items()):
-            if name not in MODULE_STATE:
+    def _clean_names(
+        self, names: dict[str, Any], items: list[tuple[str, Any]], visited: set[int], depth: int
+    ) -> None:
+        for name, value in items:
+            if type(value) is not int and type(value) not in self._plain:
                 clean = self._clean(value, visited, depth)
                 if clean is not value:
                     names[name] = clean
@@ -128,6 +130,8 @@ class Stage:
         stand_in, original = self._replaced.get(id(value), (None, None))
         if stand_in is value and value is not None:
             return original
+        if type(value) in self._plain:
+            return value
         if isinstance(value, SizeInt):
             return int(value)
         if isinstance(value, (tuple, frozenset)):
@@ -148,7 +152,7 @@ class Stage:
             self._clean_keys(value, visited, depth)
         elif depth and _is_config(value):
             visited.add(id(value))
-            self._clean_names(vars(value), visited, depth - 1)
+            self._clean_names(vars(value), list(vars(value).items()), visited, depth - 1)
         return value
 
     def _clean_keys(self, value: Any, visited: set[int], depth: int) -> None:
@@ -171,6 +175,20 @@ class Stage:
                     value[key] = clean
 
 
+def modules_of(module: torch.nn.Module, path: str = "") -> list[tuple[str, torch.nn.Module]]:
+    """The module and all below it with their paths, one that has several names once for each."""
+    found = [(path, module)]
+    for name, child in module._modules.items():
+        if child is not None:
+            found += modules_of(child, f"{path}.{name}" if path else name)
+    return found
+
+
+def own_attributes(module: torch.nn.Module) -> list[tuple[str, Any]]:
+    """What a module holds beside parameters, buffers, modules and what else every module has."""
+    return [item for item in vars(module).items() if item[0] not in MODULE_STATE]
+
+
 def _namespaces(module: torch.nn.Module) -> tuple[dict[str, Any], ...]:
     return vars(module), module._parameters, module._buffers, module._modules
 
@@ -181,10 +199,19 @@ def _items(holder: Any) -> Iterable[tuple[Any, Any]]:
 
 def _written(holder: Any, placed: Any) -> Iterator[Any]:
     """What was put into a dict or list since `placed` was its copy, and what was taken out."""
+    if _is_same(holder, placed):
+        return
     now, old = dict(_items(holder)), dict(_items(placed))
     for name in {**old, **now}:
         if name not in MODULE_STATE and now.get(name) is not old.get(name):
             yield now.get(name, old.get(name))
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two dicts or two lists hold the same objects: what most modules do after a forward."""
+    if len(one) != len(other) or not all(map(is_, one, other)):
+        return False
+    return isinstance(one, list) or all(map(is_, one.values(), other.values()))
 
 
 def _put_back(holder: Any, before: Any) -> None:

@@ -13,7 +13,7 @@ from ..errors import TraceError
 from .fake import Fakes, depends_on_data
 from .recorder import Recorder
 from .sizes import Ledger
-from .stage import MODULE_STATE, Stage
+from .stage import Stage, modules_of, own_attributes
 from .undisturbed import undisturbed
 from .values import Trace, dotted_name, locate_error, tensors_in
 
@@ -49,9 +49,10 @@ def trace(
         The inputs have no such form, or the forward failed; the message names module and source line.
     """
     args, kwargs = call_arguments(example_inputs)
-    _check_initialised(model)
     fakes = Fakes() if fake else None
-    state = _named_tensors(model)
+    modules = modules_of(model)
+    state = _named_tensors(modules)
+    _check_initialised(state)
     ledger = Ledger(root=_run.__code__)
     record = Trace(model_name=type(model).__name__, aliases=_aliases(state))
     stand_ins = fakes.stand_ins([tensor for tensor, _, _ in state]) if fakes else {}
@@ -68,8 +69,9 @@ def trace(
         args, kwargs = (_copy(part, copy, copied) for part in (args, kwargs))
         stage = Stage(model, ledger, stand_ins)
         try:
-            stage.prepare()
-            _run(model, args, kwargs, recorder, fakes)
+            stage.prepare(modules)
+            with recorder.following({id(module): path for path, module in reversed(modules)}):
+                _run(model, args, kwargs, recorder, fakes)
         except Exception as error:
             raise TraceError(_explain(error, recorder, model, fake)) from error
         finally:
@@ -102,17 +104,17 @@ def _run(model: torch.nn.Module, args, kwargs, recorder: Recorder, fakes: Fakes 
     recorder.running.append(("", type(model)))
     for name, tensor in _named_inputs(model, args, kwargs):
         record.inputs.append(recorder.new_value(tensor, "input", name))
-    paths = {id(module): path for path, module in model.named_modules()}
-    with recorder.following(paths), fakes.mode if fakes else nullcontext():
+    with fakes.mode if fakes else nullcontext():
         with recorder:
             result = model(*args, **kwargs)
         record.outputs = [recorder.value_of(tensor) for tensor in tensors_in(result)]
-        if _unused(model, record):
+        if _is_parameter_left(recorder):
             _run_as_in_training(model, args, kwargs, recorder)
 
 
-def _unused(model: torch.nn.Module, record: Trace) -> bool:
-    return any(name not in record.tensors for name, _ in model.named_parameters())
+def _is_parameter_left(recorder: Recorder) -> bool:
+    used = recorder.trace.tensors
+    return any(kind == "parameter" and name not in used for _, kind, name in recorder.state.values())
 
 
 def _run_as_in_training(model: torch.nn.Module, args, kwargs, recorder: Recorder) -> None:
@@ -137,17 +139,16 @@ def _run_as_in_training(model: torch.nn.Module, args, kwargs, recorder: Recorder
             module.training = False
 
 
-def _named_tensors(model: torch.nn.Module) -> list[tuple[Tensor, str, list[str]]]:
+def _named_tensors(modules: list[tuple[str, torch.nn.Module]]) -> list[tuple[Tensor, str, list[str]]]:
     """The model's own tensors, each once, with kind and all names in the order of the modules."""
     found: dict[int, tuple[Tensor, str, list[str]]] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        attributes = {name: item for name, item in vars(module).items() if name not in MODULE_STATE}
-        for kind, tensors in (
-            ("parameter", module._parameters),
-            ("buffer", module._buffers),
-            ("attribute", attributes),
+    for path, module in modules:
+        for kind, items in (
+            ("parameter", module._parameters.items()),
+            ("buffer", module._buffers.items()),
+            ("attribute", own_attributes(module)),
         ):
-            for name, tensor in tensors.items():
+            for name, tensor in items:
                 if isinstance(tensor, Tensor):
                     names = found.setdefault(id(tensor), (tensor, kind, []))[2]
                     names.append(f"{path}.{name}" if path else name)
@@ -191,9 +192,10 @@ def _copy(item: Any, copy: Callable[[Tensor], Tensor], copied: dict[int, Tensor]
     return item
 
 
-def _check_initialised(model: torch.nn.Module) -> None:
-    for path, module in model.named_modules():
-        if any(torch.nn.parameter.is_lazy(tensor) for tensor in module._parameters.values()):
+def _check_initialised(state: list[tuple[Tensor, str, list[str]]]) -> None:
+    for tensor, kind, names in state:
+        if kind == "parameter" and torch.nn.parameter.is_lazy(tensor):
+            path = names[0].rpartition(".")[0]
             raise TraceError(f"{path or 'the model'} has lazy parameters: run the model once before")
 
 

@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import torch
 
+from .stage import modules_of
+
 
 @contextmanager
 def undisturbed(model: torch.nn.Module, tensors: Iterable[torch.Tensor]) -> Iterator[None]:
@@ -27,14 +29,16 @@ def undisturbed(model: torch.nn.Module, tensors: Iterable[torch.Tensor]) -> Iter
 @contextmanager
 def _evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Clear the training flags themselves: `eval` and `train` may be overridden to do more than that."""
-    flags = [(module, module.training) for module in model.modules()]
+    flags = [(module, module.training) for _, module in modules_of(model)]
     try:
-        for module, _ in flags:
-            module.training = False
+        for module, training in flags:
+            if training:  # assigning to a module is slow
+                module.training = False
         yield
     finally:
         for module, training in flags:
-            module.training = training
+            if module.training is not training:
+                module.training = training
 
 
 @contextmanager
