@@ -46,11 +46,11 @@ def carry_out(
             step.take_back()
         if isinstance(error, PrunusError) or not isinstance(error, Exception):
             raise
-        raise VerificationError(f"the plan could not be carried out, and the model is as it was: {error}") from error
+        raise VerificationError(f"the plan cannot be carried out; the model is as it was: {error}") from error
 
 
 def verify(model: nn.Module, graph: DependencyGraph) -> None:
-    """Run the pruned model on the example inputs; raise `VerificationError` if it fails or differs in shape."""
+    """Run the pruned model once; raise `VerificationError` if it fails or its output shapes differ."""
     from ..engine.rerun import output_shapes
 
     try:
@@ -63,5 +63,5 @@ def verify(model: nn.Module, graph: DependencyGraph) -> None:
     expected = graph.trace.output_shapes
     if shapes != expected and not graph.free_outputs:
         raise VerificationError(
-            f"the pruned model gives outputs of {list(shapes)} instead of {list(expected)}; the model is as it was"
+            f"the pruned model gives outputs of {list(shapes)}, not {list(expected)}; the model is as it was"
         )

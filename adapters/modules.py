@@ -19,7 +19,10 @@ _STANDS_FOR = ("{}", "parametrizations.{}.original", "parametrizations.{}.origin
 
 
 def bookkeeping(
-    model: nn.Module, rules: RuleSet, kept: Mapping[str, Mapping[int, Sequence[int]]], changed: Mapping[str, int]
+    model: nn.Module,
+    rules: RuleSet,
+    kept: Mapping[str, Mapping[int, Sequence[int]]],
+    changed: Mapping[str, int],
 ) -> dict[str, int]:
     """New values of the attributes that module rules call a size of a parameter, by dotted name.
 
@@ -47,16 +50,14 @@ def bookkeeping(
 def _parameter(
     module: nn.Module, path: str, name: str, kept: Mapping[str, Mapping[int, Sequence[int]]]
 ) -> tuple[Tensor | None, Mapping[int, Sequence[int]]]:
-    """A parameter of a module (`name` may go deeper), or the one that it is computed from; its kept indices."""
+    """A parameter of a module, or the one that it is computed from, with its kept indices."""
     for form in _STANDS_FOR:
         inside, _, last = form.format(name).rpartition(".")
         try:
             owner = module.get_submodule(inside)
         except AttributeError:
             continue
-        tensor = owner._parameters.get(last)
-        if tensor is None:
-            tensor = owner._buffers.get(last)
+        tensor: Tensor | None = {**owner._buffers, **owner._parameters}.get(last)
         if tensor is not None:
             return tensor, kept.get(_join(path, form.format(name)), {})
     return None, {}
@@ -92,7 +93,11 @@ def _resolve(model: nn.Module, name: str) -> tuple[Any, tuple[str, tuple]]:
     owner: Any = model
     *path, last = found["dotted"].split(".")
     for part in path:
-        owner = owner._modules[part] if isinstance(owner, nn.Module) and part in owner._modules else vars(owner).get(part)
+        owner = (
+            owner._modules[part]
+            if isinstance(owner, nn.Module) and part in owner._modules
+            else vars(owner).get(part)
+        )
         if owner is None:
             raise PlanError(f"the plan sets {name}, which this model does not have; was it made for another?")
     if last not in vars(owner):

@@ -13,7 +13,9 @@ from .tensors import _indices, sliced
 class SlicedState:
     """The state tensors of one parameter that have its shape: momentum, Adam's moments."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, parameter: Tensor, axes: Mapping[int, Sequence[int]]):
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, parameter: Tensor, axes: Mapping[int, Sequence[int]]
+    ):
         self._state = optimizer.state.get(parameter, {})
         self._axes = {axis: _indices(kept, parameter.device) for axis, kept in axes.items()}
         self._before = {

@@ -22,17 +22,23 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def check_fits(tensors: Mapping[str, Tensor], slices: Mapping[str, Mapping[int, Sequence[int]]], shapes: Mapping) -> None:
+def check_fits(
+    tensors: Mapping[str, Tensor], slices: Mapping[str, Mapping[int, Sequence[int]]], shapes: Mapping
+) -> None:
     """Raise `PlanError` unless every tensor of a plan is there in the shape that the plan was made for."""
     for name, axes in slices.items():
         if name not in tensors:
-            raise PlanError(f"the plan prunes {name}, which this model does not have; was it made for another?")
+            raise PlanError(
+                f"the plan prunes {name}, which this model does not have; was it made for another?"
+            )
         shape = tuple(tensors[name].shape)
         if name in shapes and tuple(shapes[name]) != shape:
             raise PlanError(f"the plan is for {name} of shape {tuple(shapes[name])}, here it has {shape}")
         for axis, kept in axes.items():
             if axis >= len(shape) or not kept or min(kept) < 0 or max(kept) >= shape[axis]:
-                raise PlanError(f"the plan keeps slots of axis {axis} of {name} that shape {shape} does not have")
+                raise PlanError(
+                    f"the plan keeps slots of axis {axis} of {name} that shape {shape} does not have"
+                )
 
 
 class SlicedTensor:
@@ -74,4 +80,8 @@ def sliced(tensor: Tensor, axes: Mapping[int, Any]) -> Tensor:
             result = result.narrow(axis, kept.start, kept.stop - kept.start)
         else:
             result = result.index_select(axis, kept)
-    return result.clone(memory_format=torch.contiguous_format) if result._base is not None or result is tensor else result
+    return (
+        result.clone(memory_format=torch.contiguous_format)
+        if result._base is not None or result is tensor
+        else result
+    )

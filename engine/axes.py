@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from math import prod
-from typing import Union
 
 import numpy as np
 from attrs import frozen
@@ -54,7 +53,7 @@ class Product:
 
     def __init__(self, parts: Sequence[Layout]):
         self.parts = list(parts)
-        self.size = prod(part.size for part in self.parts)
+        self.size: int = prod(part.size for part in self.parts)
 
     def __repr__(self) -> str:
         return f"({' '.join(map(repr, factors(self)))})"
@@ -67,13 +66,13 @@ class Sum:
 
     def __init__(self, parts: Sequence[Layout]):
         self.parts = list(parts)
-        self.size = sum(part.size for part in self.parts)
+        self.size: int = sum(part.size for part in self.parts)
 
     def __repr__(self) -> str:
         return f"({' + '.join(map(repr, terms(self)))})"
 
 
-Layout = Union[Atom, Product, Sum]
+Layout = Atom | Product | Sum
 
 # An axis of size 1 that comes from the model (broadcasting, a batch of one). Presence atoms, the size-1
 # pieces of a cut, are free: the two never mix.
@@ -266,8 +265,10 @@ class Unifier:
             self._unify_products(a, b)
         elif type(a) is Sum and type(b) is Sum:
             self._unify_sums(a, b)
-        else:
-            self._unify_mixed(*((a, b) if type(a) is Sum else (b, a)))
+        elif type(a) is Sum and type(b) is Product:
+            self._unify_mixed(a, b)
+        elif type(a) is Product and type(b) is Sum:
+            self._unify_mixed(b, a)
 
     def _later(self, a: Layout, b: Layout) -> None:
         self._pending.append((a, b, self.origin))
@@ -375,7 +376,9 @@ class Unifier:
                 size = 1
             else:
                 done = prod(one.size for one in low)
-                reason = Reason(f"an axis of {layout.size} is split inside a part of {part.size}", self.origin)
+                reason = Reason(
+                    f"an axis of {layout.size} is split inside a part of {part.size}", self.origin
+                )
                 block(layout, reason)
                 return Atom(layout.size // (size * done), reason), Atom(size * done, reason)
         return product(high), product(reversed(low))
@@ -445,7 +448,7 @@ def mask(layout: Layout, kept: Callable[[Atom], np.ndarray | None]) -> np.ndarra
 
 
 def spread(layout: Layout) -> dict[Atom, tuple[np.ndarray, np.ndarray]]:
-    """Where the slots of every atom are: for each atom the indices of the axis that it has, and their slots."""
+    """For each atom of `layout` the indices of the axis that it has, and the slot at each of them."""
     layout = resolve(layout)
     if type(layout) is Atom:
         whole = np.arange(layout.size)

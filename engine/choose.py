@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from math import ceil
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def choose(
     ratio: float = 0.5,
     *,
     ratios: Mapping[str, float] | None = None,
-    criterion: Union[str, Criterion] = "magnitude",
+    criterion: str | Criterion = "magnitude",
     skip: Sequence[str] = (),
     only: Sequence[str] = (),
     round_to: int = 1,
@@ -92,7 +92,9 @@ def matches(group: Group, pattern: str) -> bool:
 def _ratios(graph: DependencyGraph, ratio: float, ratios: Mapping[str, float]) -> Callable[[Group], float]:
     for given in [ratio, *ratios.values()]:
         if not isinstance(given, (int, float)) or not 0 <= given < 1:
-            raise PlanError(f"a ratio is the fraction of slots to remove, from 0 to below 1; {given!r} is not")
+            raise PlanError(
+                f"a ratio is the fraction of slots to remove, from 0 to below 1; {given!r} is not"
+            )
     for pattern in ratios:
         _check_pattern(graph, pattern, "ratios")
 
@@ -128,7 +130,7 @@ def _selected(
     return [tied for tied in graph.tied() if fits(tied)]
 
 
-def _patterns(given: Union[str, Sequence[str]]) -> Sequence[str]:
+def _patterns(given: str | Sequence[str]) -> Sequence[str]:
     return [given] if isinstance(given, str) else given
 
 
@@ -172,9 +174,7 @@ def _tensors(graph: DependencyGraph) -> Mapping:
     return named_tensors(graph.model)
 
 
-def _steps(
-    tied: list[Group], wanted: Callable[[Group], float], round_to: int, notes: list[str]
-) -> int:
+def _steps(tied: list[Group], wanted: Callable[[Group], float], round_to: int, notes: list[str]) -> int:
     """How many of the unit's equal steps are kept: enough that no more than asked goes, and one at least."""
     whole = step_of(tied)
     ratio = min(wanted(group) for group in tied)
@@ -206,7 +206,9 @@ def _most_pruned(
     return min(candidates, key=lambda number: steps[number] / step_of(units[number]), default=None)
 
 
-def _kept(units: list[list[Group]], steps: list[int], ranked: Mapping[Atom, np.ndarray]) -> dict[Atom, np.ndarray]:
+def _kept(
+    units: list[list[Group]], steps: list[int], ranked: Mapping[Atom, np.ndarray]
+) -> dict[Atom, np.ndarray]:
     kept: dict[Atom, np.ndarray] = {}
     for tied, number in zip(units, steps):
         whole = step_of(tied)

@@ -7,7 +7,7 @@ name, and returns a float tensor of shape ``(group.size,)``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -91,10 +91,12 @@ class Random:
 CRITERIA: dict[str, Callable[[], Criterion]] = {"magnitude": Magnitude, "random": Random}
 
 
-def criterion_of(given: Union[str, Criterion]) -> Criterion:
+def criterion_of(given: str | Criterion) -> Criterion:
     """A criterion by name, or the callable itself; raises `PlanError` for an unknown name."""
     if callable(given):
         return given
     if given not in CRITERIA:
-        raise PlanError(f"there is no criterion {given!r}; known are {', '.join(CRITERIA)}, or pass a callable")
+        raise PlanError(
+            f"there is no criterion {given!r}; known are {', '.join(CRITERIA)}, or pass a callable"
+        )
     return CRITERIA[given]()

@@ -11,11 +11,10 @@ from __future__ import annotations
 import operator
 import random
 from collections.abc import Callable, Iterable
-from typing import Union
 
 from attrs import define, field, frozen
 
-from .axes import Atom, Layout, Product, Reason, Sum, atoms, block, factors, free, resolve, terms
+from .axes import Atom, Layout, Reason, Sum, atoms, block, factors, resolve, terms
 from .origin import Origin
 from .sizes import Attribute, Const, Dim, Expr, Op
 from .values import Condition, Source, Value
@@ -30,8 +29,8 @@ class SizeOf:
     layout: Layout
 
 
-Side = Union[Expr, SizeOf]
-AttributeKey = tuple[str, str, object]
+Side = Expr | SizeOf
+AttributeKey = tuple[str, str, tuple | None]
 
 
 @frozen(eq=False)
@@ -134,12 +133,13 @@ class Sizes:
             if len(in_left) + len(in_right) != 1:
                 return
             if in_left and left.symbol in _INVERSE:
-                left, right = left.left, Op(_INVERSE[left.symbol], right, left.right)  # type: ignore[arg-type]
+                right = Op(_INVERSE[left.symbol], right, left.right)  # type: ignore[arg-type]
+                left = left.left
             elif in_right and left.symbol == "+":
-                left, right = left.right, Op("-", right, left.left)  # type: ignore[arg-type]
+                right = Op("-", right, left.left)  # type: ignore[arg-type]
+                left = left.right
             else:
                 return
-        # An attribute that no axis fixes elsewhere and that is divided is a width of its own.
         if isinstance(left, Attribute) and key_of(left) not in self.definitions and self._depends(right):
             self.definitions[key_of(left)] = right
 
@@ -243,7 +243,7 @@ class Sizes:
         if isinstance(factor, _Opaque):
             loose = [atom for term in factor.terms for atom in self._free(term)]
         else:
-            loose = [factor] if self._free_factor(factor) else []
+            loose = [factor] if isinstance(factor, Atom) and factor.reason is None else []
         self.blocked += len(loose)
         for atom in loose:
             block(atom, reason)
@@ -295,7 +295,11 @@ class Sizes:
         for one in self.equations:
             involved = self.free_atoms(one.left) | self.free_atoms(one.right)
             if involved and self._broken(one.left, one.right, "==", True, count):
-                found.append(Violation(f"{self.describe(one.left)} is no longer {one.argument}", one.where, tuple(involved)))
+                found.append(
+                    Violation(
+                        f"{self.describe(one.left)} is no longer {one.argument}", one.where, tuple(involved)
+                    )
+                )
         for path in self.conditions:
             involved = self.free_atoms(path.left) | self.free_atoms(path.right)
             if involved and self._broken(path.left, path.right, path.symbol, path.outcome, count):

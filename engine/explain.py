@@ -117,7 +117,7 @@ def _shared(
     for member in theirs:
         for group in _groups_at(graph, member):
             held.setdefault(group.atom, member)
-    found = []
+    found: list[tuple[bool, int, int, Atom, Member]] = []
     for member in ours:
         for group in _groups_at(graph, member):
             if group.atom in held:
@@ -135,13 +135,9 @@ def _explain_coupled(
     group = graph.group_of(atom)
     assert group is not None
     path = _path(graph, atom, _place(graph, start), _place(graph, end))
-    headline = (
-        f"{a} and {b} are coupled: group {group.name}, {group.size} slots, {len(group.layers)} layers"
-    )
+    headline = f"{a} and {b} are coupled: group {group.name}, {group.size} slots, {len(group.layers)} layers"
     remarks = [_relation(graph, group, start, end), *_state_of(graph, group)]
-    return Explanation(
-        headline, _axis(start), _axis(end), tuple(_hop(one) for one in path), tuple(remarks)
-    )
+    return Explanation(headline, _axis(start), _axis(end), tuple(_hop(one) for one in path), tuple(remarks))
 
 
 def _path(graph: DependencyGraph, atom: Atom, start: Place, end: Place) -> list[Coupling]:
@@ -194,7 +190,9 @@ def _tie_causes(graph: DependencyGraph, root: Atom) -> list[str]:
     for cause in graph.sizes.ties.causes.get(root, ()):
         where = cause.where
         text = f"  {where}    {where.text}" if where else ""
-        lines.append(f"tied by {graph.sizes.describe(cause.left)} == {graph.sizes.describe(cause.right)}{text}")
+        lines.append(
+            f"tied by {graph.sizes.describe(cause.left)} == {graph.sizes.describe(cause.right)}{text}"
+        )
     return list(dict.fromkeys(lines))
 
 
@@ -210,8 +208,10 @@ def _explain_one(graph: DependencyGraph, a: str, ours: list[Member]) -> Explanat
         role = "made here" if _made_by(group, a) else "read here"
         lines.append(f"{where}: group {group.name}, {group.size} slots, {role}")
         lines += [f"  {line}" for line in _state_of(graph, group)]
-    verdict = "can be pruned" if any(_made_by(group, a) for group in free) else (
-        "follows the layers that it reads from" if free else "cannot be pruned"
+    verdict = (
+        "can be pruned"
+        if any(_made_by(group, a) for group in free)
+        else ("follows the layers that it reads from" if free else "cannot be pruned")
     )
     return Explanation(f"{a} {verdict}", remarks=tuple(lines))
 
@@ -225,7 +225,9 @@ def _state_of(graph: DependencyGraph, group: Group) -> list[str]:
         return [f"tied with {names}", *_tie_causes(graph, graph.sizes.ties.root(group.atom))]
     if not group.producers:
         return ["nothing produces these slots, so they only follow"]
-    return [] if group.exact else ["a statistic is taken over it: removing a slot is not the same as zeroing it"]
+    return (
+        [] if group.exact else ["a statistic is taken over it: removing a slot is not the same as zeroing it"]
+    )
 
 
 def _reason(reason: Reason | None) -> str:
@@ -251,7 +253,11 @@ def _formula(where: np.ndarray, slots: np.ndarray, size: int) -> str:
     if len(where) == size and (where == where[0] + slots).all():
         return f"{start}i"
     each = len(where) // size
-    if each * size == len(where) and (where == where[0] + np.arange(len(where))).all() and (slots[:each] == 0).all():
+    if (
+        each * size == len(where)
+        and (where == where[0] + np.arange(len(where))).all()
+        and (slots[:each] == 0).all()
+    ):
         return f"{start}{each} i to {start}{each} i + {each - 1}"
     return f"i (at {each} indices)"
 
@@ -309,7 +315,10 @@ def _axis(member: Member) -> str:
 
 def _made_by(group: Group, name: str) -> bool:
     layer = re.sub(r"\[\d+\]$", "", name)
-    return any(layer in (p.rpartition(".")[0], p) or layer.startswith(f"{p.rpartition('.')[0]}.") for p in group.producers)
+    return any(
+        layer in (p.rpartition(".")[0], p) or layer.startswith(f"{p.rpartition('.')[0]}.")
+        for p in group.producers
+    )
 
 
 def _hop(coupling: Coupling) -> Hop:

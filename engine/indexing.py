@@ -187,7 +187,9 @@ def _sliced(site: Site, layout: Layout, item: slice) -> Layout:
     return piece
 
 
-def _cut_out(site: Site, layout: Layout, first: int, last: int) -> tuple[Layout | None, Layout, Layout | None]:
+def _cut_out(
+    site: Site, layout: Layout, first: int, last: int
+) -> tuple[Layout | None, Layout, Layout | None]:
     """The pieces of `layout` before, between and after two slots; ``None`` for an empty one."""
     if not 0 <= first < last <= layout.size:
         raise Misfit(f"slots {first} to {last} of an axis of {layout.size}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from math import prod
 
 from ..grammar import ast
@@ -145,7 +145,7 @@ def _sizes(given: _Given, everything: Iterable[tuple[list[Axis], Value]]) -> dic
         for axis, size in zip(axes[max(len(axes) - len(value.shape), 0) :], value.shape):
             if type(axis) is tuple:
                 sizes[axis] = max(sizes.get(axis, 1), size)
-            elif type(axis) in (ast.Product, ast.Sum):
+            elif isinstance(axis, (ast.Product, ast.Sum)):
                 compound.append((axis, size))
     for _ in compound:
         for axis, size in compound:
@@ -169,7 +169,7 @@ def _solve(dim: ast.Product | ast.Sum, size: int, sizes: dict[Key, int]) -> None
     part = unknown[0]
     if type(part) is ast.Factor:
         sizes[part.name, 0] = left
-    elif type(part) in (ast.Product, ast.Sum):
+    elif isinstance(part, (ast.Product, ast.Sum)):
         _solve(part, left, sizes)
 
 
@@ -184,7 +184,7 @@ def _size(dim: ast.Dim, sizes: Mapping[Key, int]) -> int | None:
     return sum(parts) if type(dim) is ast.Sum else prod(parts)  # type: ignore[arg-type]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _defaults(target: Callable) -> Mapping[str, object]:
     """The defaults of a Python function; C functions do not tell theirs."""
     try:
@@ -257,7 +257,7 @@ class _Matcher:
         if len(axes) != len(value.shape):
             raise Misfit(f"it names {len(axes)} axes of a result of {len(value.shape)}")
         met: set[Key] = set()
-        layouts = []
+        layouts: list[Layout] = []
         for index, axis in enumerate(axes):
             if type(axis) is ast.Anything:
                 layouts.append(Atom(value.shape[index], Reason("an axis of which the rule says nothing")))
@@ -268,7 +268,9 @@ class _Matcher:
         return value, layouts
 
     def _expected(self, axis: Axis) -> int | None:
-        return self.sizes.get(axis) if type(axis) is tuple else _size_or_none(axis, self.sizes)
+        if isinstance(axis, tuple):
+            return self.sizes.get(axis)
+        return None if isinstance(axis, ast.Anything) else _size(axis, self.sizes)
 
     def _layout(self, axis: Axis) -> Layout:
         """What a dim stands for; an atom is made for a factor that is met for the first time."""
@@ -306,10 +308,6 @@ class _Matcher:
         for key, layout in self.known.items():
             if self.operands[key] < 2:
                 self.site.block(layout, f"'{key[0]}' of {self.site.rule.name} is in one operand only")
-
-
-def _size_or_none(axis: ast.Dim, sizes: Mapping[Key, int]) -> int | None:
-    return None if type(axis) is ast.Anything else _size(axis, sizes)
 
 
 def _written(axis: Axis) -> str:

@@ -38,7 +38,8 @@ class Plan:
             {
                 "groups": self.groups,
                 "tensors": {
-                    name: {str(axis): kept for axis, kept in axes.items()} for name, axes in self.tensors.items()
+                    name: {str(axis): kept for axis, kept in axes.items()}
+                    for name, axes in self.tensors.items()
                 },
                 "attributes": self.attributes,
                 "shapes": self.shapes,
@@ -81,7 +82,9 @@ def make_plan(graph: DependencyGraph, kept: dict[Atom, np.ndarray]) -> Plan:
     masks = {atom: _mask_of(atom, slots) for atom, slots in kept.items()}
     tensors: dict[str, dict[int, list[int]]] = {}
     touched = {
-        member: None for atom in kept for member in graph.group_of(atom).members  # type: ignore[union-attr]
+        member: None
+        for atom in kept
+        for member in graph.group_of(atom).members  # type: ignore[union-attr]
     }
     for member in touched:
         keep = mask(graph.layout(member), masks.get)
@@ -126,7 +129,9 @@ def _checked(group: Group, slots: Iterable[int]) -> np.ndarray:
     if array.dtype.kind not in "iu":
         raise PlanError(f"group {group.name}: the kept slots must be whole numbers")
     if array.min() < 0 or array.max() >= group.size:
-        raise PlanError(f"group {group.name} has slots 0 to {group.size - 1}; {array.max()} or less is asked for")
+        raise PlanError(
+            f"group {group.name} has slots 0 to {group.size - 1}; {array.max()} or less is asked for"
+        )
     array = np.sort(array)
     if (np.diff(array) == 0).any():
         raise PlanError(f"group {group.name}: a slot is named twice")

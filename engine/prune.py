@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Union
+from typing import Any
 
 import torch
 from attrs import define
@@ -78,7 +78,7 @@ def prune(
     *,
     example_inputs: Any = None,
     ratio: float = 0.5,
-    criterion: Union[str, Criterion] = "magnitude",
+    criterion: str | Criterion = "magnitude",
     ratios: Mapping[str, float] | None = None,
     skip: Sequence[str] = (),
     only: Sequence[str] = (),
@@ -125,10 +125,18 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def _analyze(
-    model: nn.Module, example_inputs: Any, rules: Any, prefer: str, fake: bool, strict: bool, free_outputs: Sequence[int]
+    model: nn.Module,
+    example_inputs: Any,
+    rules: Any,
+    prefer: str,
+    fake: bool,
+    strict: bool,
+    free_outputs: Sequence[int],
 ) -> tuple[DependencyGraph, str]:
     if prefer not in ("outer", "inner"):
-        raise PlanError(f"prefer is 'outer' (whole heads and groups) or 'inner' (inside them), not {prefer!r}")
+        raise PlanError(
+            f"prefer is 'outer' (whole heads and groups) or 'inner' (inside them), not {prefer!r}"
+        )
     described = "the example inputs given"
     if example_inputs is None:
         args, kwargs, described = guess_inputs(model)

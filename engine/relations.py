@@ -18,7 +18,7 @@ from .values import Value
 
 
 def split(site: Site) -> None:
-    """``split(in) by output sizes`` cuts an axis into results; ``split(out) by input sizes`` joins operands."""
+    """``split(in) by output sizes`` cuts an axis, ``split(out) by input sizes`` joins operands."""
     if "out" in site.rule.body.factors:  # type: ignore[union-attr]
         _concatenate(site)
     else:
@@ -324,7 +324,7 @@ def flip(site: Site) -> None:
 
 
 def einsum(site: Site) -> None:
-    """``einsum``: every letter of the equation is a factor; ``out`` are those of a constant and the result."""
+    """``einsum``: every letter is a factor; ``out`` are those of one operand and the result."""
     equation = site.argument("equation")
     if not isinstance(equation, str):
         raise Misfit("an equation that is not text")

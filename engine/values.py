@@ -169,7 +169,7 @@ def _values_in(item: Any) -> Iterator[Value]:
 def dotted_name(target: Callable[..., Any]) -> str:
     """A readable dotted name for any callable that torch dispatches."""
     if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
-        packet = getattr(target, "overloadpacket", target)
+        packet: Any = getattr(target, "overloadpacket", target)
         return "torch.ops." + packet._qualified_op_name.replace("::", ".")
     known = torch.overrides.resolve_name(target)
     if known:
@@ -187,9 +187,9 @@ class Trace:
     """One forward pass: every call, and the values between them.
 
     ``tensors`` are the parameters, buffers and plain tensor attributes that were used, by their first
-    name; ``aliases`` leads from other names of the same tensors to it. ``training_outputs`` are those of a second run, if parameters are left
-    for training. ``attributes`` gives the integers
-    of the modules that were traced, by module path, attribute name and key.
+    name; ``aliases`` leads from other names of the same tensors to it. ``training_outputs`` are those of a
+    second run, where parameters are left for training. ``attributes`` gives the integers of the modules
+    that were traced, by module path, attribute name and key.
     """
 
     model_name: str

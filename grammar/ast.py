@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Union
-
 from attrs import field, frozen
 
 
@@ -66,7 +64,7 @@ class Sum:
     parts: tuple[Dim, ...]
 
 
-Dim = Union[Factor, Star, Fixed, Anything, Product, Sum]
+Dim = Factor | Star | Fixed | Anything | Product | Sum
 
 
 @frozen
@@ -173,7 +171,7 @@ class Macs:
     span: Span = _span()
 
 
-Clause = Union[Flow, Where, At, Hold, Block, Mixes, Tie, Macs]
+Clause = Flow | Where | At | Hold | Block | Mixes | Tie | Macs
 
 
 @frozen
@@ -237,7 +235,7 @@ class Use:
     span: Span = _span()
 
 
-Statement = Union[Targets, Rule, ModuleRule, Use]
+Statement = Targets | Rule | ModuleRule | Use
 
 
 @frozen

@@ -91,8 +91,9 @@ class Builder(Transformer):
         return ast.ModuleRule(target.name, tuple(attributes), span=self._span(meta))
 
     def bookkeeping(self, meta: Meta, items: list) -> ast.Bookkeeping:
-        attribute, parameter, axis, *times = _kept(items)
-        return ast.Bookkeeping(attribute, parameter, int(axis), *times, span=self._span(meta))
+        attribute, parameter, axis, *factor = _kept(items)
+        times = factor[0] if factor else None
+        return ast.Bookkeeping(attribute, parameter, int(axis), times, span=self._span(meta))
 
     def use(self, meta: Meta, items: list) -> ast.Use:
         return ast.Use(_kept(items)[0].strip('"'), span=self._span(meta))
