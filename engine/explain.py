@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 @frozen
 class Hop:
-    """One step of a path: this rule's factor, in this call, relates two axes."""
+    """One step of a path: this rule's factor, in this call of an operation, relates two axes."""
 
+    operation: str
     rule: str
     factor: str
     rule_at: str
@@ -34,7 +35,7 @@ class Hop:
 
     def row(self) -> tuple[str, ...]:
         """The columns of the printed path."""
-        return self.rule, self.factor, self.rule_at, self.source, self.text
+        return self.operation, self.factor, f"{self.rule} {self.rule_at}", self.source, self.text
 
 
 @frozen
@@ -59,7 +60,10 @@ class Explanation:
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data."""
         path = [
-            {name: getattr(hop, name) for name in ("rule", "factor", "rule_at", "source", "text", "module")}
+            {
+                name: getattr(hop, name)
+                for name in ("operation", "factor", "rule", "rule_at", "source", "text", "module")
+            }
             for hop in self.path
         ]
         return {
@@ -324,7 +328,8 @@ def _made_by(group: Group, name: str) -> bool:
 def _hop(coupling: Coupling) -> Hop:
     call, rule = coupling.origin.call, coupling.origin.rule
     return Hop(
-        rule=rule.name if rule else call.name,
+        operation=call.name.rpartition(".")[2],
+        rule=rule.name if rule else "",
         factor=coupling.factor,
         rule_at=_short(str(rule.span)) if rule else "",
         source=_short(str(call.source), 3),

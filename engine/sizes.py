@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
-from attrs import frozen
+from attrs import define, frozen
 
 from .values import Condition, Source, Value, locate
 
@@ -33,7 +33,7 @@ class Dim:
         return f"{self.value.name or f'value{self.value.index}'}[{self.axis}]"
 
 
-@frozen(eq=False)
+@define(eq=False)  # not frozen, because that takes three times as long, and a model has thousands
 class Attribute:
     """An integer of the module at ``path``: ``num_heads``, ``config.hidden_size``, or, with a key, one
     inside a container (``kernel_size`` with key ``(0,)``)."""

@@ -79,14 +79,13 @@ class Stage:
     def _stand_in(self, value: Any, path: str, name: str, key: tuple[Any, ...], depth: int) -> Any:
         kind = type(value)
         if kind is int:
+            if value <= 0:
+                return value  # not a size
             place = (path, name, key or None)
             self.originals[place] = value
             return self._replace(value, SizeInt(value, Attribute(*place), self.ledger))
         if kind in self._plain:
             return value
-        if isinstance(value, torch.Tensor):
-            fake = self.fakes.get(id(value))
-            return value if fake is None else self._replace(value, fake)
         if kind is tuple or kind is torch.Size or (isinstance(value, tuple) and hasattr(kind, "_make")):
             parts = [self._stand_in(part, path, name, (*key, i), depth) for i, part in enumerate(value)]
             return self._replace(value, _tuple_like(value, parts)) if _differ(parts, value) else value
@@ -97,6 +96,9 @@ class Stage:
                     stand_in = self._stand_in(part, path, name, (*key, i), depth)
                     if stand_in is not part:
                         value[i] = stand_in
+        elif isinstance(value, torch.Tensor):
+            fake = self.fakes.get(id(value))
+            return value if fake is None else self._replace(value, fake)
         elif depth and not key and _is_config(value) and self._is_new(value):
             names = vars(value)
             self._holding.append((names, names.copy()))
@@ -241,4 +243,4 @@ def _tuple_like(value: tuple[Any, ...], parts: list[Any]) -> tuple[Any, ...]:
 
 
 def _differ(parts: list[Any], value: Any) -> bool:
-    return any(part is not other for part, other in zip(parts, value, strict=True))
+    return not all(map(is_, parts, value))
