@@ -11,12 +11,14 @@ from types import BuiltinFunctionType, FunctionType, SimpleNamespace
 from typing import Any
 
 import torch
+from attrs import define, field
 
 from .sizes import Attribute, Ledger, SizeInt
 from .values import tensors_in
 
 MODULE_STATE = frozenset(vars(torch.nn.Module()))  # what every module has: parameters, hooks, flags
-_PLAIN = frozenset({bool, float, str, type(None), FunctionType, BuiltinFunctionType, torch.dtype})
+# What holds no traced integer and no tensor.
+_PLAIN = frozenset({int, bool, float, str, type(None), FunctionType, BuiltinFunctionType, torch.dtype})
 _CONFIG_DEPTH = 2
 _LARGEST = 4096  # a longer container is data, not a setting
 _NOT_CONFIGS = frozenset({"torch", "numpy", "builtins", *sys.stdlib_module_names})
@@ -34,44 +36,45 @@ class Stage:
         self.fakes = fakes
         self.originals: dict[tuple[str, str, tuple | None], int] = {}
         self._replaced: dict[int, tuple[Any, Any]] = {}  # id of a stand-in -> (stand-in, original)
-        self._holding: list[tuple[Any, Any]] = []  # the current module's dicts and lists, and copies
-        self._held: list[list[tuple[Any, Any, Any]]] = []  # for each module, and copies with stand-ins
+        self._prepared: list[_Prepared] = []
         self._visited: dict[int, Any] = {}
-        # What is never replaced, nor holds what is; without fakes that are tensors too.
-        self._plain = _PLAIN if fakes else _PLAIN | {torch.Tensor, torch.nn.Parameter}
 
     def prepare(self, modules: list[tuple[str, torch.nn.Module]]) -> None:
         """Replace every integer that one of `modules` holds, also in containers and on config objects."""
         for path, module in modules:
             if isinstance(module, torch.jit.ScriptModule) or not self._is_new(module):
                 continue
-            self._holding = [(names, names.copy()) for names in _namespaces(module)]
-            self._set_names(vars(module), own_attributes(module), path, "", _CONFIG_DEPTH)
-            for tensors in (module._parameters, module._buffers):
-                self._set_names(tensors, list(tensors.items()), path, "", 0)
-            self._held.append([(holder, before, holder.copy()) for holder, before in self._holding])
+            tables = (module._parameters, module._buffers, module._modules)
+            current = _Prepared(module, own_attributes(module), [(table, table.copy()) for table in tables])
+            self._prepared.append(current)
+            self._set_names(vars(module), current.before, path, "", _CONFIG_DEPTH)
+            if self.fakes:
+                for tensors in (module._parameters, module._buffers):
+                    self._set_names(tensors, tensors.copy(), path, "", 0)
+            current.placed = own_attributes(module)
+            current.contents = [holder.copy() for holder, _ in current.holders]
 
     def restore(self) -> None:
         """Put everything back. What the forward itself wrote stays, without traced integers, unless there
         is a tensor among what a module wrote: that goes back with all that was written beside it."""
-        for held in self._held:
-            written = [item for holder, _, placed in held for item in _written(holder, placed)]
+        for one in self._prepared:
+            written = one.written()
             if written and (self.fakes or next(tensors_in(written), None) is not None):
-                for holder, before, _ in held:
-                    _put_back(holder, before)
+                one.put_back()
         visited: set[int] = set()
         for _, module in modules_of(self.model):
             self._clean_names(vars(module), own_attributes(module), visited, _CONFIG_DEPTH + 1)
-            for tensors in (module._parameters, module._buffers):
-                self._clean_names(tensors, list(tensors.items()), visited, 0)
+            if self.fakes:
+                for tensors in (module._parameters, module._buffers):
+                    self._clean_names(tensors, tensors.copy(), visited, 0)
 
     # Preparing
 
     def _set_names(
-        self, names: dict[str, Any], items: list[tuple[str, Any]], path: str, prefix: str, depth: int
+        self, names: dict[str, Any], before: dict[str, Any], path: str, prefix: str, depth: int
     ) -> None:
-        for name, value in items:
-            if type(value) not in self._plain:
+        for name, value in before.items():
+            if type(value) is int or type(value) not in _PLAIN:
                 stand_in = self._stand_in(value, path, prefix + name, (), depth)
                 if stand_in is not value:
                     names[name] = stand_in
@@ -84,14 +87,14 @@ class Stage:
             place = (path, name, key or None)
             self.originals[place] = value
             return self._replace(value, SizeInt(value, Attribute(*place), self.ledger))
-        if kind in self._plain:
+        if kind in _PLAIN:
             return value
         if kind is tuple or kind is torch.Size or (isinstance(value, tuple) and hasattr(kind, "_make")):
             parts = [self._stand_in(part, path, name, (*key, i), depth) for i, part in enumerate(value)]
             return self._replace(value, _tuple_like(value, parts)) if _differ(parts, value) else value
         if kind in (list, dict, OrderedDict):
             if len(value) <= _LARGEST and self._is_new(value):
-                self._holding.append((value, value.copy()))
+                self._prepared[-1].holders.append((value, value.copy()))
                 for i, part in list(_items(value)):
                     stand_in = self._stand_in(part, path, name, (*key, i), depth)
                     if stand_in is not part:
@@ -100,9 +103,9 @@ class Stage:
             fake = self.fakes.get(id(value))
             return value if fake is None else self._replace(value, fake)
         elif depth and not key and _is_config(value) and self._is_new(value):
-            names = vars(value)
-            self._holding.append((names, names.copy()))
-            self._set_names(names, list(names.items()), path, name + ".", depth - 1)
+            names, before = vars(value), vars(value).copy()
+            self._prepared[-1].holders.append((names, before))
+            self._set_names(names, before, path, name + ".", depth - 1)
         return value
 
     def _replace(self, original: Any, stand_in: Any) -> Any:
@@ -118,11 +121,9 @@ class Stage:
 
     # Restoring
 
-    def _clean_names(
-        self, names: dict[str, Any], items: list[tuple[str, Any]], visited: set[int], depth: int
-    ) -> None:
-        for name, value in items:
-            if type(value) is not int and type(value) not in self._plain:
+    def _clean_names(self, names: dict[str, Any], now: dict[str, Any], visited: set[int], depth: int) -> None:
+        for name, value in now.items():
+            if type(value) not in _PLAIN:
                 clean = self._clean(value, visited, depth)
                 if clean is not value:
                     names[name] = clean
@@ -132,7 +133,7 @@ class Stage:
         stand_in, original = self._replaced.get(id(value), (None, None))
         if stand_in is value and value is not None:
             return original
-        if type(value) in self._plain:
+        if type(value) in _PLAIN:
             return value
         if isinstance(value, SizeInt):
             return int(value)
@@ -154,7 +155,7 @@ class Stage:
             self._clean_keys(value, visited, depth)
         elif depth and _is_config(value):
             visited.add(id(value))
-            self._clean_names(vars(value), list(vars(value).items()), visited, depth - 1)
+            self._clean_names(vars(value), vars(value).copy(), visited, depth - 1)
         return value
 
     def _clean_keys(self, value: Any, visited: set[int], depth: int) -> None:
@@ -186,43 +187,57 @@ def modules_of(module: torch.nn.Module, path: str = "") -> list[tuple[str, torch
     return found
 
 
-def own_attributes(module: torch.nn.Module) -> list[tuple[str, Any]]:
+def own_attributes(module: torch.nn.Module) -> dict[str, Any]:
     """What a module holds beside parameters, buffers, modules and what else every module has."""
-    return [item for item in vars(module).items() if item[0] not in MODULE_STATE]
+    return {name: value for name, value in vars(module).items() if name not in MODULE_STATE}
 
 
-def _namespaces(module: torch.nn.Module) -> tuple[dict[str, Any], ...]:
-    return vars(module), module._parameters, module._buffers, module._modules
+@define(eq=False)
+class _Prepared:
+    """What a module and its tables, lists, dicts and configs held before it was prepared, and after."""
 
+    module: torch.nn.Module
+    before: dict[str, Any]
+    holders: list[tuple[Any, Any]]
+    placed: dict[str, Any] = field(factory=dict)
+    contents: list[Any] = field(factory=list)
 
-def _items(holder: Any) -> Iterable[tuple[Any, Any]]:
-    return holder.items() if isinstance(holder, dict) else enumerate(holder)
+    def written(self) -> list[Any]:
+        """What was written since, and what was taken out."""
+        pairs = [(own_attributes(self.module), self.placed)]
+        pairs += zip([holder for holder, _ in self.holders], self.contents, strict=False)
+        return [item for now, old in pairs if not _is_same(now, old) for item in _changes(now, old)]
 
-
-def _written(holder: Any, placed: Any) -> Iterator[Any]:
-    """What was put into a dict or list since `placed` was its copy, and what was taken out."""
-    if _is_same(holder, placed):
-        return
-    now, old = dict(_items(holder)), dict(_items(placed))
-    for name in {**old, **now}:
-        if name not in MODULE_STATE and now.get(name) is not old.get(name):
-            yield now.get(name, old.get(name))
+    def put_back(self) -> None:
+        """Undo all of it."""
+        names = vars(self.module)
+        for name in own_attributes(self.module):
+            del names[name]
+        names.update(self.before)
+        for holder, before in self.holders:
+            if isinstance(holder, list):
+                holder[:] = before
+            else:
+                holder.clear()
+                holder.update(before)
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Whether two dicts or two lists hold the same objects: what most modules do after a forward."""
+    """Whether two dicts or two lists hold the same objects."""
     if len(one) != len(other) or not all(map(is_, one, other)):
         return False
     return isinstance(one, list) or all(map(is_, one.values(), other.values()))
 
 
-def _put_back(holder: Any, before: Any) -> None:
-    if isinstance(holder, list):
-        holder[:] = before
-        return
-    now = dict(holder)
-    holder.clear()
-    holder.update({name: now[name] if name in MODULE_STATE else item for name, item in before.items()})
+def _changes(now: Any, old: Any) -> Iterator[Any]:
+    now, old = dict(_items(now)), dict(_items(old))
+    for name in {**old, **now}:
+        if now.get(name) is not old.get(name):
+            yield now.get(name, old.get(name))
+
+
+def _items(holder: Any) -> Iterable[tuple[Any, Any]]:
+    return holder.items() if isinstance(holder, dict) else enumerate(holder)
 
 
 def _is_config(value: Any) -> bool:

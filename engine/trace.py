@@ -143,12 +143,12 @@ def _named_tensors(modules: list[tuple[str, torch.nn.Module]]) -> list[tuple[Ten
     """The model's own tensors, each once, with kind and all names in the order of the modules."""
     found: dict[int, tuple[Tensor, str, list[str]]] = {}
     for path, module in modules:
-        for kind, items in (
-            ("parameter", module._parameters.items()),
-            ("buffer", module._buffers.items()),
+        for kind, tensors in (
+            ("parameter", module._parameters),
+            ("buffer", module._buffers),
             ("attribute", own_attributes(module)),
         ):
-            for name, tensor in items:
+            for name, tensor in tensors.items():
                 if isinstance(tensor, Tensor):
                     names = found.setdefault(id(tensor), (tensor, kind, []))[2]
                     names.append(f"{path}.{name}" if path else name)

@@ -17,12 +17,12 @@ from .stage import modules_of
 def undisturbed(model: torch.nn.Module, tensors: Iterable[torch.Tensor]) -> Iterator[None]:
     """Run in eval mode without gradients, then put modes, random states and `tensors`' contents back."""
     with ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
         stack.enter_context(_contents_kept(list(tensors)))
         stack.enter_context(_evaluating(model))
         stack.enter_context(_random_states_kept())
         stack.enter_context(_no_fast_paths())
         stack.enter_context(_no_einops_cache())
-        stack.enter_context(torch.no_grad())
         yield
 
 
@@ -84,15 +84,14 @@ def _no_einops_cache() -> Iterator[None]:
 
 @contextmanager
 def _contents_kept(tensors: list[torch.Tensor]) -> Iterator[None]:
-    """Copy `tensors` and write back those that were changed in place."""
-    copies = [(tensor, _version(tensor), tensor.detach().clone()) for tensor in tensors]
+    """Copy `tensors` and write back those that were changed in place; for use without gradients."""
+    copies = [(tensor, _version(tensor), tensor.clone()) for tensor in tensors]
     try:
         yield
     finally:
-        with torch.no_grad():
-            for tensor, version, copy in copies:
-                if version is None or _version(tensor) != version:
-                    tensor.copy_(copy)
+        for tensor, version, copy in copies:
+            if version is None or _version(tensor) != version:
+                tensor.copy_(copy)
 
 
 def _version(tensor: torch.Tensor) -> int | None:
