@@ -1,31 +1,31 @@
-"""Chooses the slots to keep: which groups are pruned, how many slots of each, and which ones."""
+"""Chooses the slots to keep: how many of every group, and which ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
-from math import ceil
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..errors import PlanError
-from .axes import Atom, atoms, factors
+from .axes import Atom
+from .cost import COSTS, Count
 from .criteria import Criterion, criterion_of
-from .graph import DependencyGraph, Group, step_of
-from .plan import Plan, broken_plan, counts, make_plan
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from .graph import DependencyGraph, Group
+from .plan import Plan, broken_plan, make_plan
+from .units import Unit, check_pattern, matches, units_of
 
 # How often other sizes are tried when the model's own code would not run with the ones chosen.
 ATTEMPTS = 100
+# How far from a budget a plan may be, as a fraction of the whole model's cost.
+TOLERANCE = 0.01
 
 
 def choose(
     graph: DependencyGraph,
-    ratio: float = 0.5,
+    ratio: float | None = None,
     *,
+    params: float | None = None,
+    macs: float | None = None,
     ratios: Mapping[str, float] | None = None,
     criterion: str | Criterion = "magnitude",
     skip: Sequence[str] = (),
@@ -34,18 +34,19 @@ def choose(
     exact_only: bool = False,
     notes: list[str] | None = None,
 ) -> Plan:
-    """Remove `ratio` of the slots of every group that may be pruned, those with the lowest scores.
+    """Remove the slots with the lowest scores from every group that may be pruned.
 
     Parameters
     ----------
     graph : the analysed model.
-    ratio : fraction of the slots of each group to remove, in [0, 1).
-    ratios : other fractions by group name, kind or module pattern (``"layer1.*": 0.25``); the last wins.
+    ratio : fraction of the slots of each group to remove, in [0, 1); 0.5 if no budget is given either.
+    params, macs : budgets, as the fraction of the model's parameters or multiply-accumulates to keep.
+    ratios : other ratios by group name, kind or module pattern (``"layer1.*": 0.25``); the last wins.
     criterion : a name in `engine.criteria`, or a callable ``(group, graph, tensors) -> scores``.
     skip, only : group names, kinds or module patterns to leave out, or to prune alone.
     round_to : kept slots are a multiple of this.
     exact_only : leave groups alone over which a statistic is taken.
-    notes : receives a line for every group that was left alone and why.
+    notes : receives a line for every group that was left alone, and for a budget that was not met closely.
 
     Returns
     -------
@@ -55,163 +56,126 @@ def choose(
     Raises
     ------
     PlanError
-        For a ratio outside [0, 1), a pattern that fits nothing, an unknown criterion.
+        For a ratio outside [0, 1), two budgets, one that cannot be met, a pattern that fits nothing.
     """
     notes = [] if notes is None else notes
-    wanted = _ratios(graph, ratio, ratios or {})
+    budgets = {name: given for name, given in (("params", params), ("macs", macs)) if given is not None}
+    if len(budgets) + (ratio is not None) > 1:
+        raise PlanError("ratio, params and macs are three ways to say how much goes; give one of them")
     if not isinstance(round_to, int) or round_to < 1:
         raise PlanError(f"round_to must be a whole number of at least 1, not {round_to!r}")
-    units = _selected(graph, skip, only, exact_only)
-    units = _one_of_each_product(graph, units)
+    for name, fraction in budgets.items():
+        if not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
+            raise PlanError(f"{name} is the fraction to keep, above 0 and up to 1; {fraction!r} is not")
+    wanted = _Wanted(graph, 0.5 if ratio is None else ratio, ratios or {})
     score = criterion_of(criterion)
-    tensors = _tensors(graph)
-    ranked = {group.atom: _ranking(score, group, graph, tensors) for tied in units for group in tied}
-    steps = [_steps(tied, wanted, round_to, notes) for tied in units]
-    kept = _kept(units, steps, ranked)
+    units = units_of(graph, skip, only, exact_only)
+    for name, fraction in budgets.items():
+        _meet(graph, units, wanted, round_to, name, fraction, notes)
+    _shrink(units, wanted, round_to)
+    _heed_the_code(graph, units, round_to, notes)
+    notes += [
+        f"{unit.groups[0].name}: nothing removed, as its {unit.whole} steps cannot shrink by so little"
+        for unit in units
+        if unit.steps == unit.whole and any(wanted(group) > 0 for group in unit.groups)
+    ]
+    return make_plan(graph, _best(graph, units, score))
+
+
+class _Wanted:
+    """The fraction to remove of a group: one for all, but where a pattern says otherwise."""
+
+    def __init__(self, graph: DependencyGraph, ratio: float, ratios: Mapping[str, float]):
+        for given in [ratio, *ratios.values()]:
+            if not isinstance(given, (int, float)) or not 0 <= given < 1:
+                raise PlanError(f"a ratio is a fraction to remove, from 0 to below 1; {given!r} is not")
+        for pattern in ratios:
+            check_pattern(graph, pattern, "ratios")
+        self.ratio = ratio
+        self._ratios = list(ratios.items())[::-1]
+
+    def __call__(self, group: Group) -> float:
+        return next((ratio for pattern, ratio in self._ratios if matches(group, pattern)), self.ratio)
+
+
+def _shrink(units: list[Unit], wanted: _Wanted, round_to: int) -> None:
+    for unit in units:
+        unit.keep(1 - min(map(wanted, unit.groups)), round_to)
+
+
+def _meet(
+    graph: DependencyGraph,
+    units: list[Unit],
+    wanted: _Wanted,
+    round_to: int,
+    budget: str,
+    fraction: float,
+    notes: list[str],
+) -> None:
+    """Find the one ratio with which the plan costs `fraction` of the model, as nearly as its steps allow."""
+
+    def cost(ratio: float) -> float:
+        wanted.ratio = ratio
+        _shrink(units, wanted, round_to)
+        return COSTS[budget](graph, _counts(units)) / whole
+
+    whole = COSTS[budget](graph, lambda atom: atom.size)
+    if not whole:
+        raise PlanError(f"no call of this model has a cost in {budget}; give a ratio instead")
+    low, high = 0.0, 1 - 1e-9
+    if cost(high) > fraction + TOLERANCE:
+        raise PlanError(
+            f"{budget}={fraction} cannot be met: with one slot left of every group that may be pruned, "
+            f"{cost(high):.1%} of the {budget} remain"
+        )
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(middle) > fraction else (low, middle)
+    wanted.ratio = min((low, high), key=lambda ratio: abs(cost(ratio) - fraction))
+    found = cost(wanted.ratio)
+    if abs(found - fraction) > TOLERANCE:
+        notes.append(f"{budget}: {found:.1%} kept, the nearest to {fraction:.1%} that sizes and ties allow")
+
+
+def _heed_the_code(graph: DependencyGraph, units: list[Unit], round_to: int, notes: list[str]) -> None:
+    """Where the model's own code would not go along with the sizes, the units in the way keep more."""
+    unit_of = {group.atom: unit for unit in units for group in unit.groups}
     for _ in range(ATTEMPTS):
-        broken = graph.sizes.violations(counts(kept))
+        broken = graph.sizes.violations(_counts(units))
         if not broken:
-            return make_plan(graph, kept)
-        # The model's own code would not go along: the unit that is in the way keeps one step more.
-        victim = _most_pruned(units, steps, broken[0].atoms, graph)
-        if victim is None:
-            raise broken_plan(broken[0])
-        steps[victim] = _more(units[victim], steps[victim], round_to)
-        if steps[victim] == step_of(units[victim]):
-            notes.append(f"{units[victim][0].name}: left whole, as {broken[0].text} otherwise")
-        kept = _kept(units, steps, ranked)
+            return
+        involved = {unit_of[atom] for atom in broken[0].atoms if atom in unit_of}
+        shrunk = [unit for unit in units if unit in involved and unit.steps < unit.whole]
+        if not shrunk:
+            break
+        unit = min(shrunk, key=lambda unit: unit.steps / unit.whole)
+        unit.grow(round_to)
+        if unit.steps == unit.whole:
+            notes.append(f"{unit.groups[0].name}: left whole, as otherwise {broken[0].text}")
     raise broken_plan(broken[0])
 
 
-def matches(group: Group, pattern: str) -> bool:
-    """Whether a pattern names the group, its kind, one of its producers or a module with such layers."""
-    names = [group.name, group.kind, *group.producers, *group.layers]
-    return any(fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") for name in names)
+def _counts(units: list[Unit]) -> Count:
+    kept = {group.atom: unit.kept(group) for unit in units for group in unit.groups}
+    return lambda atom: kept.get(atom, atom.size)
 
 
-def _ratios(graph: DependencyGraph, ratio: float, ratios: Mapping[str, float]) -> Callable[[Group], float]:
-    for given in [ratio, *ratios.values()]:
-        if not isinstance(given, (int, float)) or not 0 <= given < 1:
-            raise PlanError(
-                f"a ratio is the fraction of slots to remove, from 0 to below 1; {given!r} is not"
-            )
-    for pattern in ratios:
-        _check_pattern(graph, pattern, "ratios")
-
-    def of(group: Group) -> float:
-        return next((r for pattern, r in reversed(list(ratios.items())) if matches(group, pattern)), ratio)
-
-    return of
-
-
-def _check_pattern(graph: DependencyGraph, pattern: str, option: str) -> None:
-    if not any(matches(group, pattern) for group in [*graph.groups, *graph.blocked]):
-        raise PlanError(f"{option}: no group, kind or module fits {pattern!r}; `graph.groups` lists them all")
-
-
-def _selected(
-    graph: DependencyGraph, skip: Sequence[str], only: Sequence[str], exact_only: bool
-) -> list[list[Group]]:
-    """The units (tied groups) that may be pruned: all are free, wanted, and made by some producer."""
-    skip, only = _patterns(skip), _patterns(only)
-    for option, patterns in (("skip", skip), ("only", only)):
-        for pattern in patterns:
-            _check_pattern(graph, pattern, option)
-
-    def fits(tied: list[Group]) -> bool:
-        if any(matches(group, pattern) for group in tied for pattern in skip):
-            return False
-        if only and not any(matches(group, pattern) for group in tied for pattern in only):
-            return False
-        if exact_only and not all(group.exact for group in tied):
-            return False
-        return step_of(tied) > 1 and any(group.producers for group in tied)
-
-    return [tied for tied in graph.tied() if fits(tied)]
-
-
-def _patterns(given: str | Sequence[str]) -> Sequence[str]:
-    return [given] if isinstance(given, str) else given
-
-
-def _one_of_each_product(graph: DependencyGraph, units: list[list[Group]]) -> list[list[Group]]:
-    """Where an axis is a product of several groups only one is pruned: the outer one, unless asked."""
-    unit_of = {group.atom: number for number, tied in enumerate(units) for group in tied}
-    passed_over: set[int] = set()
-    for whole in graph.products:
-        parts = factors(whole)
-        inside = [_units_in(atoms(part), unit_of) for part in parts]
-        if graph.prefer == "inner":
-            inside.reverse()
-        chosen: set[int] = set()
-        for found in inside:
-            found = found - passed_over
-            if not chosen:
-                chosen = found
-            else:
-                passed_over |= found - chosen
-    return [tied for number, tied in enumerate(units) if number not in passed_over]
-
-
-def _units_in(found: Iterable[Atom], unit_of: Mapping[Atom, int]) -> set[int]:
-    return {unit_of[atom] for atom in found if atom in unit_of}
-
-
-def _ranking(score: Criterion, group: Group, graph: DependencyGraph, tensors: Mapping) -> np.ndarray:
-    """The slots of a group, best first; equal scores keep their order."""
-    scores = score(group, graph, tensors)
-    if tuple(scores.shape) != (group.size,):
-        raise PlanError(
-            f"the criterion gave scores of shape {tuple(scores.shape)} for {group.name} of {group.size} slots"
-        )
-    values = scores.detach().float().cpu().numpy()
-    return np.argsort(-np.nan_to_num(values), kind="stable")
-
-
-def _tensors(graph: DependencyGraph) -> Mapping:
+def _best(graph: DependencyGraph, units: list[Unit], score: Criterion) -> dict[Atom, np.ndarray]:
+    """The slots with the highest scores of every group, in order; of equal ones the first."""
     from ..adapters.tensors import named_tensors
 
-    return named_tensors(graph.model)
-
-
-def _steps(tied: list[Group], wanted: Callable[[Group], float], round_to: int, notes: list[str]) -> int:
-    """How many of the unit's equal steps are kept: enough that no more than asked goes, and one at least."""
-    whole = step_of(tied)
-    ratio = min(wanted(group) for group in tied)
-    steps = max(1, ceil(whole * (1 - ratio) - 1e-9))
-    while steps < whole and any(group.size * steps // whole % round_to for group in tied):
-        steps += 1
-    if steps == whole and ratio > 0:
-        notes.append(f"{tied[0].name}: nothing removed, as its {whole} steps cannot shrink by {ratio:.0%}")
-    return steps
-
-
-def _more(tied: list[Group], steps: int, round_to: int) -> int:
-    whole = step_of(tied)
-    steps += 1
-    while steps < whole and any(group.size * steps // whole % round_to for group in tied):
-        steps += 1
-    return steps
-
-
-def _most_pruned(
-    units: list[list[Group]], steps: list[int], involved: Sequence[Atom], graph: DependencyGraph
-) -> int | None:
-    roots = {graph.sizes.ties.root(atom) for atom in involved}
-    candidates = [
-        number
-        for number, tied in enumerate(units)
-        if graph.sizes.ties.root(tied[0].atom) in roots and steps[number] < step_of(tied)
-    ]
-    return min(candidates, key=lambda number: steps[number] / step_of(units[number]), default=None)
-
-
-def _kept(
-    units: list[list[Group]], steps: list[int], ranked: Mapping[Atom, np.ndarray]
-) -> dict[Atom, np.ndarray]:
+    tensors = named_tensors(graph.model)
     kept: dict[Atom, np.ndarray] = {}
-    for tied, number in zip(units, steps):
-        whole = step_of(tied)
-        for group in tied:
-            kept[group.atom] = np.sort(ranked[group.atom][: group.size * number // whole])
+    for unit in units:
+        if unit.steps == unit.whole:
+            continue
+        for group in unit.groups:
+            scores = score(group, graph, tensors)
+            if tuple(scores.shape) != (group.size,):
+                raise PlanError(
+                    f"the criterion gave scores of shape {tuple(scores.shape)} "
+                    f"for {group.name} of {group.size} slots"
+                )
+            ranked = np.argsort(-np.nan_to_num(scores.detach().float().cpu().numpy()), kind="stable")
+            kept[group.atom] = np.sort(ranked[: unit.kept(group)])
     return kept

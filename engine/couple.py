@@ -121,5 +121,7 @@ def _layouts_of(site: Site, dims: Iterable[ast.Dim]) -> Iterable[Layout]:
     for dim in dims:
         if isinstance(dim, (ast.Factor, ast.Star)):
             yield from site.factors.get(dim.name, ())
+        elif isinstance(dim, ast.Fixed):
+            yield Atom(dim.size, Reason("a number"))
         elif isinstance(dim, (ast.Product, ast.Sum)):
             yield from _layouts_of(site, dim.parts)

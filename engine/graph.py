@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from math import gcd
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import networkx as nx
@@ -133,11 +132,11 @@ class DependencyGraph:
 
         return plan_by_hand(self, kept)
 
-    def choose(self, ratio: float = 0.5, **options: Any) -> Plan:
-        """The plan that removes `ratio` of the slots of every group; options as for `prune`."""
+    def choose(self, ratio: float | None = None, **options: Any) -> Plan:
+        """The plan for a ratio or budget; options as for `engine.choose.choose`."""
         from .choose import choose
 
-        return choose(self, ratio=ratio, **options)
+        return choose(self, ratio, **options)
 
     @property
     def state(self) -> Couplings:
@@ -214,11 +213,6 @@ class DependencyGraph:
                 names.setdefault(producer, group)
         names.update({group.name: group for group in [*self.blocked, *self.groups]})
         return names
-
-
-def step_of(tied: Iterable[Group]) -> int:
-    """How many equal steps tied groups can shrink in: the greatest common divisor of their sizes."""
-    return gcd(*(group.size for group in tied))
 
 
 class _Names:

@@ -77,7 +77,9 @@ def prune(
     rules: Any = "default",
     *,
     example_inputs: Any = None,
-    ratio: float = 0.5,
+    ratio: float | None = None,
+    params: float | None = None,
+    macs: float | None = None,
     criterion: str | Criterion = "magnitude",
     ratios: Mapping[str, float] | None = None,
     skip: Sequence[str] = (),
@@ -89,7 +91,7 @@ def prune(
     verify: bool = True,
     strict: bool = False,
 ) -> Result:
-    """Remove `ratio` of the slots of every group of `model`, in place, and everything that depends on them.
+    """Remove slots from every group of `model`, in place, and everything that depends on them.
 
     Parameters are those of `analyze` and of `choose`; besides
 
@@ -105,7 +107,16 @@ def prune(
     graph, described = _analyze(model, example_inputs, rules, prefer, False, strict, ())
     notes: list[str] = []
     plan = choose(
-        graph, ratio, ratios=ratios, criterion=criterion, skip=skip, only=only, round_to=round_to, notes=notes
+        graph,
+        ratio,
+        params=params,
+        macs=macs,
+        ratios=ratios,
+        criterion=criterion,
+        skip=skip,
+        only=only,
+        round_to=round_to,
+        notes=notes,
     )
     before = count_parameters(model)
     if not dry_run:
