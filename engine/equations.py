@@ -238,7 +238,8 @@ class Sizes:
         return isinstance(factor, Atom) and factor.reason is None
 
     def _block_factor(self, factor: object, equation: Equation) -> None:
-        text = f"a size that {equation.where} fixes ({equation.argument}: {self.describe(equation.left)})"
+        where = equation.where.short if equation.where else "the code"
+        text = f"a size that {where} fixes ({equation.argument}: {self.describe(equation.left)})"
         reason = Reason(text, equation.origin or equation.source)
         if isinstance(factor, _Opaque):
             loose = [atom for term in factor.terms for atom in self._free(term)]
@@ -327,6 +328,9 @@ class Sizes:
         """`side` as a user would write it."""
         if isinstance(side, SizeOf):
             return f"a size of {side.layout.size}"
+        if isinstance(side, Dim) and side.value.name is None and side.value.call is not None:
+            made_by = side.value.call.name.rpartition(".")[2]
+            return f"size {side.value.shape[side.axis]} (axis {side.axis} of a {made_by})"
         if isinstance(side, Op):
             return f"({self.describe(side.left)} {side.symbol} {self.describe(side.right)})"
         return str(side)

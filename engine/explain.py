@@ -173,31 +173,38 @@ def _explain_apart(
                 state = "" if group.blocked is None else f" (blocked: {group.blocked})"
                 remarks.append(f"{_axis(member)}: {group.name}, {role}{nearest}{state}")
     tied = _tie_between(graph, ours, theirs)
-    if tied is not None:
+    if tied:
         headline = f"{a} and {b} share no slots, but are tied: they shrink by the same proportion"
         return Explanation(headline, remarks=(*tied, *dict.fromkeys(remarks)))
     headline = f"{a} and {b} are not coupled: no axis of the one holds slots of the other"
     return Explanation(headline, remarks=tuple(dict.fromkeys(remarks)))
 
 
-def _tie_between(graph: DependencyGraph, ours: list[Member], theirs: list[Member]) -> list[str] | None:
-    roots = [
-        {graph.sizes.ties.root(group.atom) for member in members for group in _groups_at(graph, member)}
-        for members in (ours, theirs)
-    ]
-    shared = roots[0] & roots[1]
-    return [line for root in shared for line in _tie_causes(graph, root)] if shared else None
+def _tie_between(graph: DependencyGraph, ours: list[Member], theirs: list[Member]) -> list[str]:
+    """The equations that tie a group of ours with one of theirs."""
+    ties = graph.sizes.ties
+    theirs_tied = {ties.root(group.atom) for member in theirs for group in _groups_at(graph, member)}
+    tied = (group for member in ours for group in _groups_at(graph, member))
+    return next((_tie_causes(graph, group) for group in tied if ties.root(group.atom) in theirs_tied), [])
 
 
-def _tie_causes(graph: DependencyGraph, root: Atom) -> list[str]:
-    lines = []
-    for cause in graph.sizes.ties.causes.get(root, ()):
-        where = cause.where
-        text = f"  {where}    {where.text}" if where else ""
-        lines.append(
-            f"tied by {graph.sizes.describe(cause.left)} == {graph.sizes.describe(cause.right)}{text}"
-        )
-    return list(dict.fromkeys(lines))
+def _tie_causes(graph: DependencyGraph, group: Group) -> list[str]:
+    """The equations that tie `group` itself; where it is only tied through others, one of theirs."""
+    lines: dict[str, bool] = {}
+    for cause in graph.sizes.ties.causes.get(graph.sizes.ties.root(group.atom), ()):
+        sides = graph.sizes.free_atoms(cause.left), graph.sizes.free_atoms(cause.right)
+        where = f"  {cause.where.short}    {cause.where.text}" if cause.where else ""
+        text = f"{graph.sizes.describe(cause.left)} == {graph.sizes.describe(cause.right)}"
+        lines.setdefault(f"because {text}{where}", any(group.atom in side for side in sides))
+    own = [line for line, involved in lines.items() if involved]
+    more = [f"and {len(own) - 3} more equations"] if len(own) > 3 else []
+    return own[:3] + more or list(lines)[:1]
+
+
+def _some(tie: tuple[tuple[str, int], ...]) -> str:
+    """The first few of the tied groups, and how many more there are."""
+    names = ", ".join(f"{name} ({size})" for name, size in tie[:3])
+    return names + (f" and {len(tie) - 3} more" if len(tie) > 3 else "")
 
 
 def _explain_one(graph: DependencyGraph, a: str, ours: list[Member]) -> Explanation:
@@ -225,8 +232,7 @@ def _state_of(graph: DependencyGraph, group: Group) -> list[str]:
     if group.blocked is not None:
         return [f"blocked: {_reason(group.atom.reason)}"]
     if group.tie is not None:
-        names = ", ".join(f"{name} ({size})" for name, size in group.tie)
-        return [f"tied with {names}", *_tie_causes(graph, graph.sizes.ties.root(group.atom))]
+        return [f"tied with {_some(group.tie)}", *_tie_causes(graph, group)]
     if not group.producers:
         return ["nothing produces these slots, so they only follow"]
     return (
@@ -241,8 +247,8 @@ def _reason(reason: Reason | None) -> str:
     if isinstance(origin, Origin):
         source = origin.call.source
         rule = f", rule {origin.rule.name} {origin.rule.span}" if origin.rule else ""
-        return f"{reason.text} ({origin.call.name} at {source}: {source.text}{rule})"
-    return reason.text if origin is None else f"{reason.text} ({origin})"
+        return f"{reason.text} ({origin.call.name} at {source.short}: {source.text}{rule})"
+    return reason.text
 
 
 def _relation(graph: DependencyGraph, group: Group, start: Member, end: Member) -> str:
@@ -284,7 +290,7 @@ def unknown_calls(graph: DependencyGraph) -> list[Unknown]:
         Unknown(
             name=origin.call.name,
             reason=reasons.get(origin, f"no rule for {origin.call.name}"),
-            source=f"{origin.call.source}: {origin.call.source.text}",
+            source=f"{origin.call.source.short}: {origin.call.source.text}",
             module=origin.call.module,
             costs=tuple(dict.fromkeys(costs[origin])),
             stub=_stub(origin),
@@ -331,16 +337,11 @@ def _hop(coupling: Coupling) -> Hop:
         operation=call.name.rpartition(".")[2],
         rule=rule.name if rule else "",
         factor=coupling.factor,
-        rule_at=_short(str(rule.span)) if rule else "",
-        source=_short(str(call.source), 3),
+        rule_at=str(rule.span).rpartition("/")[2] if rule else "",
+        source=call.source.short,
         text=call.source.text,
         module=call.module,
     )
-
-
-def _short(path: str, parts: int = 1) -> str:
-    """The last parts of a path: enough to find it, short enough to print."""
-    return "/".join(path.replace("\\", "/").split("/")[-parts:])
 
 
 def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:

@@ -49,8 +49,9 @@ class Group:
 
     @property
     def layers(self) -> list[str]:
-        """The modules that own the group's tensors, in the model's order."""
-        return list(dict.fromkeys(member.tensor.rpartition(".")[0] for member in self.members))
+        """The modules that own the group's tensors, in order; a tensor of the model itself by its name."""
+        owners = (member.tensor.rpartition(".")[0] or member.tensor for member in self.members)
+        return list(dict.fromkeys(owners))
 
 
 @frozen
@@ -63,6 +64,9 @@ class Unknown:
     module: str
     costs: tuple[str, ...]
     stub: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}, {self.source}; a rule to start from:\n{self.stub}"
 
 
 class DependencyGraph:

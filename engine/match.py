@@ -307,7 +307,7 @@ class _Matcher:
     def _hold_single(self) -> None:
         for key, layout in self.known.items():
             if self.operands[key] < 2:
-                self.site.block(layout, f"'{key[0]}' of {self.site.rule.name} is in one operand only")
+                self.site.block(layout, f"no other operand of {self.site.rule.name} has '{key[0]}'")
 
 
 def _written(axis: Axis) -> str:

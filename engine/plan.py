@@ -130,7 +130,7 @@ def _checked(group: Group, slots: Iterable[int]) -> np.ndarray:
         raise PlanError(f"group {group.name}: the kept slots must be whole numbers")
     if array.min() < 0 or array.max() >= group.size:
         raise PlanError(
-            f"group {group.name} has slots 0 to {group.size - 1}; {array.max()} or less is asked for"
+            f"group {group.name} has slots 0 to {group.size - 1}, which not all of those to keep are"
         )
     array = np.sort(array)
     if (np.diff(array) == 0).any():

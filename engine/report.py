@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,13 +21,13 @@ def report(result: Result) -> str:
     ]
     sizes = {group.name: group.size for group in result.graph.groups}
     pruned = [f"  {name}: {sizes[name]} -> {len(kept)} slots" for name, kept in result.plan.groups.items()]
-    lines += _shortened(pruned, "groups")
+    lines += _shortened(pruned or ["  nothing was removed"], "groups")
     if result.notes:
         lines += ["left alone:", *_shortened([f"  {note}" for note in result.notes], "notes")]
-    reasons = Counter(group.blocked for group in result.graph.blocked)
-    if reasons:
-        rows = [f"  {number} axes: {reason}" for reason, number in reasons.most_common()]
-        lines += ["blocked:", *_shortened(rows, "reasons")]
+    held = [group for group in result.graph.blocked if group.producers]
+    if held:
+        rows = [f"  {group.name}: {group.size} slots, {group.blocked}" for group in held]
+        lines += ["blocked:", *_shortened(rows, "groups")]
     costly = [call for call in result.graph.unknown if call.costs]
     if costly:
         lines.append("operations without a fitting rule, and what they cost:")

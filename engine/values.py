@@ -38,6 +38,11 @@ class Source:
         """The source line itself, or nothing where it cannot be read."""
         return linecache.getline(self.file, self.line).strip()
 
+    @property
+    def short(self) -> str:
+        """The last parts of the path and the line: enough to find it, short enough to print."""
+        return "/".join(self.file.replace("\\", "/").split("/")[-3:]) + f":{self.line}"
+
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
 

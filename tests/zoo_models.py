@@ -156,6 +156,9 @@ def build_timm(name: str) -> tuple[nn.Module, Tensor]:
     import timm
 
     model = timm.create_model(name, pretrained=False)
+    if not model.num_classes:
+        # A backbone's features are its output, whose width stays: it is judged as a classifier.
+        model = timm.create_model(name, pretrained=False, num_classes=1000)
     return model, torch.randn(1, *model.pretrained_cfg["input_size"])
 
 
