@@ -18,6 +18,7 @@ Tensor = torch.Tensor
 # Each access of these makes a new object, but all are equal and hash alike.
 _SHAPE = vars(torch._C.TensorBase)["shape"].__get__
 _SET_DATA = vars(torch._C.TensorBase)["data"].__set__
+_LITERALS = frozenset({int, float, bool, str, type(None), SizeInt, torch.dtype, torch.device})
 _CHANGE_AND_RETURN_NOTHING = frozenset({Tensor.__setitem__, _SET_DATA})
 
 
@@ -68,7 +69,8 @@ class Recorder(TorchFunctionMode):
         if target in self.lower and target not in self._lowering:
             return self._run_lowered(target, args, kwargs)
         first = args[0] if args else None
-        version = _version(first)
+        # How often it was changed in place, which is unknown for inference tensors.
+        version = first._version if isinstance(first, Tensor) and not first.is_inference() else None
         ledger.open = False  # what torch computes inside is not the user's: no sizes, no comparisons
         try:
             result = target(*args, **kwargs)
@@ -136,13 +138,15 @@ class Recorder(TorchFunctionMode):
 
     def describe(self, item: Any) -> Any:
         """An argument as the trace keeps it: tensors as values, containers rebuilt around them."""
+        kind = type(item)
+        if kind in _LITERALS:
+            return item
         if isinstance(item, Tensor):
             return self._entry(item)[1]
-        kind = type(item)
         if kind is list:
-            return [self.describe(part) for part in item]
+            return list(map(self.describe, item))
         if isinstance(item, tuple):
-            return tuple([self.describe(part) for part in item])
+            return tuple(item if _LITERALS.issuperset(map(type, item)) else map(self.describe, item))
         if isinstance(item, dict):
             return {key: self.describe(part) for key, part in item.items()}
         if kind is slice:
@@ -229,10 +233,3 @@ class Recorder(TorchFunctionMode):
         if tensors:
             self.record(target, args, kwargs, tensors, False)
         return result
-
-
-def _version(item: Any) -> int | None:
-    """How often a tensor was changed in place; unknown for inference tensors."""
-    if isinstance(item, Tensor) and not item.is_inference():
-        return item._version
-    return None

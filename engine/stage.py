@@ -51,8 +51,7 @@ class Stage:
             if self.fakes:
                 for tensors in (module._parameters, module._buffers):
                     self._set_names(tensors, tensors.copy(), path, "", 0)
-            current.placed = own_attributes(module)
-            current.contents = [holder.copy() for holder, _ in current.holders]
+            current.placed = [own_attributes(module), *[holder.copy() for holder, _ in current.holders]]
 
     def restore(self) -> None:
         """Put everything back. What the forward itself wrote stays, without traced integers, unless there
@@ -199,13 +198,12 @@ class _Prepared:
     module: torch.nn.Module
     before: dict[str, Any]
     holders: list[tuple[Any, Any]]
-    placed: dict[str, Any] = field(factory=dict)
-    contents: list[Any] = field(factory=list)
+    placed: list[Any] = field(factory=list)
 
     def written(self) -> list[Any]:
         """What was written since, and what was taken out."""
-        pairs = [(own_attributes(self.module), self.placed)]
-        pairs += zip([holder for holder, _ in self.holders], self.contents, strict=False)
+        present = [own_attributes(self.module), *[holder for holder, _ in self.holders]]
+        pairs = zip(present, self.placed, strict=False)
         return [item for now, old in pairs if not _is_same(now, old) for item in _changes(now, old)]
 
     def put_back(self) -> None:
@@ -224,9 +222,9 @@ class _Prepared:
 
 def _is_same(one: Any, other: Any) -> bool:
     """Whether two dicts or two lists hold the same objects."""
-    if len(one) != len(other) or not all(map(is_, one, other)):
-        return False
-    return isinstance(one, list) or all(map(is_, one.values(), other.values()))
+    if not one or len(one) != len(other) or not all(map(is_, one, other)):
+        return not one and not other
+    return type(one) is list or all(map(is_, one.values(), other.values()))
 
 
 def _changes(now: Any, old: Any) -> Iterator[Any]:
