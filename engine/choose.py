@@ -69,11 +69,16 @@ def choose(
             raise PlanError(f"{name} is the fraction to keep, above 0 and up to 1; {fraction!r} is not")
     wanted = _Wanted(graph, 0.5 if ratio is None else ratio, ratios or {})
     score = criterion_of(criterion)
-    units = units_of(graph, skip, only, exact_only)
-    for name, fraction in budgets.items():
-        _meet(graph, units, wanted, round_to, name, fraction, notes)
-    _shrink(units, wanted, round_to)
-    _heed_the_code(graph, units, round_to, notes)
+    rigid: dict[Atom, str] = {}
+    found = -1
+    while found < len(rigid):
+        found = len(rigid)
+        units = units_of(graph, skip, only, exact_only, rigid)
+        missed = [_meet(graph, units, wanted, round_to, *budget) for budget in budgets.items()]
+        _shrink(units, wanted, round_to)
+        rigid.update(_heed_the_code(graph, units, round_to))
+    notes += [note for note in missed if note]
+    notes += [f"{graph.group_of(atom).name}: left whole, {why}" for atom, why in rigid.items()]  # type: ignore[union-attr]
     notes += [
         f"{unit.groups[0].name}: nothing removed, as its {unit.whole} steps cannot shrink by so little"
         for unit in units
@@ -110,9 +115,11 @@ def _meet(
     round_to: int,
     budget: str,
     fraction: float,
-    notes: list[str],
-) -> None:
-    """Find the one ratio with which the plan costs `fraction` of the model, as nearly as its steps allow."""
+) -> str:
+    """Find the one ratio with which the plan costs `fraction` of the model, as nearly as its steps allow.
+
+    Returns a note if that is not near.
+    """
 
     def cost(ratio: float) -> float:
         wanted.ratio = ratio
@@ -133,17 +140,22 @@ def _meet(
         low, high = (middle, high) if cost(middle) > fraction else (low, middle)
     wanted.ratio = min((low, high), key=lambda ratio: abs(cost(ratio) - fraction))
     found = cost(wanted.ratio)
-    if abs(found - fraction) > TOLERANCE:
-        notes.append(f"{budget}: {found:.1%} kept, the nearest to {fraction:.1%} that sizes and ties allow")
+    if abs(found - fraction) <= TOLERANCE:
+        return ""
+    return f"{budget}: {found:.1%} kept, the nearest to {fraction:.1%} that sizes and ties allow"
 
 
-def _heed_the_code(graph: DependencyGraph, units: list[Unit], round_to: int, notes: list[str]) -> None:
-    """Where the model's own code would not go along with the sizes, the units in the way keep more."""
+def _heed_the_code(graph: DependencyGraph, units: list[Unit], round_to: int) -> dict[Atom, str]:
+    """Where the model's own code would not go along with the sizes, the units in the way keep more.
+
+    Returns the atoms that thereby keep all their slots, and why.
+    """
+    whole: dict[Atom, str] = {}
     unit_of = {group.atom: unit for unit in units for group in unit.groups}
     for _ in range(ATTEMPTS):
         broken = graph.sizes.violations(_counts(units))
         if not broken:
-            return
+            return whole
         involved = {unit_of[atom] for atom in broken[0].atoms if atom in unit_of}
         shrunk = [unit for unit in units if unit in involved and unit.steps < unit.whole]
         if not shrunk:
@@ -151,7 +163,7 @@ def _heed_the_code(graph: DependencyGraph, units: list[Unit], round_to: int, not
         unit = min(shrunk, key=lambda unit: unit.steps / unit.whole)
         unit.grow(round_to)
         if unit.steps == unit.whole:
-            notes.append(f"{unit.groups[0].name}: left whole, as otherwise {broken[0].text}")
+            whole.update((group.atom, f"as otherwise {broken[0].text}") for group in unit.groups)
     raise broken_plan(broken[0])
 
 

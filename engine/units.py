@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from math import ceil, gcd
 
@@ -47,9 +47,16 @@ class Unit:
 
 
 def units_of(
-    graph: DependencyGraph, skip: Sequence[str], only: Sequence[str], exact_only: bool
+    graph: DependencyGraph,
+    skip: Sequence[str],
+    only: Sequence[str],
+    exact_only: bool,
+    rigid: Collection[Atom],
 ) -> list[Unit]:
-    """The units that are free, wanted, and made by some producer; one for each product of several."""
+    """The units that are free, wanted, and made by some producer; one for each product of several.
+
+    `rigid` atoms are those found to be unable to shrink; the other parts of their products take their turn.
+    """
     skip, only = _patterns(skip), _patterns(only)
     for option, patterns in (("skip", skip), ("only", only)):
         for pattern in patterns:
@@ -59,6 +66,8 @@ def units_of(
         if any(matches(group, pattern) for group in unit.groups for pattern in skip):
             return False
         if only and not any(matches(group, pattern) for group in unit.groups for pattern in only):
+            return False
+        if any(group.atom in rigid for group in unit.groups):
             return False
         if exact_only and not all(group.exact for group in unit.groups):
             return False

@@ -211,3 +211,28 @@ def test_inner_slots_are_pruned_where_asked():
     assert (outer.b.groups, outer.b.weight.shape) == (2, (12, 6, 3, 3))
     assert (inner.b.groups, inner.b.weight.shape) == (4, (12, 3, 3, 3))
     assert inner(X).shape == outer(X).shape
+
+
+class Radix(nn.Module):
+    """Two branches in one grouped convolution, summed up; the code insists that there are two."""
+
+    def __init__(self):
+        super().__init__()
+        self.radix = 2
+        self.a = nn.Conv2d(3, 24, 1)
+        self.b = nn.Conv2d(24, 32, 3, padding=1, groups=2)
+        self.c = nn.Conv2d(16, 5, 1)
+
+    def forward(self, x):
+        x = self.b(self.a(x)).relu()
+        if self.radix > 1:
+            x = x.reshape(x.shape[0], self.radix, x.shape[1] // self.radix, *x.shape[2:]).sum(1)
+        return self.c(x)
+
+
+def test_inner_slots_take_their_turn_where_the_code_keeps_the_outer():
+    """The two groups stay, and the result says why; so the channels inside of them are pruned."""
+    model = Radix()
+    result = engine.prune(model, example_inputs=X)
+    assert (model.b.groups, model.b.weight.shape) == (2, (16, 6, 3, 3))
+    assert any("radix > 1" in note for note in result.notes)
