@@ -188,6 +188,8 @@ def _best(graph: DependencyGraph, units: list[Unit], score: Criterion) -> dict[A
                     f"the criterion gave scores of shape {tuple(scores.shape)} "
                     f"for {group.name} of {group.size} slots"
                 )
+            if scores.is_meta:
+                raise PlanError("weights on the meta device cannot be ranked; load them, or rank at random")
             ranked = np.argsort(-np.nan_to_num(scores.detach().float().cpu().numpy()), kind="stable")
             kept[group.atom] = np.sort(ranked[: unit.kept(group)])
     return kept

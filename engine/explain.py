@@ -167,7 +167,7 @@ def _explain_apart(
     for name, members in ((a, ours), (b, theirs)):
         for member in members:
             for group in _groups_at(graph, member):
-                others = [layer for layer in group.layers if layer != name]
+                others = [layer for layer in group.layers if layer != member.tensor.rpartition(".")[0]]
                 nearest = f"; nearest coupled: {', '.join(others[:3])}" if others else ""
                 role = "made here" if _made_by(group, name) else "read here"
                 state = "" if group.blocked is None else f" (blocked: {group.blocked})"
@@ -235,9 +235,8 @@ def _state_of(graph: DependencyGraph, group: Group) -> list[str]:
         return [f"tied with {_some(group.tie)}", *_tie_causes(graph, group)]
     if not group.producers:
         return ["nothing produces these slots, so they only follow"]
-    return (
-        [] if group.exact else ["a statistic is taken over it: removing a slot is not the same as zeroing it"]
-    )
+    inexact = graph.inexact(group)
+    return [] if inexact is None else [f"removing a slot is not the same as zeroing it: {_reason(inexact)}"]
 
 
 def _reason(reason: Reason | None) -> str:

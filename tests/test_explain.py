@@ -1,0 +1,187 @@
+"""Why layers are coupled, why they are not, and what holds one back."""
+
+import pytest
+import torch
+from prunus import PlanError, engine
+from torch import nn
+
+
+class Residual(nn.Module):
+    """A stream that a block adds to, beside a layer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.conv = nn.Conv2d(8, 6, 3, padding=1)
+        self.back = nn.Conv2d(6, 8, 1)
+        self.norm = nn.GroupNorm(1, 8)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.back(self.conv(x).relu())
+        return self.head(self.norm(x).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return engine.analyze(Residual().eval(), torch.randn(1, 3, 8, 8))
+
+
+def test_a_coupling_names_every_hop(graph):
+    """Operation, factor, rule, rule file and line, the user's file, line and text."""
+    answer = graph.why("stem", "back").to_dict()
+    assert answer["headline"].startswith("stem and back are coupled: group stem.out, 8 slots")
+    assert [answer["start"], answer["end"]] == ["stem.weight[0]", "back.weight[0]"]
+    assert [(hop["operation"], hop["factor"]) for hop in answer["path"]] == [
+        ("conv2d", "out"),
+        ("add", "*s"),
+        ("conv2d", "out"),
+    ]
+    assert answer["path"][0]["rule_at"].startswith("nn.rules:")
+    assert "test_explain.py:" in answer["path"][1]["source"]
+    assert answer["path"][1]["text"] == "x = x + self.back(self.conv(x).relu())"
+
+
+def test_the_text_has_all_that_the_data_has(graph):
+    """``print(graph.why(...))`` is a table with one line a hop."""
+    explanation = graph.why("stem", "back")
+    text = str(explanation)
+    for hop in explanation.path:
+        assert any(
+            hop.operation in line and hop.rule_at in line and hop.text in line for line in text.splitlines()
+        )
+
+
+def test_a_maker_and_a_reader_are_coupled(graph):
+    """What ``conv`` makes ``back`` reads."""
+    assert "group conv.out, 6 slots" in str(graph.why("conv.weight[0]", "back.weight[1]"))
+
+
+def test_slots_are_related_by_number():
+    """After a concatenation the slots of the second operand come behind those of the first."""
+
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(3, 10), nn.Linear(3, 7), nn.Linear(17, 2)
+
+        def forward(self, x):
+            return self.c(torch.cat([self.a(x), self.b(x)], -1))
+
+    graph = engine.analyze(Joined(), torch.randn(2, 3))
+    assert "slot i of the one is slot i of the other" in str(graph.why("a", "c"))
+    assert "slot i of the one goes with slot 10 + i of the other" in str(graph.why("b", "c"))
+
+
+def test_no_coupling_says_what_each_is_coupled_with(graph):
+    """The two share nothing; the nearest coupled layer of each is named."""
+    text = str(graph.why("conv.weight[0]", "stem.weight[0]"))
+    assert "not coupled" in text
+    assert "conv.weight[0]: conv.out, made here; nearest coupled: back" in text
+    assert "stem.weight[0]: stem.out, made here; nearest coupled: conv" in text
+
+
+@pytest.mark.parametrize(
+    "name, verdict",
+    [
+        ("conv", "conv can be pruned"),
+        ("norm", "norm follows the layers that it reads from"),
+        ("head.bias", "head.bias cannot be pruned"),
+    ],
+)
+def test_one_name_alone_says_whether_it_can_be_pruned(graph, name, verdict):
+    """Layers that make free slots, layers that only follow, and what the model's output holds."""
+    assert str(graph.why(name)).startswith(verdict)
+
+
+def test_a_block_says_its_reason_and_its_place(graph):
+    """The output keeps its axis, the convolution its kernel."""
+    assert "blocked: axis 1 of the model's output" in str(graph.why("head"))
+    assert "x = self.stem(x)" in str(graph.why("stem.weight[2]"))
+
+
+def test_a_statistic_is_mentioned(graph):
+    """Removing a slot of the stream is not zeroing it, as the norm takes its mean over it."""
+    assert "removing a slot is not the same as zeroing it" in str(graph.why("stem"))
+
+
+class Tied(nn.Module):
+    """One width is computed from another."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads = 4
+        self.enter = nn.Linear(5, 24)
+        self.query = nn.Linear(24, 24)
+        self.back = nn.Linear(24, 3)
+        self.out = nn.Linear(24, 3)
+
+    def forward(self, x):
+        x = self.enter(x)
+        width = x.shape[-1]
+        y = self.query(x).view(x.shape[0], self.heads, width // self.heads)
+        return self.out(x) + self.back(y.softmax(-1).flatten(1))
+
+
+def test_a_tie_prints_its_equation():
+    """Two groups that share no slots shrink by the same proportion, because of one line of code."""
+    graph = engine.analyze(Tied(), torch.randn(2, 5))
+    tied = [group for group in graph.groups if group.tie]
+    assert tied, [group.name for group in graph.groups]
+    text = str(graph.why(tied[0].members[0].tensor))
+    assert "tied with" in text and "width // self.heads" in text
+
+
+@pytest.mark.parametrize("name, hint", [("stemm", "stem"), ("conv.wieght", "conv.weight"), ("nothing", "")])
+def test_an_unknown_name_is_one_clear_error(graph, name, hint):
+    """With the name that was probably meant."""
+    with pytest.raises(PlanError, match=name) as error:
+        graph.why("stem", name)
+    assert hint in str(error.value) and "\n" not in str(error.value)
+
+
+def test_answers_are_the_same_every_time():
+    """Names, groups and explanations do not depend on what was analysed before."""
+    model, x = Residual().eval(), torch.randn(1, 3, 8, 8)
+    first, second = (engine.analyze(model, x) for _ in range(2))
+    assert [(g.name, g.members) for g in first.groups] == [(g.name, g.members) for g in second.groups]
+    assert str(first.why("stem", "back")) == str(second.why("stem", "back"))
+
+
+class Unruled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 9), nn.Linear(9, 2)
+
+    def forward(self, x):
+        return self.b(torch.fft.fft(self.a(x)).real)
+
+
+def test_an_operation_without_a_rule_is_reported_with_a_stub():
+    """Its operands are held; the result names the call, what it costs and a rule to start from."""
+    result = engine.prune(Unruled(), example_inputs=torch.randn(3, 4))
+    (call,) = [call for call in result.graph.unknown if call.costs]
+    assert call.name == "torch.fft.fft" and "a.weight[0]" in call.costs
+    assert "fft: input[i0 i1] -> [y0 y1]" in call.stub
+    assert "no rule for torch.fft.fft" in str(result) and call.stub.splitlines()[0] in str(result)
+    assert not result.plan.groups and "nothing was removed" in str(result)
+
+
+def test_strict_makes_it_an_error():
+    """For those who would rather write the rule first."""
+    from prunus import RuleError
+
+    with pytest.raises(RuleError, match=r"no rule for torch\.fft\.fft"):
+        engine.analyze(Unruled(), torch.randn(3, 4), strict=True)
+
+
+def test_freed_outputs_may_change():
+    """A backbone's features are pruned where the user gives up their shape."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3))
+    x = torch.randn(1, 3, 8, 8)
+    kept = engine.analyze(model, x).choose(0.5)
+    freed = engine.analyze(model, x, free_outputs=[0]).choose(0.5)
+    assert set(freed.groups) - set(kept.groups) == {"2.out"}
+    engine.apply(model, freed)
+    assert model(x).shape == (1, 8, 4, 4)
