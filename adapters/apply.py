@@ -10,7 +10,7 @@ from torch import nn
 from ..errors import PrunusError, VerificationError
 from .modules import ChangedAttribute
 from .optimizers import SlicedState
-from .tensors import SlicedTensor, check_fits, named_tensors
+from .tensors import Indices, SlicedTensor, check_fits, named_tensors
 
 if TYPE_CHECKING:
     from ..engine.graph import DependencyGraph
@@ -31,9 +31,13 @@ def carry_out(
     tensors = named_tensors(model)
     check_fits(tensors, plan.tensors, plan.shapes)
     steps: list[Any] = [ChangedAttribute(model, name, value) for name, value in plan.attributes.items()]
-    if optimizer is not None:
-        steps += [SlicedState(optimizer, tensors[name], axes) for name, axes in plan.tensors.items()]
-    steps += [SlicedTensor(tensors[name], axes) for name, axes in plan.tensors.items()]
+    indices = Indices()
+    for name, kept in plan.tensors.items():
+        tensor = tensors[name]
+        axes = indices.of(kept, tensor.device)
+        if optimizer is not None:
+            steps.append(SlicedState(optimizer, tensor, axes))
+        steps.append(SlicedTensor(tensor, axes))
     done: list[Any] = []
     try:
         for step in steps:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from .tensors import _indices, sliced
+from .tensors import sliced
 
 
 class SlicedState:
     """The state tensors of one parameter that have its shape: momentum, Adam's moments."""
 
     def __init__(
-        self, optimizer: torch.optim.Optimizer, parameter: Tensor, axes: Mapping[int, Sequence[int]]
+        self, optimizer: torch.optim.Optimizer, parameter: Tensor, axes: Mapping[int, slice | Tensor]
     ):
         self._state = optimizer.state.get(parameter, {})
-        self._axes = {axis: _indices(kept, parameter.device) for axis, kept in axes.items()}
+        self._axes = axes
         self._before = {
             name: value
             for name, value in self._state.items()

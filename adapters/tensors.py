@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,18 +35,42 @@ def check_fits(
         if name in shapes and tuple(shapes[name]) != shape:
             raise PlanError(f"the plan is for {name} of shape {tuple(shapes[name])}, here it has {shape}")
         for axis, kept in axes.items():
-            if axis >= len(shape) or not kept or min(kept) < 0 or max(kept) >= shape[axis]:
+            if axis >= len(shape) or not _increasing_within(kept, shape[axis]):
                 raise PlanError(
                     f"the plan keeps slots of axis {axis} of {name} that shape {shape} does not have"
                 )
 
 
+def _increasing_within(kept: Sequence[int], size: int) -> bool:
+    slots = np.asarray(kept)
+    return slots.size > 0 and slots[0] >= 0 and slots[-1] < size and bool((slots[1:] > slots[:-1]).all())
+
+
+class Indices:
+    """Kept slots as torch takes them; a list that several tensors share is only turned once a device."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, torch.device], tuple[Sequence[int], slice | Tensor]] = {}
+
+    def of(self, axes: Mapping[int, Sequence[int]], device: torch.device) -> dict[int, slice | Tensor]:
+        """For every axis a slice where the kept slots are one run, else an index tensor on `device`."""
+        return {axis: self._one(kept, device) for axis, kept in axes.items()}
+
+    def _one(self, kept: Sequence[int], device: torch.device) -> slice | Tensor:
+        known = self._known.get((id(kept), device))
+        if known is None:
+            run = kept[-1] - kept[0] + 1 == len(kept)
+            index = slice(kept[0], kept[-1] + 1) if run else torch.tensor(kept, device=device)
+            known = self._known[id(kept), device] = kept, index
+        return known[1]
+
+
 class SlicedTensor:
     """One tensor and its gradient, sliced in place: the object stays, so ties and references do, too."""
 
-    def __init__(self, tensor: Tensor, axes: Mapping[int, Sequence[int]]):
+    def __init__(self, tensor: Tensor, axes: Mapping[int, slice | Tensor]):
         self.tensor = tensor
-        self.axes = {axis: _indices(kept, tensor.device) for axis, kept in axes.items()}
+        self.axes = axes
         self._before = (tensor.data, tensor.grad)
 
     def carry_out(self) -> None:
@@ -65,14 +89,7 @@ class SlicedTensor:
         self.tensor.grad = grad
 
 
-def _indices(kept: Sequence[int], device: torch.device) -> Tensor | slice:
-    """A slice where the kept slots are one run, else an index tensor."""
-    if kept[-1] - kept[0] + 1 == len(kept):
-        return slice(kept[0], kept[-1] + 1)
-    return torch.tensor(kept, device=device)
-
-
-def sliced(tensor: Tensor, axes: Mapping[int, Any]) -> Tensor:
+def sliced(tensor: Tensor, axes: Mapping[int, slice | Tensor]) -> Tensor:
     """`tensor` with only these indices of these axes, contiguous and with no tie to the old storage."""
     result = tensor
     for axis, kept in axes.items():
@@ -80,8 +97,6 @@ def sliced(tensor: Tensor, axes: Mapping[int, Any]) -> Tensor:
             result = result.narrow(axis, kept.start, kept.stop - kept.start)
         else:
             result = result.index_select(axis, kept)
-    return (
-        result.clone(memory_format=torch.contiguous_format)
-        if result._base is not None or result is tensor
-        else result
-    )
+    if all(isinstance(kept, slice) for kept in axes.values()):
+        return result.clone(memory_format=torch.contiguous_format)
+    return result.contiguous()

@@ -11,7 +11,7 @@ import numpy as np
 from attrs import field, frozen
 
 from ..errors import PlanError
-from .axes import Atom, mask
+from .axes import Atom, mask, resolve
 from .equations import Violation
 
 if TYPE_CHECKING:
@@ -86,9 +86,12 @@ def make_plan(graph: DependencyGraph, kept: dict[Atom, np.ndarray]) -> Plan:
         for atom in kept
         for member in graph.group_of(atom).members  # type: ignore[union-attr]
     }
+    known: dict[int, list[int]] = {}  # tensors share their layouts, and then also the list of kept indices
     for member in touched:
-        keep = mask(graph.layout(member), masks.get)
-        tensors.setdefault(member.tensor, {})[member.axis] = np.flatnonzero(keep).tolist()
+        layout = resolve(graph.layout(member))
+        if id(layout) not in known:
+            known[id(layout)] = np.flatnonzero(mask(layout, masks.get)).tolist()
+        tensors.setdefault(member.tensor, {})[member.axis] = known[id(layout)]
     shapes = {name: list(graph.trace.tensors[name].shape) for name in tensors}
     return Plan(
         groups={graph.group_of(atom).name: slots.tolist() for atom, slots in kept.items()},  # type: ignore[union-attr]
