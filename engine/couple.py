@@ -8,7 +8,7 @@ from ..grammar import ast
 from ..rules import RuleSet
 from . import relations
 from .axes import UNIT, Atom, Layout, Reason, atoms, block
-from .couplings import Cost, Couplings, Produced
+from .couplings import Cost, Couplings, Produced, Reading
 from .match import match
 from .origin import Origin
 from .site import Misfit, Site
@@ -92,8 +92,25 @@ def _apply_clauses(site: Site) -> None:
         elif isinstance(clause, ast.Macs):
             terms = tuple(tuple(_layouts_of(site, dims)) for dims in clause.terms)
             state.costs.append(Cost(site.call, terms))
-    if not isinstance(site.rule.body, ast.Relation):
+    _note_zeros(site)
+    if not isinstance(site.rule.body, ast.Relation) or site.rule.body.verb == "new":
         _note_numbers(site)
+
+
+def _note_zeros(site: Site) -> None:
+    """What the rule says of zeros, for `exactness`."""
+    terms = site.terms
+    summed: set[str] = set()
+    for clause in site.rule.clauses:
+        if isinstance(clause, ast.Zero):
+            terms = tuple(tuple(map(site.operand, term)) for term in clause.terms)
+        elif isinstance(clause, ast.Sums):
+            summed.update(name.lstrip("*") for name in clause.factors)
+    if site.held:
+        held = tuple(site.held)
+        site.state.readings[site.call] = Reading(site.origin, held, terms, frozenset(summed))
+    elif terms == ():
+        site.state.zeros.add(site.call)
 
 
 def _held_by_a_constant(site: Site, layout: Layout) -> bool:

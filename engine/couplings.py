@@ -40,10 +40,24 @@ class Cost:
     terms: tuple[tuple[Layout, ...], ...]
 
 
+@frozen(eq=False)
+class Reading:
+    """What a rule says of the slots of one call: by factor, its layout and the axes that have it.
+
+    ``terms`` are the operands whose products add up to the results, as far as their zeros go (``None`` if
+    the rule does not say), ``summed`` the factors that are summed although the results have them.
+    """
+
+    origin: Origin
+    held: tuple[tuple[str, Layout, tuple[Place, ...]], ...]
+    terms: tuple[tuple[object, ...], ...] | None
+    summed: frozenset[str]
+
+
 @define(eq=False)
 class Couplings:
     """Everything that the rules say about a trace; ``from_input`` are the values that depend on its inputs,
-    ``opened`` the signatures' dims with their stars opened."""
+    ``opened`` the signatures' dims with their stars opened, ``zeros`` the calls whose results are zero."""
 
     trace: Trace
     from_input: set[Value] = Factory(set)
@@ -55,6 +69,8 @@ class Couplings:
     ties: list[tuple[tuple[Layout, ...], Origin]] = Factory(list)
     numbers: list[tuple[Expr, Origin]] = Factory(list)
     costs: list[Cost] = Factory(list)
+    readings: dict[Call, Reading] = Factory(dict)
+    zeros: set[Call] = Factory(set)
     unknown: list[Origin] = Factory(list)
     unifier: Unifier = Factory(Unifier)
     opened: dict[tuple, list] = Factory(dict)

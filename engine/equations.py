@@ -276,6 +276,15 @@ class Sizes:
         """The free atoms on which `side` depends."""
         return set(self._free(side))
 
+    def varying_atoms(self, side: Side) -> set[Atom]:
+        """The free atoms with which the number `side` changes: ``C // heads`` stays if both shrink alike."""
+        by_root: dict[Atom, set[Atom]] = {}
+        for atom in self._free(side):
+            by_root.setdefault(self.ties.root(atom), set()).add(atom)
+        before = self.exactly(side, lambda atom: atom.size) % PRIME
+        varying = (tied for root, tied in by_root.items() if _RandomSizes(self, root).of(side) != before)
+        return set().union(*varying)
+
     def exactly(self, side: Side, count: Callable[[Atom], int]) -> int:
         """`side` in whole numbers, as Python will compute it, with `count` slots kept of each atom."""
         if isinstance(side, SizeOf):
@@ -337,10 +346,11 @@ class Sizes:
 
 
 class _RandomSizes:
-    """Random sizes for all free atoms, modulo a prime; tied atoms share a random ratio."""
+    """Random sizes for all free atoms, or those tied with `only`, modulo a prime; tied ones share a ratio."""
 
-    def __init__(self, sizes: Sizes):
+    def __init__(self, sizes: Sizes, only: Atom | None = None):
         self._sizes = sizes
+        self._only = only
         self._random = random.Random(0)
         self._ratios: dict[Atom, int] = {}
         self._known: dict[int, int] = {}
@@ -376,6 +386,8 @@ class _RandomSizes:
         if atom.reason is not None:
             return atom.size
         root = self._sizes.ties.root(atom)
+        if self._only is not None and root is not self._only:
+            return atom.size
         ratio = self._ratios.get(root)
         if ratio is None:
             ratio = self._ratios[root] = self._random.randrange(1, PRIME)

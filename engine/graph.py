@@ -11,9 +11,10 @@ import networkx as nx
 from attrs import define, field, frozen
 
 from ..rules import RuleSet
-from .axes import Atom, Layout, Product, atoms, resolve
+from .axes import Atom, Layout, Product, Reason, atoms, resolve
 from .couplings import Couplings, Place
 from .equations import Sizes
+from .exactness import sums_over_nonzero
 from .values import Call, Trace
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ class DependencyGraph:
         self.example_inputs: Any = None
         self.free_outputs: tuple[int, ...] = ()
         self._collect()
+
+    def inexact(self, group: Group) -> Reason | None:
+        """Why removing slots of `group` is not the same as zeroing them, if it is not."""
+        return self._inexact.get(group.atom)
 
     @property
     def network(self) -> nx.DiGraph:
@@ -252,12 +257,25 @@ def _producers(state: Couplings) -> dict[Atom, list[str]]:
     return found
 
 
-def _inexact_atoms(state: Couplings, sizes: Sizes) -> set[Atom]:
+def _inexact_atoms(state: Couplings, sizes: Sizes) -> dict[Atom, Reason]:
+    """The atoms whose removal is not the same as zeroing them, each with the first reason."""
     live = _live_calls(state.trace)
-    found = {atom for one in state.mixed if one.origin.call in live for atom in atoms(one.layout)}
+    found: dict[Atom, Reason] = {}
+    for one in state.mixed:
+        if one.origin.call in live:
+            reason = Reason(f"a statistic is taken over '{one.factor}'", one.origin)
+            for atom in atoms(one.layout):
+                found.setdefault(atom, reason)
     for number, origin in state.numbers:
         if origin.call in live:
-            found |= sizes.free_atoms(number)
+            for atom in sizes.varying_atoms(number):
+                found.setdefault(atom, Reason(f"its size is used as a number ({number})", origin))
+    for number in state.trace.numbers:
+        for atom in sizes.varying_atoms(number.expr):
+            found.setdefault(atom, Reason(f"its size is used as a number ({number.expr})", number.source))
+    for call, atom, reason in sums_over_nonzero(state):
+        if call in live:
+            found.setdefault(atom, reason)
     return found
 
 

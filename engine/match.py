@@ -224,6 +224,7 @@ class _Matcher:
             self.site.give(value, layouts)
         for key, layout in self.known.items():
             self.site.factors.setdefault(key[0], []).append(layout)
+            self.site.held.append((key[0], layout, tuple(self.places.get(key, ()))))
         for key, places in self.places.items():
             if len(places) > 1:
                 name = key[0] if key[1] == 0 else f"*{key[0]}"

@@ -213,7 +213,11 @@ def reduce(site: Site) -> None:
     axes = site.axes(source)
     site.factors["r"] = [axes[axis] for axis in sorted(reduced)]
     stay = [axis for axis in range(rank) if axis not in reduced]
+    site.held += [("r", axes[axis], ((source, axis),)) for axis in sorted(reduced)]
     for result in site.call.results:
+        new = stay if len(result.shape) == rank else range(len(stay))
+        for old, axis in zip(stay, new):
+            site.held.append((f"axis {axis}", axes[old], ((source, old), (result, axis))))
         if len(result.shape) == rank:
             site.give(result, [UNIT if axis in reduced else layout for axis, layout in enumerate(axes)])
             site.carry(source, result, ((axis, axis) for axis in stay))
@@ -350,6 +354,8 @@ def einsum(site: Site) -> None:
     for letter, layout in known.items():
         site.factors[letter] = [layout]
         site.couple(letter, places[letter], layout)
+        site.held.append((letter, layout, tuple(places[letter])))
+    site.terms = (tuple(operands),)
     site.factors["out"] = [known[letter] for letter in made if len(places[letter]) == 2]
 
 
@@ -372,6 +378,7 @@ def new(site: Site) -> None:
     """``zeros``, ``full``, ``arange``: axes ``n`` are made here, of the sizes given."""
     for result in site.call.results:
         numbers = as_tuple(site.argument("size", "end", "steps"))
+        site.sizes_read.update(("size", "end", "steps"))
         layouts = [new_axis(size) for size in result.shape]
         for axis, layout in enumerate(layouts):
             if len(numbers) == len(layouts) and isinstance(numbers[axis], int):

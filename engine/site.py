@@ -27,6 +27,8 @@ class Site:
         self.arguments = call.arguments
         self.origin = Origin(call, rule)
         self.factors: dict[str, list[Layout]] = {}
+        self.held: list[tuple[str, Layout, tuple[Place, ...]]] = []
+        self.terms: tuple[tuple[object, ...], ...] | None = None
         self.sizes_read: set[str] = set()
         self.parameters: list[Value] = []
 
@@ -93,6 +95,14 @@ class Site:
             if name in self.arguments:
                 return self.arguments[name]
         return default
+
+    def operand(self, name: str) -> object:
+        """What the call has in the place of a rule's operand: a tensor, several, a number or nothing."""
+        if name == "in" and name not in self.arguments:
+            return self.tensor()
+        if name.startswith("self."):
+            return self.parameter(name.removeprefix("self."))
+        return self.arguments.get(name)
 
     def parameter(self, path: str) -> Value | None:
         """A parameter of the module that this call stands for, by its path inside the module."""

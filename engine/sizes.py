@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import define, frozen
 
-from .values import Condition, Source, Value, locate
+from .values import Condition, Number, Source, Value, locate
 
 
 @frozen(eq=False)
@@ -109,12 +109,13 @@ def leaves(expr: Expr) -> list[Dim | Attribute]:
 class Ledger:
     """What the sizes of one trace share: whether it is open, and the comparisons made while it was."""
 
-    __slots__ = ("_seen", "conditions", "open", "root")
+    __slots__ = ("_seen", "conditions", "numbers", "open", "root")
 
     def __init__(self, root: CodeType | None = None) -> None:
         self.open = True
         self.root = root  # the frame that runs this code is where the user's frames end
         self.conditions: list[Condition] = []
+        self.numbers: list[Number] = []
         self._seen: set[tuple[Any, ...]] = set()
 
     def compare(self, symbol: str, left: Expr, right: Expr, outcome: bool) -> None:
@@ -126,6 +127,10 @@ class Ledger:
         if key not in self._seen:
             self._seen.add(key)
             self.conditions.append(Condition(symbol, left, right, outcome, locate(self.root, 3)))
+
+    def note(self, expr: Expr) -> None:
+        """Remember that a size became a number that does not know its origin."""
+        self.numbers.append(Number(expr, locate(self.root, 3)))
 
 
 class SizeInt(int):
@@ -160,11 +165,22 @@ def expr_of(number: int) -> Expr:
     return number.expr if isinstance(number, SizeInt) else Const(int(number))
 
 
+# Beside these, math.log and arithmetic that a float begins (``0.5 * n``) look at the bits, unseen by anyone.
+_TO_NUMBERS = (
+    *("float", "truediv", "rtruediv", "pow", "rpow", "divmod", "rdivmod", "round", "invert"),
+    *("and", "rand", "or", "ror", "xor", "rxor", "lshift", "rlshift", "rshift", "rrshift"),
+)
+
+
 def _arithmetic(symbol: str, plain: Callable[[int, int], int], reflected: bool) -> Callable[..., int]:
     def method(self: SizeInt, other: int) -> int:
         result = plain(self, other)
         ledger = self.ledger
-        if result is NotImplemented or not ledger.open:
+        if not ledger.open:
+            return result
+        if result is NotImplemented:
+            if isinstance(other, (float, complex)):
+                ledger.note(self.expr)
             return result
         if type(other) is not SizeInt:
             second: Expr = Const(int(other))
@@ -182,12 +198,31 @@ def _comparison(symbol: str, plain: Callable[[int, int], bool]) -> Callable[...,
     def method(self: SizeInt, other: int) -> bool:
         outcome = plain(self, other)
         ledger = self.ledger
-        if ledger.open and outcome is not NotImplemented:
+        if ledger.open and isinstance(other, float):
+            ledger.note(self.expr)
+        elif ledger.open and outcome is not NotImplemented:
             same = isinstance(other, SizeInt) and other.ledger is ledger
             ledger.compare(symbol, self.expr, expr_of(other) if same else Const(int(other)), outcome)
         return outcome
 
     return method
+
+
+def _forgetting(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """What makes something of a size that is no size: the result is a plain number."""
+
+    def method(self: SizeInt, *others: Any) -> Any:
+        result = plain(self, *others)
+        # A tensor knows for itself what to do with the size, and is a call of its own.
+        if self.ledger.open and (result is not NotImplemented or isinstance(others[0], (float, complex))):
+            self.ledger.note(self.expr)
+        return result
+
+    return method
+
+
+for _name in _TO_NUMBERS:
+    setattr(SizeInt, f"__{_name}__", _forgetting(getattr(int, f"__{_name}__")))
 
 
 for _symbol, _name in {"+": "add", "-": "sub", "*": "mul", "//": "floordiv", "%": "mod"}.items():

@@ -79,6 +79,7 @@ def trace(
             stage.restore()
     record.attributes = stage.originals
     record.conditions = ledger.conditions
+    record.numbers = ledger.numbers
     return record
 
 

@@ -105,6 +105,14 @@ class Condition:
     source: Source
 
 
+@frozen(eq=False)
+class Number:
+    """A size that the forward used as a number: what it computes depends on how many slots there are."""
+
+    expr: Any
+    source: Source
+
+
 @define(eq=False)
 class Value:
     """One tensor, or one version of it between two in-place changes; its data is not kept.
@@ -205,6 +213,7 @@ class Trace:
     tensors: dict[str, Value] = field(factory=dict, repr=False)
     aliases: dict[str, str] = field(factory=dict, repr=False)
     conditions: list[Condition] = field(factory=list, repr=False)
+    numbers: list[Number] = field(factory=list, repr=False)
     attributes: dict[tuple[str, str, tuple | None], int] = field(factory=dict, repr=False)
     untracked: list[Value] = field(factory=list, repr=False)
 

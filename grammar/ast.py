@@ -156,6 +156,26 @@ class Mixes:
 
 
 @frozen
+class Sums:
+    """``sums f``: a sum is taken over ``f``, although it stays; a slot of zeros adds nothing to it."""
+
+    factors: tuple[str, ...]
+    span: Span = _span()
+
+
+@frozen
+class Zero:
+    """``zero input weight + bias``: where the results are zero, as a sum of products of operands.
+
+    A slot of the results is zero if every term is; a term is if one of its operands is. Without any term
+    the results are zero everywhere.
+    """
+
+    terms: tuple[tuple[str, ...], ...]
+    span: Span = _span()
+
+
+@frozen
 class Tie:
     """``tie a, b``: these shrink by the same proportion."""
 
@@ -171,7 +191,7 @@ class Macs:
     span: Span = _span()
 
 
-Clause = Flow | Where | At | Hold | Block | Mixes | Tie | Macs
+Clause = Flow | Where | At | Hold | Block | Mixes | Sums | Zero | Tie | Macs
 
 
 @frozen

@@ -201,6 +201,15 @@ class Builder(Transformer):
     def mixes(self, meta: Meta, items: list) -> ast.Mixes:
         return ast.Mixes(tuple(_kept(items)), span=self._span(meta))
 
+    def sums(self, meta: Meta, items: list) -> ast.Sums:
+        return ast.Sums(tuple(_kept(items)), span=self._span(meta))
+
+    def zero(self, meta: Meta, items: list) -> ast.Zero:
+        return ast.Zero(tuple(item for item in items if isinstance(item, tuple)), span=self._span(meta))
+
+    def vanishing(self, _meta: Meta, items: list) -> tuple[str, ...]:
+        return tuple(items)
+
     def tie(self, meta: Meta, items: list) -> ast.Tie:
         return ast.Tie(tuple(_kept(items)), span=self._span(meta))
 

@@ -13,11 +13,13 @@ def validate(rule: ast.Rule) -> None:
     """Raise ``RuleError`` where a clause names a factor that is not in the rule's signature."""
     if not isinstance(rule.body, ast.Signature):
         return
-    known = factor_names(rule.body)
+    factors, operands = factor_names(rule.body), operand_names(rule.body)
     for clause in rule.clauses:
+        is_zero = isinstance(clause, ast.Zero)
+        known, kind = (operands, "an operand") if is_zero else (factors, "a factor")
         for name in mentioned(clause):
             if name not in known:
-                message = f"'{name}' is not a factor of the signature of {rule.name}"
+                message = f"'{name}' is not {kind} of the signature of {rule.name}"
                 raise errors.RuleError(report(message, narrow(clause.span, name), did_you_mean(name, known)))
 
 
@@ -27,6 +29,11 @@ def factor_names(signature: ast.Signature) -> frozenset[str]:
         return frozenset(("in", "*in"))
     operands = signature.inputs + signature.outputs
     return frozenset(name for operand in operands for dim in operand.dims for name in names_in(dim))
+
+
+def operand_names(signature: ast.Signature) -> frozenset[str]:
+    """All operands of a signature; the one of ``in <-> out`` is called ``in``."""
+    return frozenset(operand.name or "in" for operand in signature.inputs)
 
 
 def names_in(dim: ast.Dim) -> Iterator[str]:
@@ -46,6 +53,9 @@ def mentioned(clause: ast.Clause) -> Iterator[str]:
         yield f"*{clause.factor}" if clause.star else clause.factor
     elif isinstance(clause, (ast.Flow, ast.At)):
         yield clause.factor
+    elif isinstance(clause, ast.Zero):
+        for term in clause.terms:
+            yield from term
     elif isinstance(clause, ast.Macs):
         for term in clause.terms:
             for dim in term:

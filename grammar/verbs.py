@@ -20,4 +20,4 @@ VERBS = frozenset(
     )
 )
 
-CLAUSES = ("where", "at", "hold", "block", "mixes", "tie", "macs")
+CLAUSES = ("where", "at", "hold", "block", "mixes", "sums", "zero", "tie", "macs")

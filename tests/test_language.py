@@ -357,7 +357,7 @@ error: unexpected end of line
   my.rules:1:3
     a:   # nothing
       ^
-help: expected 'at', 'block', 'hold', 'macs', 'mixes', 'tie', 'where' or a name
+help: expected 'at', 'block', 'hold', 'macs', 'mixes', 'sums', 'tie', 'where', 'zero' or a name
 ====
 a: split(in) by
 ----

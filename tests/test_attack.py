@@ -1,0 +1,190 @@
+"""Nets that look exact and are not, and nets that look odd and are exact: each against the oracle."""
+
+from __future__ import annotations
+
+import math
+
+import oracle
+import pytest
+import torch
+from prunus import engine
+from torch import nn
+from torch.nn import functional as F
+from trap_nets import Net
+
+
+def tokens(forward, width: int = 12, **parts) -> Net:
+    """Two layers side by side, whatever `forward` does with them, and one layer at the end."""
+    return Net(
+        forward,
+        a=nn.Linear(7, width),
+        b=nn.Linear(7, width),
+        v=nn.Linear(7, 10),
+        out=nn.Linear(10, 3),
+        **parts,
+    ).eval()
+
+
+def linear_attention(feature):
+    def forward(self, x):
+        q, k, v = feature(self.a(x)), feature(self.b(x)), self.v(x)
+        return self.out(q @ (k.transpose(1, 2) @ v))
+
+    return forward
+
+
+def scaled(gate):
+    """The sum over the slots of `gate` scales all of another layer's output."""
+
+    def forward(self, x):
+        return self.out(F.relu(self.v(x)) * gate(self, x))
+
+    return forward
+
+
+X = torch.randn(2, 5, 7, generator=torch.Generator().manual_seed(0))
+
+
+def group_of(graph, axis: str, number: int = 0):
+    found = [g for g in [*graph.groups, *graph.blocked] if (axis, number) in [tuple(m) for m in g.members]]
+    assert len(found) == 1
+    return found[0]
+
+
+def exact_and_true(net, inputs, axis: str = "a.weight") -> None:
+    """The group is called exact, is pruned, and the oracle agrees."""
+    graph = engine.analyze(net, inputs)
+    group = group_of(graph, axis)
+    assert group.blocked is None and group.exact, graph.why(axis.rpartition(".")[0])
+    plan = graph.choose(ratio=0.5, criterion="random", exact_only=True)
+    assert group.name in plan.groups
+    oracle.check(net, inputs, plan, tolerance=1e-5)
+
+
+def not_exact(net, inputs, axis: str = "a.weight") -> None:
+    """The group is pruned, but nobody calls it exact; what is called exact is."""
+    graph = engine.analyze(net, inputs)
+    group = group_of(graph, axis)
+    assert group.blocked is None and not group.exact
+    assert "removing a slot is not the same as zeroing it: " in str(graph.why(axis.rpartition(".")[0]))
+    plan = graph.choose(ratio=0.5, criterion="random", exact_only=True)
+    if plan.groups:
+        oracle.check(net, inputs, plan, tolerance=1e-5)
+    engine.prune(net, example_inputs=inputs)
+    oracle.run(net, inputs)
+
+
+# --- zeros, followed forward --------------------------------------------------------------------------------
+
+NOT_ZERO = {
+    "elu plus one": linear_attention(lambda x: F.elu(x) + 1),
+    "exp": linear_attention(torch.exp),
+    "softplus": linear_attention(F.softplus),
+    "one minus": linear_attention(lambda x: 1 - F.relu(x)),
+    "positional constant": linear_attention(lambda x: x + 0.1),
+    "filled": linear_attention(lambda x: x.masked_fill(x < 0, 0.5)),
+    "where": linear_attention(lambda x: torch.where(x > 0, x, torch.ones_like(x))),
+    "clamped": linear_attention(lambda x: x.clamp(min=0.1)),
+    "power": linear_attention(lambda x: (x.abs() + 1).pow(-1)),
+    "in place": linear_attention(lambda x: x.sigmoid_()),
+    "in place on a view": linear_attention(lambda x: (x.view(-1).add_(1), x)[1]),
+    "sigmoid sum": scaled(lambda self, x: torch.sigmoid(self.a(x)).sum(2, keepdim=True)),
+    "sum of ones": scaled(
+        lambda self, x: (torch.ones_like(self.a(x)) * 0.1 + self.a(x)).sum(2, keepdim=True)
+    ),
+    "cosine": scaled(lambda self, x: F.cosine_similarity(self.a(x), self.b(x).exp(), dim=2).unsqueeze(2)),
+    "normalize": scaled(
+        lambda self, x: (F.normalize(self.a(x).sigmoid(), dim=2) * self.b(x)).sum(2, keepdim=True)
+    ),
+    "cdist": scaled(lambda self, x: torch.cdist(self.a(x), self.b(x).cos()).mean(2, keepdim=True)),
+    "einsum": scaled(
+        lambda self, x: torch.einsum("btc,btc->bt", self.a(x).exp(), self.b(x).exp())[..., None]
+    ),
+    "einsum of one": scaled(lambda self, x: torch.einsum("btc->bt", self.a(x).sigmoid())[..., None]),
+    "logsumexp": scaled(lambda self, x: self.a(x).logsumexp(2, keepdim=True)),
+    "padded with ones": scaled(
+        lambda self, x: F.pad(self.a(x), (0, 0, 1, 0), value=1.0)[:, :-1].sum(2, keepdim=True)
+    ),
+    "written ones": scaled(lambda self, x: written(self.a(x)).sum(2, keepdim=True)),
+    "broadcast sum": scaled(lambda self, x: (self.a(x) + x[..., :1]).abs().sum(2, keepdim=True)),
+}
+
+
+def written(y):
+    y = y.clone()
+    y[:, 0] = 1.0
+    return y
+
+
+@pytest.mark.parametrize("case", NOT_ZERO)
+def test_sum_over_slots_that_are_not_zero_is_not_exact(case):
+    """A slot that is zero in its weights is not zero after this, and is summed before it meets a weight."""
+    not_exact(tokens(NOT_ZERO[case]), X)
+
+
+STAYS_ZERO = {
+    "relu features": linear_attention(F.relu),
+    "elu": linear_attention(F.elu),
+    "gated": linear_attention(lambda x: x * torch.sigmoid(x)),
+    "halved": linear_attention(lambda x: x / 2),
+    "masked": linear_attention(lambda x: x.masked_fill(x < 0, 0.0)),
+    "clamped at zero": linear_attention(lambda x: x.clamp(min=0)),
+    "square": linear_attention(torch.square),
+    "dot product": scaled(lambda self, x: (self.a(x) * self.b(x)).sum(2, keepdim=True)),
+    "one side is zero": scaled(lambda self, x: (self.a(x).sigmoid() * self.b(x)).sum(2, keepdim=True)),
+    "einsum with a parameter": scaled(
+        lambda self, x: torch.einsum("btc,c->bt", self.a(x).exp(), self.b.bias + self.a.bias)[..., None]
+    ),
+    "cosine of zeros": scaled(lambda self, x: F.cosine_similarity(self.a(x), self.b(x), dim=2).unsqueeze(2)),
+    "residual": scaled(lambda self, x: (self.a(x) + F.relu(self.b(x))).sum(2, keepdim=True)),
+    "written": scaled(lambda self, x: torch.cat([self.a(x), self.b(x)], 2).roll(1, 1).sum(2, keepdim=True)),
+}
+
+
+@pytest.mark.parametrize("case", STAYS_ZERO)
+def test_sum_over_slots_that_stay_zero_is_exact(case):
+    """Functions that are zero at zero, products with a zero, and moves keep a slot zero."""
+    exact_and_true(tokens(STAYS_ZERO[case]), X)
+
+
+# --- sizes used as numbers ----------------------------------------------------------------------------------
+
+NUMBERS = {
+    "divided by a size": lambda y: y.sum(2, keepdim=True) / y.shape[2],
+    "divided by its root": lambda y: y.sum(2, keepdim=True) / math.sqrt(y.shape[2]),
+    "power of a size": lambda y: y.sum(2, keepdim=True) * y.shape[2] ** -0.5,
+    "float": lambda y: y.sum(2, keepdim=True) / float(y.size(-1)),
+    "one over": lambda y: y.sum(2, keepdim=True) * (1 / y.shape[2]),
+    "times a fraction": lambda y: y.sum(2, keepdim=True) * (y.shape[2] * 0.1),
+    "a tensor of it": lambda y: y.sum(2, keepdim=True) / torch.tensor(y.shape[2]),
+    "full": lambda y: y.sum(2, keepdim=True) / torch.full((1,), y.shape[2]),
+    "filled": lambda y: y.sum(2, keepdim=True) / torch.ones(1).fill_(y.shape[2]),
+}
+
+
+@pytest.mark.parametrize("case", NUMBERS)
+def test_size_used_as_a_number_is_not_exact(case):
+    """A temperature or a mean by hand depends on how many slots there are."""
+    not_exact(tokens(scaled(lambda self, x: NUMBERS[case](self.a(x)))), X)
+
+
+def test_temperature_that_does_not_change_is_exact():
+    """``C // heads`` stays what it is where whole heads go, and changes where slots inside of them do."""
+
+    def forward(self, x):
+        y = self.a(x)
+        b, n, c = y.shape
+        q = y.view(b, n, self.heads, c // self.heads).transpose(1, 2)
+        weights = (q * (c // self.heads) ** -0.5) @ self.b(x).view(b, n, self.heads, -1).permute(0, 2, 3, 1)
+        v = self.v(x).view(b, n, 1, -1).transpose(1, 2)
+        return self.out((weights.relu() @ v).sum(1))
+
+    net = tokens(forward, heads=4)
+    graph = engine.analyze(net, X)
+    assert {group.size: group.exact for group in graph.groups if "a.out" in group.producers} == {
+        4: True,
+        3: False,
+    }
+    plan = graph.choose(criterion="random", exact_only=True)
+    assert plan.attributes["heads"] == 2
+    oracle.check(net, X, plan, tolerance=1e-5)
