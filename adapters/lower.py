@@ -309,11 +309,31 @@ _OPTIONS = ("hx", "params", "has_biases", "num_layers", "dropout", "train", "bid
 _PADDED = ("input", *_OPTIONS, "batch_first")
 _PACKED = ("data", "batch_sizes", *_OPTIONS)
 
+
+# Largest and smallest values. One name stands for three operations.
+
+
+def _extremum(original: Callable, of_two: Callable, of_all: Callable) -> Callable:
+    """A replacement for ``torch.max`` and its like: of two tensors, of a whole one, or along an axis."""
+
+    def call(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if not args and not kwargs:
+            return of_all(input)
+        other = args[0] if args else kwargs.get("other")
+        return of_two(input, other) if isinstance(other, Tensor) else original(input, *args, **kwargs)
+
+    return call
+
+
 LOWERINGS: dict[Callable, Callable] = {
     F.multi_head_attention_forward: multi_head_attention_forward,
     torch.lstm: _recurrent(_lstm),
     torch.gru: _recurrent(gru_layer),
     torch.rnn_tanh: _recurrent(rnn_layer),
+    torch.max: _extremum(torch.max, torch.maximum, torch.amax),
+    torch.min: _extremum(torch.min, torch.minimum, torch.amin),
+    Tensor.max: _extremum(Tensor.max, torch.maximum, torch.amax),
+    Tensor.min: _extremum(Tensor.min, torch.minimum, torch.amin),
     torch.rnn_relu: _recurrent(functools.partial(rnn_layer, nonlinearity="relu")),
 }
 """What runs, and is recorded, in place of each macro call; same arguments, same results."""

@@ -158,10 +158,11 @@ def _picked(site: Site, picks: Sequence[object]) -> list[Indexed]:
     return found
 
 
-def _sliced(site: Site, layout: Layout, item: slice) -> Layout:
+def _sliced(site: Site, layout: Layout, item: slice) -> Layout | None:
     start, stop, step = item.start, item.stop, item.step
     if any(isinstance(one, Value) for one in (start, stop, step)):
-        raise Misfit("a slice bound that is a tensor")
+        site.block(layout, "it is cut where data says")
+        return None
     if start is None and stop is None and step in (None, 1):
         return layout
     first, last, stride = slice(start, stop, step).indices(layout.size)

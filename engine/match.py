@@ -144,7 +144,8 @@ def _sizes(given: _Given, everything: Iterable[tuple[list[Axis], Value]]) -> dic
     for axes, value in everything:
         for axis, size in zip(axes[max(len(axes) - len(value.shape), 0) :], value.shape):
             if type(axis) is tuple:
-                sizes[axis] = max(sizes.get(axis, 1), size)
+                known = sizes.get(axis, 1)
+                sizes[axis] = size if known == 1 else max(known, size) if size != 1 else known
             elif isinstance(axis, (ast.Product, ast.Sum)):
                 compound.append((axis, size))
     for _ in compound:

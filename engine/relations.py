@@ -226,6 +226,20 @@ def reduce(site: Site) -> None:
             site.carry(source, result, ((old, new) for new, old in enumerate(stay)))
 
 
+def remake(site: Site) -> None:
+    """``fft``, ``diff``: the axes worked on, all of them if none are named, give way to new ones."""
+    source, result = site.tensor("input"), site.result()
+    rank = len(source.shape)
+    dims = site.argument("dim")
+    worked = range(rank) if dims is None else {axis_number(dim, rank) for dim in as_tuple(dims)}
+    layouts = list(site.axes(source))
+    for axis in worked:
+        site.block(layouts[axis], "it is worked on as a whole")
+        layouts[axis] = Atom(result.shape[axis], Reason("an axis that the call makes", site.origin))
+    site.give(result, layouts)
+    site.carry(source, result, ((axis, axis) for axis in range(rank) if axis not in worked))
+
+
 def stack(site: Site) -> None:
     """``stack``: operands of one shape, side by side on a new axis of fixed size."""
     parts, result = site.tensors(), site.result()
@@ -387,6 +401,9 @@ def new(site: Site) -> None:
                 site.block(layout, f"made by {site.call.name} of a size that cannot be traced")
         site.factors.setdefault("n", []).extend(layouts)
         site.give(result, layouts)
+    for name, found in site.arguments.items():
+        if name not in ("size", "end", "steps"):
+            site.depend_on(found)
 
 
 def lower(site: Site) -> None:
@@ -407,6 +424,7 @@ VERBS: dict[str, Callable[[Site], None]] = {
         expand,
         repeat,
         reduce,
+        remake,
         stack,
         unbind,
         insert,

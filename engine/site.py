@@ -9,7 +9,7 @@ from .axes import UNIT, Atom, Layout, Reason, block
 from .couplings import Coupling, Couplings, Place
 from .equations import Equation, SizeOf
 from .origin import Origin
-from .sizes import Const, Expr, Op, expr_of
+from .sizes import Const, Expr, Op, SizeInt, expr_of
 from .values import Call, Value
 
 
@@ -66,6 +66,14 @@ class Site:
     def same_size(self, left: Layout, right: Layout, argument: str) -> None:
         """Two layouts must stay of equal size, though not of equal slots."""
         self.state.equations.append(Equation(SizeOf(left), SizeOf(right), self.origin, argument))
+
+    def depend_on(self, found: object) -> None:
+        """The sizes in an argument are used as numbers: what the call makes depends on them."""
+        if isinstance(found, SizeInt):
+            self.state.numbers.append((found.expr, self.origin))
+        elif isinstance(found, (list, tuple)):
+            for one in found:
+                self.depend_on(one)
 
     def result(self) -> Value:
         """The first result of the call."""

@@ -13,6 +13,7 @@ VERBS = frozenset(
             "expand",
             "repeat",
             "reduce",
+            "remake",
             "stack",
             "unbind",
         ),
