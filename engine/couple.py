@@ -44,9 +44,21 @@ def _couple_call(state: Couplings, call: Call, rule: ast.Rule | None) -> None:
             relations.VERBS[rule.body.verb](site)
         else:
             match(site, rule.body)
+        _write_out(site)
         _apply_clauses(site)
     except Misfit as misfit:
         _give_up(state, site.origin, f"rule {rule.name} does not fit this call of {call.name}: {misfit}")
+
+
+def _write_out(site: Site) -> None:
+    """``out=`` is a tensor that takes the result, and may be a part of another."""
+    out = site.arguments.get("out")
+    for one, result in zip(out if isinstance(out, (tuple, list)) else [out], site.call.results):
+        if isinstance(one, Value):
+            if one.shape != result.shape:
+                raise Misfit("the tensor given as out= has another shape")
+            for layout, other in zip(site.axes(one), site.axes(result)):
+                site.unify(layout, other)
 
 
 def _give_up(state: Couplings, origin: Origin, text: str) -> None:

@@ -25,11 +25,22 @@ def match(site: Site, signature: ast.Signature) -> None:
     if len(site.call.results) > len(results):
         raise Misfit(f"it names {len(results)} results, the call has {len(site.call.results)}")
     given = _Given(site)
+    _hold_unnamed(site, signature, [value for _, value in operands])
     opened = _opened_axes(site, given, operands, results)
     axes = [(one, value) for one, (_, value) in zip(opened, [*operands, *results])]
     inputs, outputs = axes[: len(operands)], axes[len(operands) :]
     sizes = _sizes(given, axes)
     _Matcher(site, sizes, given).run(inputs, outputs)
+
+
+def _hold_unnamed(site: Site, signature: ast.Signature, named: list[Value]) -> None:
+    """A tensor of which the rule says nothing may be coupled with the others all the same."""
+    if signature.short:
+        return  # it speaks of the first tensor alone
+    for value in site.call.values:
+        if value not in named and value is not site.arguments.get("out"):
+            for layout in site.axes(value):
+                site.block(layout, f"{site.rule.name} does not speak of this tensor")
 
 
 class _Given:
@@ -39,8 +50,11 @@ class _Given:
         self.sizes: dict[Key, tuple[object, str]] = {}
         self.counts: dict[str, int] = {}
         self.positions: dict[str, int] = {}
+        self.alike: dict[str, str] = {}
         for clause in site.rule.clauses:
-            if isinstance(clause, ast.Where):
+            if isinstance(clause, ast.Where) and clause.argument.startswith("*"):
+                self.alike[clause.factor] = clause.argument.removeprefix("*")
+            elif isinstance(clause, ast.Where):
                 site.sizes_read.add(clause.argument.partition("[")[0])
                 numbers = as_tuple(_argument(site, clause.argument))
                 if clause.star:
@@ -96,7 +110,8 @@ def _star_lengths(given: _Given, operands: Sequence[tuple[tuple, Value]]) -> dic
     for _ in range(3):
         found: dict[str, int] = {}
         for dims, value in operands:
-            unknown = [dim.name for dim in dims if type(dim) is ast.Star and dim.name not in lengths]
+            stars = [dim.name for dim in dims if type(dim) is ast.Star]
+            unknown = [star for star in stars if star not in lengths and star not in given.alike]
             if len(unknown) == 1:
                 known = sum(lengths.get(dim.name, 0) if type(dim) is ast.Star else 1 for dim in dims)
                 left = max(len(value.shape) - known, 0)
@@ -104,6 +119,7 @@ def _star_lengths(given: _Given, operands: Sequence[tuple[tuple, Value]]) -> dic
         if not found:
             break
         lengths.update(found)
+        lengths.update({star: lengths[other] for star, other in given.alike.items() if other in lengths})
     return lengths
 
 

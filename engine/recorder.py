@@ -51,6 +51,7 @@ class Recorder(TorchFunctionMode):
         self._answers = {
             _SHAPE: self.shape,
             Tensor.size: self.size,
+            Tensor.__len__: self.length,
             Tensor.numel: self.numel,
             Tensor.nelement: self.numel,
             torch.numel: self.numel,
@@ -170,6 +171,13 @@ class Recorder(TorchFunctionMode):
         if isinstance(dim, int):
             return self.shape(tensor)[dim]
         return tensor.size(dim)  # a named dimension
+
+    def length(self, tensor: Tensor) -> int:
+        """``len(tensor)``, which Python turns into a plain number whatever it is given."""
+        size = self.shape(tensor)[0] if tensor.dim() else len(tensor)
+        if isinstance(size, SizeInt):
+            self.ledger.note(size.expr)
+        return int(size)
 
     def numel(self, tensor: Tensor) -> int:
         """``tensor.numel()`` as the product of the sizes."""

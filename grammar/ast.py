@@ -113,7 +113,10 @@ class Flow:
 
 @frozen
 class Where:
-    """``where g = groups``: the size of ``factor`` is that argument; ``star`` for ``where *c = ...``."""
+    """``where g = groups``: the size of ``factor`` is that argument; ``star`` for ``where *c = ...``.
+
+    ``where *x = *k`` says only that both stars stand for equally many axes.
+    """
 
     factor: str
     argument: str

@@ -178,6 +178,8 @@ class Builder(Transformer):
     def size(self, meta: Meta, items: list) -> ast.Where:
         star = getattr(items[0], "type", "") == "STAR"
         factor, argument = _kept(items)
+        if getattr(items[-2], "type", "") == "STAR":
+            argument = f"*{argument}"
         return ast.Where(str(factor), argument, star, span=self._span(meta))
 
     def position(self, meta: Meta, items: list) -> ast.At:

@@ -51,6 +51,8 @@ def mentioned(clause: ast.Clause) -> Iterator[str]:
     """The factors that a clause names, stars marked."""
     if isinstance(clause, ast.Where):
         yield f"*{clause.factor}" if clause.star else clause.factor
+        if clause.argument.startswith("*"):
+            yield clause.argument
     elif isinstance(clause, (ast.Flow, ast.At)):
         yield clause.factor
     elif isinstance(clause, ast.Zero):

@@ -149,7 +149,7 @@ def _arguments_of(rule: Rule) -> Iterator[tuple[str, Any]]:
             if operand.name is not None:
                 yield operand.name, operand.span
     for clause in rule.clauses:
-        if isinstance(clause, (Where, At)):
+        if isinstance(clause, (Where, At)) and not clause.argument.startswith("*"):
             # Search behind the "=": the factor may have the same name.
             start = clause.span.text.find("=", clause.span.column - 1) + 1
             yield clause.argument, evolve(clause.span, column=max(start + 1, clause.span.column))

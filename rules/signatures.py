@@ -21,6 +21,7 @@ from attrs import field, frozen
 _CORRECTIONS = {
     torch.Tensor.__getitem__: "input index",
     torch.Tensor.__setitem__: "input index value",
+    torch.Tensor.copy_: "input src non_blocking",
     torch.split: "input split_size dim",
     torch.Tensor.split: "input split_size dim",
     torch.einsum: "equation *operands",

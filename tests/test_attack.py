@@ -188,3 +188,72 @@ def test_temperature_that_does_not_change_is_exact():
     plan = graph.choose(criterion="random", exact_only=True)
     assert plan.attributes["heads"] == 2
     oracle.check(net, X, plan, tolerance=1e-5)
+
+
+# --- tensors that share memory ------------------------------------------------------------------------------
+
+
+def into_a_slice(self, x):
+    y, z = self.a(x), F.relu(self.b(x))
+    y[..., :6].copy_(z[..., 6:])
+    return self.out(F.relu(self.v(x)) * y.sum(2, keepdim=True))
+
+
+def out_into_a_view(self, x):
+    y, z = self.a(x), self.b(x)
+    both = x.new_zeros(x.shape[0], x.shape[1], 2 * y.shape[2])
+    torch.add(y, z, out=both[..., : y.shape[2]])
+    torch.mul(y, z, out=both[..., y.shape[2] :])
+    return self.out(F.relu(self.v(x)) * both.tanh().sum(2, keepdim=True))
+
+
+def chunks_in_place(self, x):
+    y = self.a(x)
+    first, second = y.chunk(2, 2)
+    first.add_(second).relu_()
+    return self.out(F.relu(self.v(x)) * (y * self.b(x)).sum(2, keepdim=True))
+
+
+@pytest.mark.parametrize("forward", [into_a_slice, out_into_a_view, chunks_in_place])
+def test_what_is_written_into_a_part_is_coupled_with_it(forward):
+    """``copy_`` into a slice, ``out=`` into a view, in-place arithmetic on chunks: the whole follows."""
+    net = tokens(forward)
+    for _ in range(2):
+        plan = engine.analyze(net, X).choose(ratio=0.5, criterion="random", exact_only=True)
+        oracle.check(net, X, plan, tolerance=1e-5)
+        engine.apply(net, plan)
+
+
+def test_length_of_a_tensor_is_a_size_used_as_a_number():
+    """``len(x)`` gives a plain number, of which nobody knows where it goes."""
+    not_exact(tokens(scaled(lambda self, x: lengthy(self.a(x)))), X)
+
+
+def lengthy(y):
+    y = y.permute(2, 0, 1)
+    return y.sum(0).unsqueeze(2) / len(y)
+
+
+# --- without a batch ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("extent", [8, 9])
+@pytest.mark.parametrize("batch", [(), (8,)])
+def test_convolution_with_and_without_a_batch(rank, extent, batch):
+    """The channels are found by the kernel's rank, not by the sizes, which here are all the same."""
+    layer = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
+    back = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[rank - 1]
+
+    def forward(self, x):
+        x = self.c(F.relu(self.b(F.relu(self.a(x)))))
+        return self.out(F.relu(x).flatten(-rank).mean(-1))
+
+    net = Net(
+        forward, a=layer(8, 8, 3, padding=1), b=layer(8, 8, 1, groups=4), c=back(8, 8, 1), out=nn.Linear(8, 3)
+    )
+    x = torch.randn(*batch, 8, *[extent] * rank)
+    graph = engine.analyze(net.eval(), x)
+    assert not graph.unknown
+    assert {group.name: group.size for group in graph.groups} == {"b.g": 4, "b.in": 2, "b.out": 2, "c.out": 8}
+    oracle.check(net, x, graph.choose(criterion="random", exact_only=True), tolerance=1e-5)
