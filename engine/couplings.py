@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from attrs import Factory, define, frozen
 
-from .axes import UNIT, Atom, Layout, Reason, Unifier
+from .axes import UNIT, Atom, Layout, Reason
 from .equations import Equation
 from .origin import Origin
 from .sizes import Expr
+from .unify import Unifier
 from .values import Call, Trace, Value
 
 Place = tuple[Value, int]

@@ -8,8 +8,9 @@ from math import prod
 
 import numpy as np
 from hypothesis import strategies as st
-from prunus.engine.axes import UNIT, Atom, Layout, Reason, Unifier, atoms, block, mask, product, total
+from prunus.engine.axes import UNIT, Atom, Layout, Reason, atoms, block, mask, product, total
 from prunus.engine.equations import size_of
+from prunus.engine.unify import Unifier
 
 Size = Callable[[Layout], int]
 Run = Callable[[list[np.ndarray], Size], np.ndarray]

@@ -10,14 +10,13 @@ from axis_programs import Program, kept_slots, programs, shuffle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nested_programs import nested_programs
-from prunus.engine import axes
+from prunus.engine import axes, unify
 from prunus.engine.axes import (
     UNIT,
     Atom,
     Product,
     Reason,
     Sum,
-    Unifier,
     atoms,
     block,
     blocked,
@@ -28,6 +27,7 @@ from prunus.engine.axes import (
     resolve,
     terms,
 )
+from prunus.engine.unify import Unifier
 
 LAW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
@@ -50,7 +50,7 @@ def test_nothing_is_blocked_where_everything_nests(program, data):
 @pytest.mark.parametrize("fuel", [1, 2, 3, 5, 9])
 def test_programs_are_sound_when_fuel_runs_out(fuel, monkeypatch):
     """What is not followed to its end is blocked, and the law holds all the same."""
-    monkeypatch.setattr(axes, "FUEL", fuel)
+    monkeypatch.setattr(unify, "FUEL", fuel)
 
     @settings(LAW, max_examples=60)
     @given(programs(), st.data())
@@ -344,7 +344,7 @@ def test_shuffled_channels_end_quickly(channels):
 
 def test_fuel_that_runs_out_blocks_what_is_left(monkeypatch):
     """The two sides of what is left stay, say why, and the unifier goes on working."""
-    monkeypatch.setattr(axes, "FUEL", 3)
+    monkeypatch.setattr(unify, "FUEL", 3)
     unifier = Unifier()
     left, right = [Atom(2) for _ in range(6)], [Atom(2) for _ in range(6)]
     unifier.unify(Product(left), Product(right), "here")
