@@ -13,7 +13,7 @@ from .optimizers import SlicedState
 from .tensors import Indices, SlicedTensor, check_fits, named_tensors
 
 if TYPE_CHECKING:
-    from ..engine.graph import DependencyGraph
+    from ..engine.groups import Groups
     from ..engine.plan import Plan
 
 
@@ -22,15 +22,28 @@ def carry_out(
     plan: Plan,
     *,
     optimizer: torch.optim.Optimizer | None = None,
-    graph: DependencyGraph | None = None,
+    graph: Groups | None = None,
 ) -> None:
     """Slice the tensors of `model`, set its attributes, and run it once if `graph` has example inputs.
 
     On any failure everything is put back, and a `PrunusError` is raised.
     """
+    # What a caller's inference mode made of the parameters could never be trained again.
+    with torch.inference_mode(False), torch.no_grad():
+        _carry_out(model, plan, optimizer, graph)
+
+
+def _carry_out(
+    model: nn.Module,
+    plan: Plan,
+    optimizer: torch.optim.Optimizer | None,
+    graph: Groups | None,
+) -> None:
     tensors = named_tensors(model)
     check_fits(tensors, plan.tensors, plan.shapes)
-    steps: list[Any] = [ChangedAttribute(model, name, value) for name, value in plan.attributes.items()]
+    steps: list[Any] = [
+        ChangedAttribute(model, name, value, plan.before.get(name)) for name, value in plan.attributes.items()
+    ]
     indices = Indices()
     for name, kept in plan.tensors.items():
         tensor = tensors[name]
@@ -53,7 +66,7 @@ def carry_out(
         raise VerificationError(f"the plan cannot be carried out; the model is as it was: {error}") from error
 
 
-def verify(model: nn.Module, graph: DependencyGraph) -> None:
+def verify(model: nn.Module, graph: Groups) -> None:
     """Run the pruned model once; raise `VerificationError` if it fails or its output shapes differ."""
     from ..engine.rerun import output_shapes
 

@@ -1,8 +1,10 @@
 """The engine: from a model to a smaller one."""
 
-from .graph import DependencyGraph, Group, Member
+from .graph import DependencyGraph
+from .groups import Group, Member
 from .plan import Plan
-from .prune import Result, analyze, apply, prune
+from .prune import analyze, apply, prune
+from .result import Result
 from .trace import trace
 
 __all__ = ["DependencyGraph", "Group", "Member", "Plan", "Result", "analyze", "apply", "prune", "trace"]

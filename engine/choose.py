@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 
 from ..errors import PlanError
 from .axes import Atom
 from .cost import COSTS, Count
 from .criteria import Criterion, criterion_of
-from .graph import DependencyGraph, Group
+from .groups import Group, Groups
 from .plan import Plan, broken_plan, make_plan
 from .units import Unit, check_pattern, matches, units_of
 
@@ -21,7 +22,7 @@ TOLERANCE = 0.01
 
 
 def choose(
-    graph: DependencyGraph,
+    graph: Groups,
     ratio: float | None = None,
     *,
     params: float | None = None,
@@ -90,7 +91,7 @@ def choose(
 class _Wanted:
     """The fraction to remove of a group: one for all, but where a pattern says otherwise."""
 
-    def __init__(self, graph: DependencyGraph, ratio: float, ratios: Mapping[str, float]):
+    def __init__(self, graph: Groups, ratio: float, ratios: Mapping[str, float]):
         for given in [ratio, *ratios.values()]:
             if not isinstance(given, (int, float)) or not 0 <= given < 1:
                 raise PlanError(f"a ratio is a fraction to remove, from 0 to below 1; {given!r} is not")
@@ -109,7 +110,7 @@ def _shrink(units: list[Unit], wanted: _Wanted, round_to: int) -> None:
 
 
 def _meet(
-    graph: DependencyGraph,
+    graph: Groups,
     units: list[Unit],
     wanted: _Wanted,
     round_to: int,
@@ -145,7 +146,7 @@ def _meet(
     return f"{budget}: {found:.1%} kept, the nearest to {fraction:.1%} that sizes and ties allow"
 
 
-def _heed_the_code(graph: DependencyGraph, units: list[Unit], round_to: int) -> dict[Atom, str]:
+def _heed_the_code(graph: Groups, units: list[Unit], round_to: int) -> dict[Atom, str]:
     """Where the model's own code would not go along with the sizes, the units in the way keep more.
 
     Returns the atoms that thereby keep all their slots, and why.
@@ -172,7 +173,7 @@ def _counts(units: list[Unit]) -> Count:
     return lambda atom: kept.get(atom, atom.size)
 
 
-def _best(graph: DependencyGraph, units: list[Unit], score: Criterion) -> dict[Atom, np.ndarray]:
+def _best(graph: Groups, units: list[Unit], score: Criterion) -> dict[Atom, np.ndarray]:
     """The slots with the highest scores of every group, in order; of equal ones the first."""
     from ..adapters.tensors import named_tensors
 
@@ -183,6 +184,10 @@ def _best(graph: DependencyGraph, units: list[Unit], score: Criterion) -> dict[A
             continue
         for group in unit.groups:
             scores = score(group, graph, tensors)
+            if not isinstance(scores, torch.Tensor):
+                raise PlanError(
+                    f"the criterion gave {scores!r} for {group.name}, which is no tensor of scores"
+                )
             if tuple(scores.shape) != (group.size,):
                 raise PlanError(
                     f"the criterion gave scores of shape {tuple(scores.shape)} "

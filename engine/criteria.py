@@ -7,18 +7,15 @@ name, and returns a float tensor of shape ``(group.size,)``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..errors import PlanError
 from .axes import spread
+from .groups import Group, Groups, Member
 
-if TYPE_CHECKING:
-    from .graph import DependencyGraph, Group, Member
-
-Criterion = Callable[["Group", "DependencyGraph", Mapping[str, Tensor]], Tensor]
+Criterion = Callable[["Group", "Groups", Mapping[str, Tensor]], Tensor]
 
 
 class Magnitude:
@@ -32,7 +29,7 @@ class Magnitude:
         self._squares: dict[str, list[Tensor]] = {}
         self._slots: dict[Member, dict] = {}
 
-    def __call__(self, group: Group, graph: DependencyGraph, tensors: Mapping[str, Tensor]) -> Tensor:
+    def __call__(self, group: Group, graph: Groups, tensors: Mapping[str, Tensor]) -> Tensor:
         scores: Tensor | None = None
         for member in group.members:
             tensor = tensors[member.tensor]
@@ -58,7 +55,7 @@ class Magnitude:
             known = self._squares[name] = _sums_of_squares(tensor.detach())
         return known
 
-    def _spread(self, member: Member, graph: DependencyGraph) -> dict:
+    def _spread(self, member: Member, graph: Groups) -> dict:
         known = self._slots.get(member)
         if known is None:
             known = self._slots[member] = spread(graph.layout(member))
@@ -84,7 +81,7 @@ class Random:
     def __init__(self, seed: int = 0):
         self._generator = torch.Generator().manual_seed(seed)
 
-    def __call__(self, group: Group, graph: DependencyGraph, tensors: Mapping[str, Tensor]) -> Tensor:
+    def __call__(self, group: Group, graph: Groups, tensors: Mapping[str, Tensor]) -> Tensor:
         return torch.rand(group.size, generator=self._generator)
 
 

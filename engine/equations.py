@@ -1,9 +1,8 @@
 """Size equations: the numbers that a model's own code computes must stay the sizes of its tensors.
 
-An equation that does not hold for all sizes is repaired by a *tie*: atoms that may only shrink by the same
-proportion. Whether one holds is not reasoned about but tried, at random sizes: an identity holds there, and
-anything else fails with probability about 1. The arithmetic is exact, modulo a large prime, where division
-(``//`` is exact on a path that the model takes) is as cheap as multiplication.
+Whether an equation holds for all sizes is not reasoned about but tried, at random sizes: an identity holds
+there, and anything else fails with probability about 1. The arithmetic is exact, modulo a large prime, where
+division (``//`` is exact on a path that the model takes) is as cheap as multiplication.
 """
 
 from __future__ import annotations
@@ -14,9 +13,10 @@ from collections.abc import Callable, Iterable
 
 from attrs import define, field, frozen
 
-from .axes import Atom, Layout, Reason, Sum, atoms, block, factors, resolve, terms
+from .axes import Atom, Layout, Sum, atoms, resolve
 from .origin import Origin
 from .sizes import Attribute, Const, Dim, Expr, Op
+from .ties import Ties
 from .values import Condition, Source, Value
 
 PRIME = 2**61 - 1
@@ -58,35 +58,6 @@ class Violation:
     atoms: tuple[Atom, ...]
 
 
-class Ties:
-    """Atoms that shrink by the same proportion: a union-find with the equation that joined each pair."""
-
-    def __init__(self) -> None:
-        self._parent: dict[Atom, Atom] = {}
-        self.causes: dict[Atom, list[Equation]] = {}
-
-    def root(self, atom: Atom) -> Atom:
-        """The representative of the atoms tied with `atom`."""
-        while atom in self._parent:
-            atom = self._parent[atom]
-        return atom
-
-    def join(self, tied: Iterable[Atom], cause: Equation) -> bool:
-        """Tie atoms; whether anything changed."""
-        roots = list(dict.fromkeys(self.root(atom) for atom in tied))
-        for other in roots[1:]:
-            self._parent[other] = roots[0]
-            self.causes.setdefault(roots[0], []).extend([*self.causes.pop(other, []), cause])
-        return len(roots) > 1
-
-
-@frozen(eq=False)
-class _Opaque:
-    """A factor that is a sum or difference: its terms scale together or not at all."""
-
-    terms: tuple[Side, ...]
-
-
 @define(eq=False)
 class Sizes:
     """The size equations of a model, what defines each attribute, and the ties that make all hold."""
@@ -97,162 +68,12 @@ class Sizes:
     originals: dict[AttributeKey, int]
     definitions: dict[AttributeKey, Side] = field(factory=dict)
     ties: Ties = field(factory=Ties)
-    blocked: int = 0
 
-    @classmethod
-    def solve(
-        cls,
-        layouts: Callable[[Value], list[Layout]],
-        equations: Iterable[Equation],
-        conditions: Iterable[Condition],
-        originals: dict[AttributeKey, int],
-        prefer: str = "outer",
-    ) -> Sizes:
-        """Tie, or else block, until every equation holds for all sizes that are left."""
-        equations = [*equations, *_asserted(conditions)]
-        paths = [condition for condition in conditions if not _is_equality(condition)]
-        self = cls(layouts, equations, paths, originals)
-        self._define()
-        self._repair(prefer)
-        return self
+    def depends(self, side: Side) -> bool:
+        """Whether the number `side` may change."""
+        return next(iter(self.free(side)), None) is not None
 
-    def _define(self) -> None:
-        """An attribute is what it is first equated with; ``self.dim // heads == d`` defines it, too."""
-        for equation in self.equations:
-            if isinstance(equation.left, Attribute):
-                self.definitions.setdefault(key_of(equation.left), equation.right)
-            elif isinstance(equation.right, Attribute):
-                self.definitions.setdefault(key_of(equation.right), equation.left)
-        for equation in self.equations:
-            self._define_inverse(equation.left, equation.right)
-
-    def _define_inverse(self, left: Side, right: Side) -> None:
-        """Solve for the one undefined attribute of `left` where the solution is a whole number for sure."""
-        while isinstance(left, Op):
-            in_left, in_right = self._undefined(left.left), self._undefined(left.right)
-            if len(in_left) + len(in_right) != 1:
-                return
-            if in_left and left.symbol in _INVERSE:
-                right = Op(_INVERSE[left.symbol], right, left.right)  # type: ignore[arg-type]
-                left = left.left
-            elif in_right and left.symbol == "+":
-                right = Op("-", right, left.left)  # type: ignore[arg-type]
-                left = left.right
-            else:
-                return
-        if isinstance(left, Attribute) and key_of(left) not in self.definitions and self._depends(right):
-            self.definitions[key_of(left)] = right
-
-    def _undefined(self, side: Side) -> list[Attribute]:
-        if isinstance(side, Op):
-            return self._undefined(side.left) + self._undefined(side.right)
-        return [side] if isinstance(side, Attribute) and key_of(side) not in self.definitions else []
-
-    def _repair(self, prefer: str) -> None:
-        live = [one for one in self.equations if self._depends(one.left) or self._depends(one.right)]
-        changed = True
-        while changed:
-            changed = False
-            values = _RandomSizes(self)
-            for equation in live:
-                if values.of(equation.left) != values.of(equation.right):
-                    self._repair_one(equation, prefer)
-                    values = _RandomSizes(self)
-                    changed = True
-            live = [one for one in live if self._depends(one.left) or self._depends(one.right)]
-
-    def _repair_one(self, equation: Equation, prefer: str) -> None:
-        (above, below), (other_above, other_below) = (
-            self._fraction(equation.left),
-            self._fraction(equation.right),
-        )
-        left, right = other_below + above, below + other_above
-        for factor in list(left):
-            if any(factor is one for one in right):
-                left.remove(factor)
-                right.remove(factor)
-        blocked_before = self.blocked
-        kept: list[Atom] = []
-        for side in (left, right):
-            kept_here = self._keep_one(side, equation, prefer)
-            if not kept_here:
-                kept = []
-                break
-            kept += kept_here
-        # If that changes nothing, the two sides do not shrink alike whatever is tied: then both stay.
-        if not kept or not (self.ties.join(kept, equation) or self.blocked > blocked_before):
-            for factor in left + right:
-                self._block_factor(factor, equation)
-
-    def _keep_one(self, side: list, equation: Equation, prefer: str) -> list[Atom]:
-        """Leave one factor of a product free and block the others; the atoms that must then be tied."""
-        loose = [factor for factor in side if self._free_factor(factor)]
-        if not loose:
-            return []
-        chosen = loose[0] if prefer == "outer" else loose[-1]
-        for factor in loose:
-            if factor is not chosen:
-                self._block_factor(factor, equation)
-        if isinstance(chosen, Atom):
-            return [chosen]
-        kept: list[Atom] = []
-        for term in chosen.terms:
-            above, below = self._fraction(term)
-            for factor in below:
-                self._block_factor(factor, equation)
-            one = self._keep_one(above, equation, prefer)
-            if not one:
-                self._block_factor(chosen, equation)
-                return []
-            kept += one
-        return kept
-
-    def _fraction(self, side: Side) -> tuple[list, list]:
-        """Numerator and denominator of `side`, as factors: ints, atoms, and sums that stay whole."""
-        if isinstance(side, SizeOf):
-            return self._layout_factors(side.layout), []
-        if isinstance(side, Dim):
-            return self._layout_factors(self.layouts(side.value)[side.axis]), []
-        if isinstance(side, Attribute):
-            defined = self.definitions.get(key_of(side))
-            return self._fraction(defined) if defined is not None else ([], [])
-        if isinstance(side, Const):
-            return [], []
-        above, below = self._fraction(side.left)
-        if side.symbol in ("*", "//"):
-            more_above, more_below = self._fraction(side.right)
-            if side.symbol == "//":
-                more_above, more_below = more_below, more_above
-            return above + more_above, below + more_below
-        return [_Opaque((side.left, side.right))], []
-
-    def _layout_factors(self, layout: Layout) -> list:
-        found: list = []
-        for part in factors(layout):
-            found.append(_Opaque(tuple(map(SizeOf, terms(part)))) if type(part) is Sum else part)
-        return found
-
-    def _free_factor(self, factor: object) -> bool:
-        if isinstance(factor, _Opaque):
-            return any(self._depends(term) for term in factor.terms)
-        return isinstance(factor, Atom) and factor.reason is None
-
-    def _block_factor(self, factor: object, equation: Equation) -> None:
-        where = equation.where.short if equation.where else "the code"
-        text = f"a size that {where} fixes ({equation.argument}: {self.describe(equation.left)})"
-        reason = Reason(text, equation.origin or equation.source)
-        if isinstance(factor, _Opaque):
-            loose = [atom for term in factor.terms for atom in self._free(term)]
-        else:
-            loose = [factor] if isinstance(factor, Atom) and factor.reason is None else []
-        self.blocked += len(loose)
-        for atom in loose:
-            block(atom, reason)
-
-    def _depends(self, side: Side) -> bool:
-        return next(iter(self._free(side)), None) is not None
-
-    def _free(self, side: Side) -> Iterable[Atom]:
+    def free(self, side: Side) -> Iterable[Atom]:
         """The free atoms on which `side` depends."""
         for layout in self._layouts_in(side):
             for atom in atoms(layout):
@@ -274,15 +95,15 @@ class Sizes:
 
     def free_atoms(self, side: Side) -> set[Atom]:
         """The free atoms on which `side` depends."""
-        return set(self._free(side))
+        return set(self.free(side))
 
     def varying_atoms(self, side: Side) -> set[Atom]:
         """The free atoms with which the number `side` changes: ``C // heads`` stays if both shrink alike."""
         by_root: dict[Atom, set[Atom]] = {}
-        for atom in self._free(side):
+        for atom in self.free(side):
             by_root.setdefault(self.ties.root(atom), set()).add(atom)
         before = self.exactly(side, lambda atom: atom.size) % PRIME
-        varying = (tied for root, tied in by_root.items() if _RandomSizes(self, root).of(side) != before)
+        varying = (tied for root, tied in by_root.items() if RandomSizes(self, root).of(side) != before)
         return set().union(*varying)
 
     def exactly(self, side: Side, count: Callable[[Atom], int]) -> int:
@@ -329,7 +150,7 @@ class Sizes:
         changed = {}
         for key, side in self.definitions.items():
             value = self.exactly(side, count)
-            if value != self.originals[key] and self._depends(side):
+            if value != self.originals[key] and self.depends(side):
                 changed[key] = value
         return changed
 
@@ -345,7 +166,7 @@ class Sizes:
         return str(side)
 
 
-class _RandomSizes:
+class RandomSizes:
     """Random sizes for all free atoms, or those tied with `only`, modulo a prime; tied ones share a ratio."""
 
     def __init__(self, sizes: Sizes, only: Atom | None = None):
@@ -356,6 +177,7 @@ class _RandomSizes:
         self._known: dict[int, int] = {}
 
     def of(self, side: Side) -> int:
+        """`side` at these sizes."""
         known = self._known.get(id(side))
         if known is None:
             known = self._known[id(side)] = self._compute(side)
@@ -372,7 +194,7 @@ class _RandomSizes:
             key = key_of(side)
             defined = self._sizes.definitions.get(key)
             return self._sizes.originals[key] % PRIME if defined is None else self.of(defined)
-        if not self._sizes._depends(side):
+        if not self._sizes.depends(side):
             # Nothing in it can change, so it is what Python makes of it, floors and remainders included.
             return self._sizes.exactly(side, lambda atom: atom.size) % PRIME
         left, right = self.of(side.left), self.of(side.right)
@@ -411,18 +233,6 @@ def size_of(layout: Layout, count: Callable[[Atom], int]) -> int:
 def key_of(attribute: Attribute) -> AttributeKey:
     """What tells one attribute of the model from another."""
     return attribute.path, attribute.name, attribute.key
-
-
-def _is_equality(condition: Condition) -> bool:
-    held = condition.outcome if condition.symbol == "==" else not condition.outcome
-    return condition.symbol in ("==", "!=") and held
-
-
-def _asserted(conditions: Iterable[Condition]) -> list[Equation]:
-    """Equalities that held while tracing are equations like those of the calls."""
-    return [
-        Equation(one.left, one.right, None, "compared", one.source) for one in conditions if _is_equality(one)
-    ]
 
 
 _INVERSE = {"//": "*", "+": "-", "-": "+"}

@@ -16,12 +16,46 @@ from attrs import Factory, define
 
 from .axes import Atom, Layout, Reason, atoms
 from .couplings import Couplings, Place, Reading
-from .values import Call, Value
+from .equations import Sizes
+from .values import Call, Trace, Value
 
 _OWN = frozenset({"parameter", "buffer", "attribute"})
 
 
-def sums_over_nonzero(state: Couplings) -> Iterator[tuple[Call, Atom, Reason]]:
+def inexact_atoms(state: Couplings, sizes: Sizes) -> dict[Atom, Reason]:
+    """The atoms whose removal is not the same as zeroing them, each with the first reason."""
+    live = _live_calls(state.trace)
+    found: dict[Atom, Reason] = {}
+    for one in state.mixed:
+        if one.origin.call in live:
+            reason = Reason(f"a statistic is taken over '{one.factor}'", one.origin)
+            for atom in atoms(one.layout):
+                found.setdefault(atom, reason)
+    for number, origin in state.numbers:
+        if origin.call in live:
+            for atom in sizes.varying_atoms(number):
+                found.setdefault(atom, Reason(f"its size is used as a number ({number})", origin))
+    for used in state.trace.numbers:
+        for atom in sizes.varying_atoms(used.expr):
+            found.setdefault(atom, Reason(f"its size is used as a number ({used.expr})", used.source))
+    for call, atom, reason in _sums_over_nonzero(state):
+        if call in live:
+            found.setdefault(atom, reason)
+    return found
+
+
+def _live_calls(trace: Trace) -> set[Call]:
+    """The calls whose results reach an output; what the others compute is thrown away."""
+    live: set[Call] = set()
+    needed = {*trace.outputs, *trace.training_outputs}
+    for call in reversed(trace.calls):
+        if call.inplace or not needed.isdisjoint(call.results):
+            live.add(call)
+            needed.update(call.values)
+    return live
+
+
+def _sums_over_nonzero(state: Couplings) -> Iterator[tuple[Call, Atom, Reason]]:
     """The calls that sum over slots that are not zero where they are masked, in order."""
     zeros = _Zeros()
     for call in state.trace.calls:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -13,12 +13,8 @@ from attrs import field, frozen
 
 from .axes import Atom, Reason, atoms, spread
 from .couplings import Coupling, Place
+from .groups import Group, Groups, Member, unknown_name
 from .origin import Origin
-from .plan import unknown_group
-from .values import Value
-
-if TYPE_CHECKING:
-    from .graph import DependencyGraph, Group, Member, Unknown
 
 
 @frozen
@@ -75,7 +71,7 @@ class Explanation:
         }
 
 
-def explain(graph: DependencyGraph, a: str, b: str | None = None) -> Explanation:
+def explain(graph: Groups, a: str, b: str | None = None) -> Explanation:
     """Why the layers, parameters or axes `a` and `b` are coupled or not; alone: what may be pruned of `a`."""
     ours = _members(graph, a)
     if b is None:
@@ -88,10 +84,8 @@ def explain(graph: DependencyGraph, a: str, b: str | None = None) -> Explanation
     return _explain_coupled(graph, a, b, atom, start, end)
 
 
-def _members(graph: DependencyGraph, name: str) -> list[Member]:
+def _members(graph: Groups, name: str) -> list[Member]:
     """The tensor axes that `name` (a layer, a parameter, or ``parameter[axis]``) stands for."""
-    from .graph import Member
-
     axis = re.fullmatch(r"(.*)\[(\d+)\]", name)
     tensor = axis[1] if axis else name
     tensor = graph.trace.aliases.get(tensor, tensor)
@@ -104,17 +98,17 @@ def _members(graph: DependencyGraph, name: str) -> list[Member]:
         found = [Member(one, index) for one in inside for index in range(len(tensors[one].shape))]
     if not found:
         layers = {one.rpartition(".")[0] for one in tensors}
-        raise unknown_group(name, [*tensors, *layers])
+        raise unknown_name(name, [*tensors, *layers])
     return found
 
 
-def _groups_at(graph: DependencyGraph, member: Member) -> list[Group]:
+def _groups_at(graph: Groups, member: Member) -> list[Group]:
     found = (graph.group_of(atom) for atom in atoms(graph.layout(member)))
     return list(dict.fromkeys(group for group in found if group is not None))
 
 
 def _shared(
-    graph: DependencyGraph, a: str, ours: list[Member], b: str, theirs: list[Member]
+    graph: Groups, a: str, ours: list[Member], b: str, theirs: list[Member]
 ) -> tuple[Atom, Member, Member] | None:
     """A group that both hold: one that both produce before one that either only reads."""
     held: dict[Atom, Member] = {}
@@ -133,9 +127,7 @@ def _shared(
     return atom, start, held[atom]
 
 
-def _explain_coupled(
-    graph: DependencyGraph, a: str, b: str, atom: Atom, start: Member, end: Member
-) -> Explanation:
+def _explain_coupled(graph: Groups, a: str, b: str, atom: Atom, start: Member, end: Member) -> Explanation:
     group = graph.group_of(atom)
     assert group is not None
     path = _path(graph, atom, _place(graph, start), _place(graph, end))
@@ -144,7 +136,7 @@ def _explain_coupled(
     return Explanation(headline, _axis(start), _axis(end), tuple(_hop(one) for one in path), tuple(remarks))
 
 
-def _path(graph: DependencyGraph, atom: Atom, start: Place, end: Place) -> list[Coupling]:
+def _path(graph: Groups, atom: Atom, start: Place, end: Place) -> list[Coupling]:
     """The shortest chain of factor instances between two axes, through axes that hold the atom."""
     bipartite = nx.Graph()
     for coupling in graph.couplings_of[atom]:
@@ -160,9 +152,7 @@ def _path(graph: DependencyGraph, atom: Atom, start: Place, end: Place) -> list[
     return [node for node in nodes if isinstance(node, Coupling)]
 
 
-def _explain_apart(
-    graph: DependencyGraph, a: str, ours: list[Member], b: str, theirs: list[Member]
-) -> Explanation:
+def _explain_apart(graph: Groups, a: str, ours: list[Member], b: str, theirs: list[Member]) -> Explanation:
     remarks = []
     for name, members in ((a, ours), (b, theirs)):
         for member in members:
@@ -180,7 +170,7 @@ def _explain_apart(
     return Explanation(headline, remarks=tuple(dict.fromkeys(remarks)))
 
 
-def _tie_between(graph: DependencyGraph, ours: list[Member], theirs: list[Member]) -> list[str]:
+def _tie_between(graph: Groups, ours: list[Member], theirs: list[Member]) -> list[str]:
     """The equations that tie a group of ours with one of theirs."""
     ties = graph.sizes.ties
     theirs_tied = {ties.root(group.atom) for member in theirs for group in _groups_at(graph, member)}
@@ -188,7 +178,7 @@ def _tie_between(graph: DependencyGraph, ours: list[Member], theirs: list[Member
     return next((_tie_causes(graph, group) for group in tied if ties.root(group.atom) in theirs_tied), [])
 
 
-def _tie_causes(graph: DependencyGraph, group: Group) -> list[str]:
+def _tie_causes(graph: Groups, group: Group) -> list[str]:
     """The equations that tie `group` itself; where it is only tied through others, one of theirs."""
     lines: dict[str, bool] = {}
     for cause in graph.sizes.ties.causes.get(graph.sizes.ties.root(group.atom), ()):
@@ -207,7 +197,7 @@ def _some(tie: tuple[tuple[str, int], ...]) -> str:
     return names + (f" and {len(tie) - 3} more" if len(tie) > 3 else "")
 
 
-def _explain_one(graph: DependencyGraph, a: str, ours: list[Member]) -> Explanation:
+def _explain_one(graph: Groups, a: str, ours: list[Member]) -> Explanation:
     held: dict[Group, list[Member]] = defaultdict(list)
     for member in ours:
         for group in _groups_at(graph, member):
@@ -227,7 +217,7 @@ def _explain_one(graph: DependencyGraph, a: str, ours: list[Member]) -> Explanat
     return Explanation(f"{a} {verdict}", remarks=tuple(lines))
 
 
-def _state_of(graph: DependencyGraph, group: Group) -> list[str]:
+def _state_of(graph: Groups, group: Group) -> list[str]:
     """What holds a group back, or what it is tied with."""
     if group.blocked is not None:
         return [f"blocked: {_reason(group.atom.reason)}"]
@@ -250,7 +240,7 @@ def _reason(reason: Reason | None) -> str:
     return reason.text
 
 
-def _relation(graph: DependencyGraph, group: Group, start: Member, end: Member) -> str:
+def _relation(graph: Groups, group: Group, start: Member, end: Member) -> str:
     """How the indices of two axes belong together, slot by slot."""
     one, other = (_formula(*spread(graph.layout(member))[group.atom], group.size) for member in (start, end))
     return f"slot {one} of the one {'is' if one == other else 'goes with'} slot {other} of the other."
@@ -271,50 +261,7 @@ def _formula(where: np.ndarray, slots: np.ndarray, size: int) -> str:
     return f"i (at {each} indices)"
 
 
-def unknown_calls(graph: DependencyGraph) -> list[Unknown]:
-    """Calls without a fitting rule, the tensor axes that each alone holds back, and a rule to start from."""
-    from .graph import Unknown
-
-    costs: dict[Origin, list[str]] = defaultdict(list)
-    for group in graph.blocked:
-        origin = group.atom.reason.origin if group.atom.reason else None
-        if isinstance(origin, Origin):
-            costs[origin] += [f"{member.tensor}[{member.axis}]" for member in group.members]
-    reasons = {
-        group.atom.reason.origin: group.atom.reason.text
-        for group in graph.blocked
-        if group.atom.reason is not None
-    }
-    return [
-        Unknown(
-            name=origin.call.name,
-            reason=reasons.get(origin, f"no rule for {origin.call.name}"),
-            source=f"{origin.call.source.short}: {origin.call.source.text}",
-            module=origin.call.module,
-            costs=tuple(dict.fromkeys(costs[origin])),
-            stub=_stub(origin),
-        )
-        for origin in graph.state.unknown
-    ]
-
-
-def _stub(origin: Origin) -> str:
-    """A rule to paste into a ``.rules`` file and to complete."""
-    name = re.sub(r"\W", "_", origin.call.name.rpartition(".")[2]).strip("_").lower() or "operation"
-    operands = [
-        f"{argument}[{_letters(len(value.shape), f'{argument[0]}')}]"
-        for argument, value in origin.call.arguments.items()
-        if isinstance(value, Value)
-    ]
-    results = [f"[{_letters(len(value.shape), 'y')}]" for value in origin.call.results]
-    return f"{name} = {origin.call.name}\n{name}: {', '.join(operands)} -> {', '.join(results)}"
-
-
-def _letters(rank: int, letter: str) -> str:
-    return " ".join(f"{letter}{index}" for index in range(rank))
-
-
-def _place(graph: DependencyGraph, member: Member) -> Place:
+def _place(graph: Groups, member: Member) -> Place:
     return graph.trace.tensors[member.tensor], member.axis
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from operator import index
+from typing import Any
 
 import numpy as np
 from attrs import field, frozen
 
+from ..adapters.modules import attribute_of, bookkeeping
 from ..errors import PlanError
 from .axes import Atom, mask, resolve
 from .equations import Violation
-
-if TYPE_CHECKING:
-    from .graph import DependencyGraph, Group
+from .groups import Group, Groups
 
 
 @frozen(eq=True)
@@ -24,13 +23,14 @@ class Plan:
 
     ``groups`` gives the kept slots of each pruned group, ``tensors`` the kept indices of each changed axis
     by tensor name and axis, ``attributes`` the new values by dotted name, ``shapes`` the shapes that the
-    changed tensors must have before.
+    changed tensors must have before, ``before`` the values of the changed attributes.
     """
 
     groups: dict[str, list[int]] = field(factory=dict)
     tensors: dict[str, dict[int, list[int]]] = field(factory=dict)
     attributes: dict[str, int] = field(factory=dict)
     shapes: dict[str, list[int]] = field(factory=dict)
+    before: dict[str, int] = field(factory=dict)
 
     def to_json(self) -> str:
         """The plan as JSON text."""
@@ -43,6 +43,7 @@ class Plan:
                 },
                 "attributes": self.attributes,
                 "shapes": self.shapes,
+                "before": self.before,
             }
         )
 
@@ -52,11 +53,15 @@ class Plan:
         try:
             data = json.loads(text)
             tensors = {
-                name: {int(axis): [int(i) for i in kept] for axis, kept in axes.items()}
+                name: {int(axis): list(map(index, kept)) for axis, kept in axes.items()}
                 for name, axes in data["tensors"].items()
             }
-            groups = {name: [int(i) for i in kept] for name, kept in data["groups"].items()}
-            return cls(groups, tensors, dict(data["attributes"]), dict(data["shapes"]))
+            groups = {name: list(map(index, kept)) for name, kept in data["groups"].items()}
+            attributes, before = (
+                {name: index(number) for name, number in data[key].items()}
+                for key in ("attributes", "before")
+            )
+            return cls(groups, tensors, attributes, dict(data["shapes"]), before)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlanError(f"this is not the JSON of a plan: {error}") from error
 
@@ -70,7 +75,7 @@ class Plan:
         )
 
 
-def make_plan(graph: DependencyGraph, kept: dict[Atom, np.ndarray]) -> Plan:
+def make_plan(graph: Groups, kept: dict[Atom, np.ndarray]) -> Plan:
     """The plan that keeps `kept` (sorted slots) of these atoms and everything of all others.
 
     Raises `PlanError` naming the user's line if the model's own code would not go along.
@@ -93,11 +98,13 @@ def make_plan(graph: DependencyGraph, kept: dict[Atom, np.ndarray]) -> Plan:
             known[id(layout)] = np.flatnonzero(mask(layout, masks.get)).tolist()
         tensors.setdefault(member.tensor, {})[member.axis] = known[id(layout)]
     shapes = {name: list(graph.trace.tensors[name].shape) for name in tensors}
+    attributes = _attributes(graph, kept, tensors)
     return Plan(
         groups={graph.group_of(atom).name: slots.tolist() for atom, slots in kept.items()},  # type: ignore[union-attr]
         tensors=tensors,
-        attributes=_attributes(graph, kept, tensors),
+        attributes=attributes,
         shapes=shapes,
+        before={name: attribute_of(graph.model, name) for name in attributes},
     )
 
 
@@ -112,7 +119,7 @@ def counts(kept: dict[Atom, np.ndarray]):
     return lambda atom: len(kept[atom]) if atom in kept else atom.size
 
 
-def plan_by_hand(graph: DependencyGraph, kept: dict[str, Sequence[int]]) -> Plan:
+def plan_by_hand(graph: Groups, kept: dict[str, Sequence[int]]) -> Plan:
     """The plan that keeps these slots of these groups, by name."""
     chosen: dict[Atom, np.ndarray] = {}
     for name, slots in kept.items():
@@ -126,8 +133,10 @@ def plan_by_hand(graph: DependencyGraph, kept: dict[str, Sequence[int]]) -> Plan
 
 
 def _checked(group: Group, slots: Iterable[int]) -> np.ndarray:
+    if not isinstance(slots, Iterable):
+        raise PlanError(f"group {group.name}: the slots to keep are whole numbers in a list, not {slots!r}")
     array = np.asarray(list(slots))
-    if array.size == 0:
+    if array.ndim != 1 or array.size == 0:
         raise PlanError(f"group {group.name}: at least one slot must be kept")
     if array.dtype.kind not in "iu":
         raise PlanError(f"group {group.name}: the kept slots must be whole numbers")
@@ -156,10 +165,8 @@ def _mask_of(atom: Atom, slots: np.ndarray) -> np.ndarray:
     return keep
 
 
-def _attributes(graph: DependencyGraph, kept: dict[Atom, np.ndarray], tensors: dict) -> dict[str, int]:
+def _attributes(graph: Groups, kept: dict[Atom, np.ndarray], tensors: dict) -> dict[str, int]:
     """What the forward reads (from the size equations) and what only repeats a size (module rules)."""
-    from ..adapters.modules import bookkeeping
-
     changed = {attribute_name(*key): value for key, value in graph.sizes.attributes(counts(kept)).items()}
     return {**bookkeeping(graph.model, graph.rules, tensors, changed), **changed}
 
@@ -168,10 +175,3 @@ def attribute_name(path: str, name: str, key: Any) -> str:
     """The dotted name of an attribute: ``blocks.0.attn.num_heads``, ``norm.normalized_shape[0]``."""
     dotted = f"{path}.{name}" if path else name
     return dotted + "".join(f"[{part!r}]" for part in key or ())
-
-
-def unknown_group(name: str, known: Iterable[str]) -> PlanError:
-    """The error for a group, layer or axis that the model does not have."""
-    close = difflib.get_close_matches(name, list(known), 1)
-    hint = f"did you mean {close[0]!r}?" if close else "`graph.groups` lists them all"
-    return PlanError(f"there is no group {name!r}; {hint}")

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from attrs import define
 from torch import nn
 
 from ..adapters.apply import carry_out
@@ -17,27 +16,11 @@ from ..rules import load
 from .choose import choose
 from .couple import couple
 from .criteria import Criterion
-from .equations import Sizes
 from .graph import DependencyGraph
 from .plan import Plan
-from .report import report
+from .repair import solve
+from .result import Result
 from .trace import trace
-
-
-@define
-class Result:
-    """What `prune` did: the model (changed in place), the plan, the graph, and what was left alone."""
-
-    model: nn.Module
-    plan: Plan
-    graph: DependencyGraph
-    before: int
-    after: int
-    notes: list[str]
-    inputs: str
-
-    def __str__(self) -> str:
-        return report(self)
 
 
 def analyze(
@@ -155,7 +138,7 @@ def _analyze(
     ruleset = load(rules)
     traced = trace(model, example_inputs, fake=fake, opaque=ruleset.opaque, lower=LOWERINGS)
     state = couple(traced, ruleset, free_outputs)
-    sizes = Sizes.solve(state.of, state.equations, traced.conditions, traced.attributes, prefer)
+    sizes = solve(state.of, state.equations, traced.conditions, traced.attributes, prefer)
     graph = DependencyGraph(model, state, sizes, ruleset, prefer)
     graph.example_inputs, graph.free_outputs = example_inputs, tuple(free_outputs)
     if strict and any(call.costs for call in graph.unknown):

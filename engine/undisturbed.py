@@ -91,7 +91,8 @@ def _contents_kept(tensors: list[torch.Tensor]) -> Iterator[None]:
     finally:
         for tensor, version, copy in copies:
             if version is None or _version(tensor) != version:
-                tensor.copy_(copy)
+                with torch.inference_mode(version is None):
+                    tensor.copy_(copy)
 
 
 def _version(tensor: torch.Tensor) -> int | None:

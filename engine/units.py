@@ -10,7 +10,7 @@ from attrs import define
 
 from ..errors import PlanError
 from .axes import Atom, atoms, factors
-from .graph import DependencyGraph, Group
+from .groups import Group, Groups
 
 
 @define(eq=False)
@@ -47,7 +47,7 @@ class Unit:
 
 
 def units_of(
-    graph: DependencyGraph,
+    graph: Groups,
     skip: Sequence[str],
     only: Sequence[str],
     exact_only: bool,
@@ -82,7 +82,7 @@ def matches(group: Group, pattern: str) -> bool:
     return any(fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") for name in names)
 
 
-def check_pattern(graph: DependencyGraph, pattern: str, option: str) -> None:
+def check_pattern(graph: Groups, pattern: str, option: str) -> None:
     """Raise `PlanError` if a pattern fits nothing: it would be ignored in silence."""
     if not any(matches(group, pattern) for group in [*graph.groups, *graph.blocked]):
         raise PlanError(f"{option}: no group, kind or module fits {pattern!r}; `graph.groups` lists them all")
@@ -92,7 +92,7 @@ def _patterns(given: str | Sequence[str]) -> Sequence[str]:
     return [given] if isinstance(given, str) else given
 
 
-def _one_of_each_product(graph: DependencyGraph, units: list[Unit]) -> list[Unit]:
+def _one_of_each_product(graph: Groups, units: list[Unit]) -> list[Unit]:
     """Where an axis is a product of several groups only one is pruned: the outer one, unless asked."""
     unit_of = {group.atom: unit for unit in units for group in unit.groups}
     passed_over: set[Unit] = set()

@@ -56,8 +56,8 @@ def mentioned(clause: ast.Clause) -> Iterator[str]:
     elif isinstance(clause, (ast.Flow, ast.At)):
         yield clause.factor
     elif isinstance(clause, ast.Zero):
-        for term in clause.terms:
-            yield from term
+        for zero in clause.terms:
+            yield from zero
     elif isinstance(clause, ast.Macs):
         for term in clause.terms:
             for dim in term:

@@ -182,7 +182,7 @@ def test_strict_makes_it_an_error():
     """For those who would rather write the rule first."""
     from prunus import RuleError
 
-    with pytest.raises(RuleError, match="no rule for torch.ops.prunus_tests.twist"):
+    with pytest.raises(RuleError, match="prunus_tests"):
         engine.analyze(Unruled(), torch.randn(3, 4), strict=True)
 
 

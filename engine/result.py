@@ -1,17 +1,34 @@
-"""The printed result of a prune: before and after, what was pruned, what was not and why."""
+"""The result of a prune, and how it is printed: before and after, what was pruned, what was not and why."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from attrs import define
+from torch import nn
 
-if TYPE_CHECKING:
-    from .prune import Result
+from .graph import DependencyGraph
+from .plan import Plan
 
 # How many lines of each kind are printed; the graph has them all.
 SHOWN = 12
 
 
-def report(result: Result) -> str:
+@define
+class Result:
+    """What `prune` did: the model (changed in place), the plan, the graph, and what was left alone."""
+
+    model: nn.Module
+    plan: Plan
+    graph: DependencyGraph
+    before: int
+    after: int
+    notes: list[str]
+    inputs: str
+
+    def __str__(self) -> str:
+        return _report(self)
+
+
+def _report(result: Result) -> str:
     """The text of ``print(result)``."""
     removed = 1 - result.after / result.before if result.before else 0.0
     lines = [

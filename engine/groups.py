@@ -1,0 +1,225 @@
+"""The groups of a model: free atoms with all the axes that hold them, and the atoms that are blocked."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from attrs import define, field
+
+from ..errors import PlanError
+from ..rules import RuleSet
+from .axes import Atom, Layout, Product, Reason, atoms, resolve
+from .couplings import Couplings, Place
+from .equations import Sizes
+from .exactness import inexact_atoms
+from .values import Trace
+
+
+class Member(NamedTuple):
+    """An axis of a parameter or buffer that holds slots of a group."""
+
+    tensor: str
+    axis: int
+
+
+@define(eq=False)
+class Group:
+    """One free atom with everything that goes when its slots go.
+
+    ``kind`` is the factor that named it; ``producers`` are the names of the layers and factors that make
+    its slots; ``exact`` says that removing slots equals zeroing them; ``tie`` lists the names and sizes of
+    the groups that shrink by the same proportion; ``blocked`` is the reason why no slot may go.
+    """
+
+    name: str
+    kind: str
+    size: int
+    members: tuple[Member, ...]
+    producers: tuple[str, ...]
+    exact: bool = True
+    tie: tuple[tuple[str, int], ...] | None = None
+    blocked: str | None = None
+    atom: Atom = field(repr=False, default=None)
+
+    @property
+    def layers(self) -> list[str]:
+        """The modules that own the group's tensors, in order; a tensor of the model itself by its name."""
+        owners = (member.tensor.rpartition(".")[0] or member.tensor for member in self.members)
+        return list(dict.fromkeys(owners))
+
+
+class Groups:
+    """What may be pruned in a model, what must go along, and what stays."""
+
+    def __init__(self, model: Any, state: Couplings, sizes: Sizes, rules: RuleSet, prefer: str):
+        self.model = model
+        self.trace: Trace = state.trace
+        self.rules = rules
+        self.prefer = prefer
+        self.sizes = sizes
+        self._state = state
+        self._inexact = inexact_atoms(state, sizes)
+        self._by_atom: dict[Atom, Group] = {}
+        self.groups: list[Group] = []
+        self.blocked: list[Group] = []
+        self.example_inputs: Any = None
+        self.free_outputs: tuple[int, ...] = ()
+        self._collect()
+
+    def inexact(self, group: Group) -> Reason | None:
+        """Why removing slots of `group` is not the same as zeroing them, if it is not."""
+        return self._inexact.get(group.atom)
+
+    def layout(self, member: Member) -> Layout:
+        """The layout of a tensor's axis."""
+        return self._state.of(self.trace.tensors[member.tensor])[member.axis]
+
+    def layout_at(self, place: Place) -> Layout:
+        """The layout of any value's axis."""
+        value, axis = place
+        return self._state.of(value)[axis]
+
+    def group_of(self, atom: Atom) -> Group | None:
+        """The group, free or blocked, of an atom that some tensor holds."""
+        return self._by_atom.get(atom)
+
+    def group(self, name: str) -> Group:
+        """The group of that name, or that has a producer of that name."""
+        found = self._names.get(name)
+        if found is None:
+            raise unknown_name(name, self._names)
+        return found
+
+    @property
+    def state(self) -> Couplings:
+        """What the rules said of the trace."""
+        return self._state
+
+    @cached_property
+    def couplings_of(self) -> dict[Atom, list]:
+        """For every atom the factor instances through which it passes."""
+        held: dict[Atom, list] = defaultdict(list)
+        for coupling in self._state.couplings:
+            factor = coupling.layout
+            layouts = [self.layout_at(place) for place in coupling.places] if factor is None else [factor]
+            for atom in {atom for layout in layouts for atom in atoms(layout)}:
+                held[atom].append(coupling)
+        return held
+
+    @cached_property
+    def products(self) -> list[Product]:
+        """Every product of parts that a tensor's axis or a producer's output is made of."""
+        found: dict[int, Product] = {}
+        for group in self.groups:
+            for member in group.members:
+                _find_products(self.layout(member), found)
+        for produced in self._state.produced:
+            _find_products(produced.layout, found)
+        return list(found.values())
+
+    def _collect(self) -> None:
+        members: dict[Atom, list[Member]] = defaultdict(list)
+        for name, value in self.trace.tensors.items():
+            for axis, layout in enumerate(self._state.of(value)):
+                for atom in dict.fromkeys(atoms(layout)):
+                    members[atom].append(Member(name, axis))
+        producers = _producers(self._state)
+        order = {atom: None for atom in [*producers, *members] if atom in members}
+        names = _Names(self._state)
+        for atom in order:
+            if atom.size == 1 and atom.reason is not None:
+                continue
+            name, kind = names.of(atom, members[atom][0])
+            group = Group(
+                name=name,
+                kind=kind,
+                size=atom.size,
+                members=tuple(members[atom]),
+                producers=tuple(dict.fromkeys(producers.get(atom, ()))),
+                exact=atom not in self._inexact,
+                blocked=None if atom.reason is None else atom.reason.text,
+                atom=atom,
+            )
+            self._by_atom[atom] = group
+            (self.groups if atom.reason is None else self.blocked).append(group)
+        self._set_ties()
+
+    def _set_ties(self) -> None:
+        for tied in self.tied():
+            if len(tied) > 1:
+                for group in tied:
+                    group.tie = tuple((other.name, other.size) for other in tied if other is not group)
+
+    def tied(self) -> list[list[Group]]:
+        """The groups, those that shrink by the same proportion together."""
+        units: dict[Atom, list[Group]] = {}
+        for group in self.groups:
+            units.setdefault(self.sizes.ties.root(group.atom), []).append(group)
+        return list(units.values())
+
+    @cached_property
+    def _names(self) -> dict[str, Group]:
+        names: dict[str, Group] = {}
+        for group in self.groups:
+            for producer in group.producers:
+                names.setdefault(producer, group)
+        names.update({group.name: group for group in [*self.blocked, *self.groups]})
+        return names
+
+
+class _Names:
+    """Names of groups: of the smallest factor that holds the atom, a producer's where there is a choice."""
+
+    def __init__(self, state: Couplings):
+        self._taken: dict[str, int] = {}
+        self._own: dict[Atom, tuple[int, str, str]] = {}
+        named = [(one.layout, one.origin, one.factor) for one in state.produced]
+        named += [(one.layout, one.origin, one.factor) for one in state.couplings if one.layout is not None]
+        for layout, origin, factor in named:
+            if factor.startswith("*"):
+                continue
+            for atom in atoms(layout):
+                known = self._own.get(atom)
+                if known is None or layout.size < known[0]:
+                    self._own[atom] = layout.size, _join(origin.call.module, factor), factor
+
+    def of(self, atom: Atom, member: Member) -> tuple[str, str]:
+        """A name that no other group has, and the kind."""
+        _, name, kind = self._own.get(atom) or (0, f"{member.tensor}[{member.axis}]", "axis")
+        seen = self._taken.get(name, 0)
+        self._taken[name] = seen + 1
+        return (f"{name}[{seen}]" if seen else name), kind
+
+
+def _producers(state: Couplings) -> dict[Atom, list[str]]:
+    found: dict[Atom, list[str]] = defaultdict(list)
+    for produced in state.produced:
+        name = _join(produced.origin.call.module, produced.factor)
+        for atom in atoms(produced.layout):
+            found[atom].append(name)
+    return found
+
+
+def unknown_name(name: str, known: Iterable[str]) -> PlanError:
+    """The error for a group, layer or axis that the model does not have."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    hint = f"did you mean {close[0]!r}?" if close else "`graph.groups` lists them all"
+    return PlanError(f"there is no group {name!r}; {hint}")
+
+
+def _find_products(layout: Layout, found: dict[int, Product]) -> None:
+    layout = resolve(layout)
+    if type(layout) is Atom or id(layout) in found:
+        return
+    if type(layout) is Product:
+        found[id(layout)] = layout
+    for part in layout.parts:  # type: ignore[union-attr]
+        _find_products(part, found)
+
+
+def _join(module: str, name: str) -> str:
+    return f"{module}.{name}" if module else name
