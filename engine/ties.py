@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from .axes import Atom
-
-if TYPE_CHECKING:
-    from .equations import Equation
 
 
 class Ties:
@@ -16,7 +13,7 @@ class Ties:
 
     def __init__(self) -> None:
         self._parent: dict[Atom, Atom] = {}
-        self.causes: dict[Atom, list[Equation]] = {}
+        self.causes: dict[Atom, list[Any]] = {}
 
     def root(self, atom: Atom) -> Atom:
         """The representative of the atoms tied with `atom`."""
@@ -24,7 +21,7 @@ class Ties:
             atom = self._parent[atom]
         return atom
 
-    def join(self, tied: Iterable[Atom], cause: Equation) -> bool:
+    def join(self, tied: Iterable[Atom], cause: Any) -> bool:
         """Tie atoms; whether anything changed."""
         roots = list(dict.fromkeys(self.root(atom) for atom in tied))
         for other in roots[1:]:
