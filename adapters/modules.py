@@ -63,11 +63,26 @@ def _parameter(
     return None, {}
 
 
+def attribute_of(model: nn.Module, name: str) -> Any:
+    """The value of an attribute, or of an item of one, by dotted name."""
+    owner, (last, keys) = _resolve(model, name)
+    found = vars(owner)[last]
+    try:
+        for key in keys:
+            found = found[key]
+    except (TypeError, LookupError) as error:
+        raise PlanError(f"the plan sets {name}, which this model does not have") from error
+    return found
+
+
 class ChangedAttribute:
     """One integer of a module, or of a container or config object that a module holds, by dotted name."""
 
-    def __init__(self, model: nn.Module, name: str, value: int):
+    def __init__(self, model: nn.Module, name: str, value: int, before: int | None):
         self._owner, self._key = _resolve(model, name)
+        found = attribute_of(model, name)
+        if before is not None and found != before:
+            raise PlanError(f"the plan is for a model with {name} = {before}, here it is {found!r}")
         self._value = value
         self._before: Any = vars(self._owner)[self._key[0]]
 

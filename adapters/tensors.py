@@ -35,7 +35,7 @@ def check_fits(
         if name in shapes and tuple(shapes[name]) != shape:
             raise PlanError(f"the plan is for {name} of shape {tuple(shapes[name])}, here it has {shape}")
         for axis, kept in axes.items():
-            if axis >= len(shape) or not _increasing_within(kept, shape[axis]):
+            if not 0 <= axis < len(shape) or not _increasing_within(kept, shape[axis]):
                 raise PlanError(
                     f"the plan keeps slots of axis {axis} of {name} that shape {shape} does not have"
                 )
