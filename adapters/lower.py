@@ -325,6 +325,23 @@ def _extremum(original: Callable, of_two: Callable, of_all: Callable) -> Callabl
     return call
 
 
+@one_call
+def scatter_rows(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """``[*b, c], [*b, c], [*d, c] -> [*b, c]``: rows of source, in order, where the mask is true."""
+    return torch.masked_scatter(input, mask, source)
+
+
+def _masked_scatter(original: Callable) -> Callable:
+    """A replacement for ``torch.masked_scatter``: of whole rows, if the mask is the same along them."""
+
+    def call(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+        same = mask.dim() > 0 and (mask.size(-1) == 1 or mask.stride(-1) == 0)
+        rows = same and source.shape[-1:] == input.shape[-1:]
+        return (scatter_rows if rows else original)(input, mask, source)
+
+    return call
+
+
 LOWERINGS: dict[Callable, Callable] = {
     F.multi_head_attention_forward: multi_head_attention_forward,
     torch.lstm: _recurrent(_lstm),
@@ -334,6 +351,8 @@ LOWERINGS: dict[Callable, Callable] = {
     torch.min: _extremum(torch.min, torch.minimum, torch.amin),
     Tensor.max: _extremum(Tensor.max, torch.maximum, torch.amax),
     Tensor.min: _extremum(Tensor.min, torch.minimum, torch.amin),
+    torch.masked_scatter: _masked_scatter(torch.masked_scatter),
+    Tensor.masked_scatter: _masked_scatter(Tensor.masked_scatter),
     torch.rnn_relu: _recurrent(functools.partial(rnn_layer, nonlinearity="relu")),
 }
 """What runs, and is recorded, in place of each macro call; same arguments, same results."""

@@ -16,6 +16,7 @@ from .axes import Atom, Layout, Product, Reason, atoms, resolve
 from .couplings import Couplings, Place
 from .equations import Sizes
 from .exactness import inexact_atoms
+from .site import ByData
 from .values import Trace
 
 
@@ -82,6 +83,10 @@ class Groups:
         """The layout of any value's axis."""
         value, axis = place
         return self._state.of(value)[axis]
+
+    def told_by_data(self, place: Place) -> bool:
+        """Whether the size of an axis depends on the values of tensors, not on their shapes."""
+        return any(isinstance(atom.reason, ByData) for atom in atoms(self.layout_at(place)))
 
     def group_of(self, atom: Atom) -> Group | None:
         """The group, free or blocked, of an atom that some tensor holds."""

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from .axes import UNIT, Atom, Layout, Reason, total
 from .couplings import Place
-from .site import Misfit, Site, axis_number, negated
+from .site import ByData, Misfit, Site, axis_number, negated
 from .values import Value
 
 # An axis that indexing gives, the axis it comes from if there is one; ``None`` for a layout whose size only
@@ -21,7 +21,7 @@ def index(site: Site) -> None:
     axes = _indexed(site, source)
     if len(axes) != len(result.shape):
         raise Misfit(f"its index gives {len(axes)} axes, the call {len(result.shape)}")
-    by_data = Reason("slots picked by data", site.origin)
+    by_data = ByData("slots picked by data", site.origin)
     layouts = [
         Atom(size, by_data) if layout is None else layout for size, (layout, _) in zip(result.shape, axes)
     ]
@@ -78,6 +78,16 @@ def select(site: Site) -> None:
     site.block(axes.pop(dim), "one of its slots is picked by number")
     site.give(result, axes)
     site.carry(source, result, ((axis if axis < dim else axis + 1, axis) for axis in range(len(axes))))
+
+
+def find(site: Site) -> None:
+    """``nonzero``, ``unique``, non-maximum suppression: the data tell how many results there are."""
+    for operand in site.call.values:
+        for layout in site.axes(operand):
+            site.block(layout, "its values tell what is found")
+    found = ByData("as many as are found", site.origin)
+    for result in site.call.results:
+        site.give(result, [Atom(size, found) for size in result.shape])
 
 
 def _indexed(site: Site, source: Value) -> list[Indexed]:

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from .axes import UNIT, Atom, Layout, Reason, atoms, product, total
 from .couplings import Place
-from .indexing import assign, index, narrow, select
+from .indexing import assign, find, index, narrow, select
 from .site import Misfit, Site, as_tuple, axis_number, negated, new_axis
 from .sizes import Dim
 from .values import Value
@@ -421,6 +421,7 @@ VERBS: dict[str, Callable[[Site], None]] = {
         assign,
         narrow,
         select,
+        find,
         expand,
         repeat,
         reduce,

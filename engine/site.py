@@ -17,6 +17,10 @@ class Misfit(Exception):
     """The rule does not fit this call, which then counts as unknown; the message says where they differ."""
 
 
+class ByData(Reason):
+    """The reason of an axis whose size only the data tells: another model may well give another."""
+
+
 class Site:
     """One call as its rule sees it: the operands, their axes, and what the rule says of them."""
 

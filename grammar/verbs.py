@@ -10,6 +10,7 @@ VERBS = frozenset(
             "assign",
             "narrow",
             "select",
+            "find",
             "expand",
             "repeat",
             "reduce",
