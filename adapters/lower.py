@@ -325,6 +325,14 @@ def _extremum(original: Callable, of_two: Callable, of_all: Callable) -> Callabl
     return call
 
 
+# Rows that the data tell.
+
+
+def _where(condition: Tensor, *others: Any, **named: Any) -> Any:
+    """``torch.where`` of one tensor finds positions; of three it chooses between the others."""
+    return torch.where(condition, *others, **named) if others or named else condition.nonzero(as_tuple=True)
+
+
 @one_call
 def scatter_rows(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
     """``[*b, c], [*b, c], [*d, c] -> [*b, c]``: rows of source, in order, where the mask is true."""
@@ -351,6 +359,7 @@ LOWERINGS: dict[Callable, Callable] = {
     torch.min: _extremum(torch.min, torch.minimum, torch.amin),
     Tensor.max: _extremum(Tensor.max, torch.maximum, torch.amax),
     Tensor.min: _extremum(Tensor.min, torch.minimum, torch.amin),
+    torch.where: _where,
     torch.masked_scatter: _masked_scatter(torch.masked_scatter),
     Tensor.masked_scatter: _masked_scatter(Tensor.masked_scatter),
     torch.rnn_relu: _recurrent(functools.partial(rnn_layer, nonlinearity="relu")),

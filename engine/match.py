@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 from ..grammar import ast
+from ..rules.signatures import argument_defaults
 from .axes import UNIT, Atom, Layout, Reason, product, total
 from .site import Misfit, Site, as_tuple
 from .values import Value
@@ -201,20 +200,10 @@ def _size(dim: ast.Dim, sizes: Mapping[Key, int]) -> int | None:
     return sum(parts) if type(dim) is ast.Sum else prod(parts)  # type: ignore[arg-type]
 
 
-@cache
-def _defaults(target: Callable) -> Mapping[str, object]:
-    """The defaults of a Python function; C functions do not tell theirs."""
-    try:
-        parameters = inspect.signature(target).parameters
-    except (TypeError, ValueError):
-        return {}
-    return {name: one.default for name, one in parameters.items() if one.default is not one.empty}
-
-
 def _argument(site: Site, path: str) -> object:
     """An argument of the call, or its default: ``groups``, ``kernel_size[0]``."""
     name, _, index = path.partition("[")
-    given = site.arguments[name] if name in site.arguments else _defaults(site.call.target).get(name)
+    given = site.arguments[name] if name in site.arguments else argument_defaults(site.call.target).get(name)
     if index and isinstance(given, (list, tuple)):
         given = given[int(index.rstrip("]"))]
     return given

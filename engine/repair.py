@@ -7,6 +7,7 @@ product are blocked, as are both sides where one of them cannot change.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import gcd
 
 from attrs import define, frozen
 
@@ -162,7 +163,9 @@ class _Repair:
         loose = [factor for factor in side if self._free_factor(factor)]
         if not loose:
             return []
-        chosen = loose[0] if self.prefer == "outer" else loose[-1]
+        # Runs of 2, 3 and 3 heads have no half: then what is inside them shrinks instead.
+        able = [factor for factor in loose if self._steps(factor) > 1] or loose
+        chosen = able[0] if self.prefer == "outer" else able[-1]
         for factor in loose:
             if factor is not chosen:
                 self._block_factor(factor, equation)
@@ -209,6 +212,12 @@ class _Repair:
         if isinstance(factor, _Opaque):
             return any(self.sizes.depends(term) for term in factor.terms)
         return isinstance(factor, Atom) and factor.reason is None
+
+    def _steps(self, factor: object) -> int:
+        """In how many equal steps a factor can shrink: the terms of a sum only together."""
+        if isinstance(factor, Atom):
+            return factor.size
+        return gcd(*(self.sizes.exactly(term, lambda atom: atom.size) for term in factor.terms))  # type: ignore[attr-defined]
 
     def _block_factor(self, factor: object, equation: Equation) -> None:
         where = equation.where.short if equation.where else "the code"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -135,6 +135,23 @@ def bind(target: Callable[..., Any], args: tuple, kwargs: dict[str, Any] | None 
         for name, value in kwargs.items():
             bound[_keyword(name, arguments, form)] = value
     return bound
+
+
+@functools.cache
+def argument_defaults(target: Callable[..., Any]) -> Mapping[str, Any]:
+    """What arguments are that a call leaves out, as far as Python or the ATen schemas tell."""
+    try:
+        parameters = inspect.signature(target).parameters
+        return {name: one.default for name, one in parameters.items() if one.default is not one.empty}
+    except (TypeError, ValueError):
+        name = getattr(target, "__name__", "")
+    packet = getattr(torch.ops.aten, name, None) if _is_torch(target) and not name.startswith("__") else None
+    found: dict[str, Any] = {}
+    for schema in _schemas(packet) if packet is not None else ():
+        for argument in schema.arguments:
+            if argument.has_default_value():
+                found.setdefault(argument.name, argument.default_value)
+    return found
 
 
 def _keyword(name: str, arguments: Arguments, form: Form) -> str:
