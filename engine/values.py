@@ -40,8 +40,10 @@ class Source:
 
     @property
     def short(self) -> str:
-        """The last parts of the path and the line: enough to find it, short enough to print."""
-        return "/".join(self.file.replace("\\", "/").split("/")[-3:]) + f":{self.line}"
+        """The path from the current folder, or its last parts, and the line: enough to find it."""
+        here = os.path.join(os.getcwd(), "")
+        path = self.file[len(here) :] if self.file.startswith(here) else self.file
+        return "/".join(path.replace("\\", "/").split("/")[-3:]) + f":{self.line}"
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
