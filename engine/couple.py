@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from ..grammar import ast
 from ..rules import RuleSet
 from . import relations
 from .axes import UNIT, Atom, Layout, Reason, atoms, block
 from .couplings import Cost, Couplings, Produced, Reading
+from .equations import Equation, SizeOf
 from .match import match
 from .origin import Origin
 from .site import Misfit, Site
@@ -23,7 +25,7 @@ def couple(trace: Trace, rules: RuleSet, free_outputs: Sequence[int] = ()) -> Co
     """
     state = Couplings(trace, from_input=set(trace.inputs))
     for call in trace.calls:
-        if not state.from_input.isdisjoint(values_in(call.arguments.values())):
+        if not state.from_input.isdisjoint(call.values):
             state.from_input.update(call.results)
         _couple_call(state, call, rules.rule_for(call.target))
     kept = [value for number, value in enumerate(trace.outputs) if number not in free_outputs]
@@ -64,25 +66,12 @@ def _write_out(site: Site) -> None:
 def _give_up(state: Couplings, origin: Origin, text: str) -> None:
     """An operation that no rule explains: every axis that goes in or comes out keeps its slots."""
     reason = Reason(text, origin)
-    for value in values_in(origin.call.arguments.values()):
+    for value in origin.call.values:
         for layout in state.of(value):
             block(layout, reason)
     for value in origin.call.results:
         state.layouts[value] = [UNIT if size == 1 else Atom(size, reason) for size in value.shape]
     state.unknown.append(origin)
-
-
-def values_in(arguments: Iterable[object]) -> Iterable[Value]:
-    """The tensors among nested arguments."""
-    for found in arguments:
-        if isinstance(found, Value):
-            yield found
-        elif isinstance(found, (list, tuple)):
-            yield from values_in(found)
-        elif isinstance(found, dict):
-            yield from values_in(found.values())
-        elif isinstance(found, slice):
-            yield from values_in((found.start, found.stop, found.step))
 
 
 def _apply_clauses(site: Site) -> None:
@@ -100,7 +89,8 @@ def _apply_clauses(site: Site) -> None:
             for factor, layout in _named(site, clause.factors):
                 site.block(layout, text or f"{site.rule.name} holds '{factor}'")
         elif isinstance(clause, ast.Tie):
-            state.ties.append((tuple(layout for _, layout in _named(site, clause.factors)), origin))
+            layouts = [SizeOf(layout) for _, layout in _named(site, clause.factors)]
+            state.ties += [Equation(first, other, origin, "tie") for first, other in pairwise(layouts)]
         elif isinstance(clause, ast.Macs):
             terms = tuple(tuple(_layouts_of(site, dims)) for dims in clause.terms)
             state.costs.append(Cost(site.call, terms))
@@ -128,7 +118,7 @@ def _note_zeros(site: Site) -> None:
 def _held_by_a_constant(site: Site, layout: Layout) -> bool:
     """Slots are produced where a weight has them; what data is multiplied with data has them already."""
     own = set(atoms(layout))
-    operands = [*values_in(site.arguments.values()), *site.parameters]
+    operands = [*site.call.values, *site.parameters]
     constants = (value for value in operands if value not in site.state.from_input)
     return any(own & set(atoms(axis)) for value in constants for axis in site.axes(value))
 

@@ -67,7 +67,7 @@ class Couplings:
     equations: list[Equation] = Factory(list)
     produced: list[Produced] = Factory(list)
     mixed: list[Produced] = Factory(list)
-    ties: list[tuple[tuple[Layout, ...], Origin]] = Factory(list)
+    ties: list[Equation] = Factory(list)
     numbers: list[tuple[Expr, Origin]] = Factory(list)
     costs: list[Cost] = Factory(list)
     readings: dict[Call, Reading] = Factory(dict)

@@ -312,6 +312,8 @@ class _Matcher:
                 self.site.equate(number, self.known[key], argument)
 
     def _hold_single(self) -> None:
+        tied = [clause for clause in self.site.rule.clauses if isinstance(clause, ast.Tie)]
+        self.operands.update((name, 0) for clause in tied for name in clause.factors)
         for key, layout in self.known.items():
             if self.operands[key] < 2:
                 self.site.block(layout, f"no other operand of {self.site.rule.name} has '{key[0]}'")

@@ -138,7 +138,7 @@ def _analyze(
     ruleset = load(rules)
     traced = trace(model, example_inputs, fake=fake, opaque=ruleset.opaque, lower=LOWERINGS)
     state = couple(traced, ruleset, free_outputs)
-    sizes = solve(state.of, state.equations, traced.conditions, traced.attributes, prefer)
+    sizes = solve(state.of, state.equations, traced.conditions, traced.attributes, state.ties, prefer)
     graph = DependencyGraph(model, state, sizes, ruleset, prefer)
     graph.example_inputs, graph.free_outputs = example_inputs, tuple(free_outputs)
     if strict and any(call.costs for call in graph.unknown):

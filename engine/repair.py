@@ -22,17 +22,22 @@ def solve(
     equations: Iterable[Equation],
     conditions: Iterable[Condition],
     originals: dict[AttributeKey, int],
+    ties: Iterable[Equation] = (),
     prefer: str = "outer",
 ) -> Sizes:
     """Define the attributes, then tie, or else block, until every equation holds.
 
-    Equalities among the comparisons that the code made are equations like those of its calls.
+    Equalities among the comparisons that the code made are equations like those of its calls. The two sides
+    of `ties` need not be equal, but shrink by the same proportion.
     """
     equations = [*equations, *_asserted(conditions)]
     paths = [condition for condition in conditions if not _is_equality(condition)]
     sizes = Sizes(layouts, equations, paths, originals)
     _define(sizes)
-    _Repair(sizes, prefer).run()
+    repair = _Repair(sizes, prefer)
+    for tie in ties:
+        repair.tie(tie)
+    repair.run()
     return sizes
 
 
@@ -145,18 +150,24 @@ class _Repair:
             if any(factor is one for one in right):
                 left.remove(factor)
                 right.remove(factor)
-        blocked_before = self.blocked
-        kept: list[Atom] = []
-        for side in (left, right):
-            kept_here = self._keep_one(side, equation)
-            if not kept_here:
-                kept = []
-                break
-            kept += kept_here
-        # If that changes nothing, the two sides do not shrink alike whatever is tied: then both stay.
-        if not kept or not (self.sizes.ties.join(kept, equation) or self.blocked > blocked_before):
+        # If a tie changes nothing, the two sides do not shrink alike whatever is tied: then both stay.
+        before = self.blocked
+        if not self._tie(left, right, equation) and self.blocked == before:
             for factor in left + right:
                 self._block_factor(factor, equation)
+
+    def tie(self, equation: Equation) -> None:
+        """Let the two sides shrink by the same proportion, whatever their sizes are."""
+        self._tie(self._fraction(equation.left)[0], self._fraction(equation.right)[0], equation)
+
+    def _tie(self, left: list, right: list, equation: Equation) -> bool:
+        """Tie one factor of each side, or block both where one of them cannot change; whether that is new."""
+        kept = [self._keep_one(side, equation) for side in (left, right)]
+        if all(kept):
+            return self.sizes.ties.join([*kept[0], *kept[1]], equation)
+        for factor in left + right:
+            self._block_factor(factor, equation)
+        return False
 
     def _keep_one(self, side: list, equation: Equation) -> list[Atom]:
         """Leave one factor of a product free and block the others; the atoms that must then be tied."""

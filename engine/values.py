@@ -161,23 +161,23 @@ class Call:
     @property
     def values(self) -> list[Value]:
         """Every value among the arguments, in order."""
-        return list(_values_in(self.arguments))
+        return list(values_in(self.arguments))
 
     def __repr__(self) -> str:
         return f"<call {self.index} {self.name} in {self.module or 'the model'}>"
 
 
-def _values_in(item: Any) -> Iterator[Value]:
+def values_in(item: Any) -> Iterator[Value]:
     if isinstance(item, Value):
         yield item
     elif isinstance(item, dict):
         for part in item.values():
-            yield from _values_in(part)
+            yield from values_in(part)
     elif isinstance(item, (tuple, list)):
         for part in item:
-            yield from _values_in(part)
+            yield from values_in(part)
     elif isinstance(item, slice):
-        yield from _values_in((item.start, item.stop, item.step))
+        yield from values_in((item.start, item.stop, item.step))
 
 
 @lru_cache(maxsize=4096)

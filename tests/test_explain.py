@@ -178,6 +178,29 @@ def test_an_operation_without_a_rule_is_reported_with_a_stub():
     assert not result.plan.groups and "nothing was removed" in str(result)
 
 
+def test_a_rule_can_tie_two_factors(tmp_path):
+    """``tie a, b``: the input and the output of the operation shrink by the same proportion."""
+    rules = tmp_path / "twist.rules"
+    rules.write_text(
+        "use default\n"
+        "pool = torch.nn.functional.adaptive_avg_pool1d\n"
+        "pool: input[*n a] -> [*n b]; where b = output_size; tie a, b\n"
+    )
+
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.width = nn.Linear(4, 12), nn.Linear(6, 2), 6
+
+        def forward(self, x):
+            return self.b(torch.nn.functional.adaptive_avg_pool1d(self.a(x), self.width))
+
+    model = Pooled()
+    graph = engine.analyze(model, torch.randn(1, 3, 4), rules=str(rules))
+    sizes = {group.name: group for group in graph.groups}
+    assert sizes["a.out"].tie == (("b.in", 6),)
+
+
 def test_strict_makes_it_an_error():
     """For those who would rather write the rule first."""
     from prunus import RuleError
