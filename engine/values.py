@@ -15,13 +15,9 @@ import torch
 from attrs import define, field, frozen
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_LIBRARY = tuple(
-    folder + os.sep
-    for folder in (
-        os.path.dirname(torch.__file__),
-        *(os.path.join(_PACKAGE, part) for part in ("adapters", "engine", "grammar", "rules")),
-    )
-)
+# Only its folders: an environment with torch may lie beside them.
+_OWN = tuple(os.path.join(_PACKAGE, part, "") for part in ("adapters", "engine", "grammar", "rules"))
+_LIBRARY = (os.path.join(os.path.dirname(torch.__file__), ""), *_OWN)
 _is_library: dict[str, bool] = {}  # by file name: hashing a string is free, hashing a code object is not
 
 
@@ -75,7 +71,7 @@ def locate(root: CodeType | None, depth: int = 1) -> Source:
             known = is_library_file(file)
         if not known:
             return Source(file, frame.f_lineno, code.co_name)
-        if innermost is None and not file.startswith(_PACKAGE) and code.co_name not in _DISPATCH:
+        if innermost is None and not file.startswith(_OWN) and code.co_name not in _DISPATCH:
             innermost = frame
         frame = frame.f_back
     frame = innermost or sys._getframe(depth)
