@@ -296,14 +296,9 @@ class _Matcher:
         return total(parts) if type(axis) is ast.Sum else product(parts)
 
     def _note(self, axis: Axis, place: tuple[Value, int], met: set[Key]) -> None:
-        if type(axis) is tuple:
-            self.places.setdefault(axis, []).append(place)
-            met.add(axis)
-        elif type(axis) is ast.Factor:
-            self._note((axis.name, 0), place, met)
-        elif type(axis) in (ast.Product, ast.Sum):
-            for part in axis.parts:  # type: ignore[union-attr]
-                self._note(part, place, met)
+        for key in (axis,) if type(axis) is tuple else _keys(axis):  # type: ignore[arg-type]
+            self.places.setdefault(key, []).append(place)
+            met.add(key)
 
     def _equate_given(self) -> None:
         for key, (number, argument) in self.given.sizes.items():
@@ -317,6 +312,13 @@ class _Matcher:
         for key, layout in self.known.items():
             if self.operands[key] < 2:
                 self.site.block(layout, f"no other operand of {self.site.rule.name} has '{key[0]}'")
+
+
+def _keys(dim: ast.Dim) -> list[Key]:
+    """The factors that a dim names."""
+    if type(dim) is ast.Factor:
+        return [(dim.name, 0)]
+    return [key for part in getattr(dim, "parts", ()) for key in _keys(part)]
 
 
 def _written(axis: Axis) -> str:

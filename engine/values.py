@@ -148,6 +148,7 @@ class Call:
     source: Source
     inplace: bool = False
     results: tuple[Value, ...] = ()
+    _values: list[Value] | None = field(default=None, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -157,7 +158,9 @@ class Call:
     @property
     def values(self) -> list[Value]:
         """Every value among the arguments, in order."""
-        return list(values_in(self.arguments))
+        if self._values is None:
+            self._values = list(values_in(self.arguments))
+        return self._values
 
     def __repr__(self) -> str:
         return f"<call {self.index} {self.name} in {self.module or 'the model'}>"
