@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 
 from .axes import Atom, Layout, Sum, atoms, resolve
 from .origin import Origin
-from .sizes import Attribute, Const, Dim, Expr, Op
+from .sizes import Attribute, Const, Dim, Expr, Op, evaluate, leaves
 from .ties import Ties
 from .values import Condition, Source, Value
 
@@ -81,17 +81,16 @@ class Sizes:
                     yield atom
 
     def _layouts_in(self, side: Side) -> Iterable[Layout]:
-        if isinstance(side, SizeOf):
-            yield side.layout
-        elif isinstance(side, Dim):
-            yield self.layouts(side.value)[side.axis]
-        elif isinstance(side, Attribute):
-            defined = self.definitions.get(key_of(side))
-            if defined is not None:
-                yield from self._layouts_in(defined)
-        elif isinstance(side, Op):
-            yield from self._layouts_in(side.left)
-            yield from self._layouts_in(side.right)
+        for leaf in leaves(side):  # type: ignore[arg-type]
+            if isinstance(leaf, Attribute):
+                defined = self.definitions.get(key_of(leaf))
+                if defined is not None:
+                    yield from self._layouts_in(defined)
+            else:
+                yield self._layout_of(leaf)
+
+    def _layout_of(self, leaf: SizeOf | Dim) -> Layout:
+        return leaf.layout if isinstance(leaf, SizeOf) else self.layouts(leaf.value)[leaf.axis]
 
     def free_atoms(self, side: Side) -> set[Atom]:
         """The free atoms on which `side` depends."""
@@ -108,17 +107,14 @@ class Sizes:
 
     def exactly(self, side: Side, count: Callable[[Atom], int]) -> int:
         """`side` in whole numbers, as Python will compute it, with `count` slots kept of each atom."""
-        if isinstance(side, SizeOf):
-            return size_of(side.layout, count)
-        if isinstance(side, Const):
-            return side.value
-        if isinstance(side, Dim):
-            return size_of(self.layouts(side.value)[side.axis], count)
-        if isinstance(side, Attribute):
-            defined = self.definitions.get(key_of(side))
-            return self.originals[key_of(side)] if defined is None else self.exactly(defined, count)
-        left, right = self.exactly(side.left, count), self.exactly(side.right, count)
-        return _PYTHON[side.symbol](left, right)
+
+        def size(leaf: SizeOf | Dim | Attribute) -> int:
+            if not isinstance(leaf, Attribute):
+                return size_of(self._layout_of(leaf), count)
+            defined = self.definitions.get(key_of(leaf))
+            return self.originals[key_of(leaf)] if defined is None else self.exactly(defined, count)
+
+        return evaluate(side, size)  # type: ignore[arg-type]
 
     def violations(self, count: Callable[[Atom], int]) -> list[Violation]:
         """What the model's own code would get wrong, or do differently, with these sizes."""

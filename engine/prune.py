@@ -14,6 +14,7 @@ from ..adapters.lower import LOWERINGS
 from ..errors import PlanError, RuleError
 from ..rules import load
 from .choose import choose
+from .cost import parameters
 from .couple import couple
 from .criteria import Criterion
 from .graph import DependencyGraph
@@ -104,7 +105,9 @@ def prune(
     before = count_parameters(model)
     if not dry_run:
         carry_out(model, plan, optimizer=optimizer, graph=graph if verify else None)
-    return Result(model, plan, graph, before, count_parameters(model), notes, described)
+    kept = {graph.group(name).atom: len(slots) for name, slots in plan.groups.items()}
+    after = parameters(graph, lambda atom: kept.get(atom, atom.size)) if dry_run else count_parameters(model)
+    return Result(model, plan, graph, before, after, notes, described)
 
 
 def apply(model: nn.Module, plan: Plan, *, optimizer: torch.optim.Optimizer | None = None) -> nn.Module:

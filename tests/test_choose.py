@@ -72,6 +72,13 @@ def test_costs_agree_with_independent_counts(graph):
     assert 2 * macs(graph, lambda atom: atom.size) == flops(graph.model)
 
 
+def test_a_dry_run_tells_the_size_that_pruning_gives():
+    """Before anything is sliced the result prints what will be left."""
+    model = Block()
+    planned = engine.prune(model, example_inputs=X, dry_run=True).after
+    assert planned == engine.prune(model, example_inputs=X).after == count(model)
+
+
 def test_price_of_a_plan_is_that_of_the_pruned_model(graph):
     """What a plan will cost is known before anything is sliced."""
     model = Block()
