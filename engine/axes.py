@@ -9,7 +9,7 @@ atom sees that layout. This module knows neither torch nor networkx.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import count
+from itertools import accumulate, count
 from math import prod
 
 import numpy as np
@@ -180,6 +180,23 @@ def mask(layout: Layout, kept: Callable[[Atom], np.ndarray | None]) -> np.ndarra
     result = parts[0]
     for part in parts[1:]:
         result = np.logical_and.outer(result, part).reshape(-1)
+    return result
+
+
+def arranged(layout: Layout, order: Callable[[Atom], np.ndarray | None]) -> np.ndarray:
+    """The indices of an axis, ``(n,)``, after `order` (slots to take, in turn; ``None``: all) of its atoms."""
+    layout = resolve(layout)
+    if type(layout) is Atom:
+        own = order(layout)
+        return np.arange(layout.size) if own is None else own
+    parts = layout.parts  # type: ignore[union-attr]
+    pieces = [arranged(part, order) for part in parts]
+    if type(layout) is Sum:
+        starts = accumulate((part.size for part in parts[:-1]), initial=0)
+        return np.concatenate([start + piece for start, piece in zip(starts, pieces)])
+    result = pieces[0]
+    for part, piece in zip(parts[1:], pieces[1:]):
+        result = np.add.outer(result * part.size, piece).reshape(-1)
     return result
 
 

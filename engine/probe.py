@@ -1,0 +1,108 @@
+"""One call of an operation as a model of its own, so that everything said of models can be said of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from attrs import frozen
+from torch import Tensor, nn
+
+from ..rules.examples import Example
+from ..rules.signatures import argument_names
+from .values import tensors_in
+
+
+@frozen
+class _Tensor:
+    """Stands for the tensor of that name."""
+
+    name: str
+
+
+@frozen
+class _Number:
+    """Stands for an integer of the call, which may be a size."""
+
+    index: int
+
+
+@frozen
+class _Slice:
+    """Stands for a slice with these bounds."""
+
+    bounds: tuple[Any, ...]
+
+
+class Probe(nn.Module):
+    """The call of an `Example`: its tensors are buffers, its integers attributes, its results the outputs.
+
+    Each probe has copies of the tensors, and of the module if the example calls one.
+    """
+
+    def __init__(self, example: Example):
+        super().__init__()
+        self.numbers: list[int] = []
+        self.module = copy.deepcopy(example.target) if isinstance(example.target, nn.Module) else None
+        self._call = _calling(example.target)
+        names = argument_names(type(self.module) if self.module is not None else example.target) or ()
+        labels = [*names[: len(example.args)], *(f"arg{i}" for i in range(len(names), len(example.args)))]
+        self._args = tuple(self._held(item, name) for item, name in zip(example.args, labels))
+        self._kwargs = {name: self._held(item, name) for name, item in example.kwargs.items()}
+        self.eval()
+
+    def forward(self) -> Any:
+        args = [self._filled(item) for item in self._args]
+        kwargs = {name: self._filled(item) for name, item in self._kwargs.items()}
+        result = (self._call if self.module is None else self.module)(*args, **kwargs)
+        return args[0] if result is None else result
+
+    def copy(self) -> Probe:
+        """The same call with tensors of its own."""
+        copied = copy.copy(self)
+        copied.numbers = list(self.numbers)
+        copied._buffers = {name: None if one is None else one.clone() for name, one in self._buffers.items()}
+        copied._modules = {"module": copy.deepcopy(self.module)}
+        return copied
+
+    def _held(self, item: Any, name: str) -> Any:
+        """What stands for an argument; the tensors and integers in it become the probe's own."""
+        if isinstance(item, Tensor):
+            while hasattr(self, name):
+                name += "_"
+            self.register_buffer(name, item.detach().clone())
+            return _Tensor(name)
+        if type(item) is int:
+            self.numbers.append(item)
+            return _Number(len(self.numbers) - 1)
+        if isinstance(item, slice):
+            return _Slice(tuple(self._held(bound, name) for bound in (item.start, item.stop, item.step)))
+        if isinstance(item, (list, tuple)):
+            return type(item)(self._held(part, f"{name}_{index}") for index, part in enumerate(item))
+        return item
+
+    def _filled(self, item: Any) -> Any:
+        if isinstance(item, _Tensor):
+            return getattr(self, item.name)
+        if isinstance(item, _Number):
+            return self.numbers[item.index]
+        if isinstance(item, _Slice):
+            return slice(*map(self._filled, item.bounds))
+        if isinstance(item, (list, tuple)):
+            return type(item)(map(self._filled, item))
+        return item
+
+
+def _calling(target: Any) -> Callable[..., Any]:
+    """How a target is called: an autograd function by its ``apply``."""
+    is_function = isinstance(target, type) and issubclass(target, torch.autograd.Function)
+    return target.apply if is_function else target
+
+
+def run(probe: Probe, seed: int = 0) -> list[Tensor]:
+    """The results of the call, in order; whatever it changes in place, `probe` stays as it is."""
+    with torch.no_grad(), torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        return [result.clone() for result in tensors_in(probe.copy()())]

@@ -1,0 +1,132 @@
+"""Example calls: the Python expressions in the ``#: example`` lines of a rule.
+
+An example is one call of a target, as a user would write it::
+
+    #: example torch.permute(randn(2, 3, 4), (2, 0, 1))
+    #: example randn(2, 3, 4)[:, 1]
+    #: example mypkg.layers.Gate(4, 6)(randn(2, 4))
+    #: example _(randn(2, 3, 8), 2)
+
+Torch's factories are known by their bare names, everything else by its full one. ``_`` stands for each
+target of the rule that no other of its examples calls. Examples are evaluated, so check rule files as you
+would run programs: only those you trust.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from attrs import field, frozen
+from torch import Tensor, nn
+
+from ..errors import RuleError
+from ..grammar.ast import Rule
+from .targets import MissingTarget, canonical, resolve
+
+_FACTORIES = ("arange", "eye", "full", "ones", "rand", "randint", "randn", "randperm", "tensor", "zeros")
+_BUILTINS = ("slice", "dict", "list", "tuple", "range", "float", "int", "bool")
+_NAMES = {name: getattr(torch, name) for name in _FACTORIES} | {name: eval(name) for name in _BUILTINS}
+
+
+@frozen(eq=False)
+class Example:
+    """One call: a callable (or a module instance) with arguments; ``text`` is how it was written."""
+
+    target: Any
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(factory=dict)
+    text: str = ""
+
+    @property
+    def rule_target(self) -> Callable[..., Any]:
+        """What a rule names to speak of this call: for a module its class."""
+        return type(self.target) if isinstance(self.target, nn.Module) else self.target
+
+
+def examples_of(rule: Rule, targets: Mapping[str, Callable[..., Any]]) -> list[Example]:
+    """The example calls of a rule for `targets`, by name; tensors are drawn anew, from torch's generator.
+
+    Raises `RuleError` for a line that is not a call, or that fails.
+    """
+    known: dict[Any, None] = {}
+    found: list[Example] = []
+    for text in sorted(rule.examples, key=_is_for_all):
+        if not _is_for_all(text):
+            found.append(_evaluate(rule, text, _NAMES))
+            known[found[-1].rule_target] = None
+            continue
+        for name, target in targets.items():
+            if target not in known:
+                written = text.replace("_(", f"{name}(", 1)
+                found.append(_evaluate(rule, written, _NAMES))
+    return found
+
+
+def _is_for_all(text: str) -> bool:
+    return text.lstrip().startswith("_(")
+
+
+def _evaluate(rule: Rule, text: str, names: Mapping[str, Any]) -> Example:
+    """Everything in the outermost call is computed, the call itself is not."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        scope = dict(names)
+        tree = _Resolved(scope).visit(tree)
+        return _call(tree, scope, text)
+    except Exception as error:  # a user's own code may raise anything
+        message = f"the example '{text}' of rule {rule.name} fails: {type(error).__name__}: {error}"
+        raise RuleError(
+            f"error: {message}\n  {rule.span}\nhelp: write one call of a target, with its arguments"
+        ) from error
+
+
+def _call(tree: ast.expr, scope: dict[str, Any], text: str) -> Example:
+    def value(node: ast.expr) -> Any:
+        expression = ast.fix_missing_locations(ast.Expression(node))
+        return eval(compile(expression, "<example>", "eval"), {"__builtins__": {}}, scope)
+
+    if isinstance(tree, ast.Subscript):
+        return Example(Tensor.__getitem__, (value(tree.value), value(tree.slice)), text=text)
+    if not isinstance(tree, ast.Call):
+        owner = value(tree.value) if isinstance(tree, ast.Attribute) else None
+        if not isinstance(owner, Tensor):
+            raise TypeError("this is not a call")
+        return Example(canonical(getattr(Tensor, tree.attr)), (owner,), text=text)  # type: ignore[attr-defined]
+    args = [value(node) for node in tree.args]
+    kwargs = {str(node.arg): value(node.value) for node in tree.keywords}
+    target = value(tree.func)
+    owner = getattr(target, "__self__", None)
+    if isinstance(owner, Tensor):
+        args, target = [owner, *args], getattr(Tensor, target.__name__)
+    return Example(canonical(target), tuple(args), kwargs, text)
+
+
+class _Resolved(ast.NodeTransformer):
+    """Puts what a dotted name stands for in its place."""
+
+    def __init__(self, scope: dict[str, Any]):
+        self.scope = scope
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        dotted = ".".join(_parts(node))
+        if not dotted:
+            return self.generic_visit(node)
+        try:
+            found = resolve(dotted)
+        except MissingTarget as missing:
+            raise NameError(f"no '{dotted}'" + (f": {missing.help}" if missing.help else "")) from None
+        self.scope[f"<{dotted}>"] = found
+        return ast.Name(f"<{dotted}>", ast.Load())
+
+
+def _parts(node: ast.expr) -> Iterator[str]:
+    """The parts of a dotted name; nothing for any other expression, or one that begins with a known name."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if isinstance(node, ast.Name) and node.id not in _NAMES:
+        yield from [node.id, *reversed(parts)]
