@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from . import engine
+from . import cli_rules, engine
 from .display import print_groups
 from .errors import PrunusError
 
@@ -34,12 +34,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, or 2 after an error that the user can mend."""
+    """Run one command and return its exit status, 2 after an error that the user can mend."""
     try:
         options = parser().parse_args(arguments)
-        options.run(options)
+        status: int | None = options.run(options)
         sys.stdout.flush()
-        return 0
+        return status or 0
     except PrunusError as error:
         message = str(error)
         print(message if message.startswith("error:") else f"error: {message}", file=sys.stderr)
@@ -87,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
         "demo", help="train, prune and fine-tune a small network on handwritten digits"
     )
     demo.set_defaults(run=run_demo)
+    cli_rules.add_commands(commands)
     return top
 
 

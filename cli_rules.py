@@ -1,0 +1,72 @@
+"""The commands for people who write rules: ``prunus rules fmt``, ``check``, ``explain``, ``new``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .errors import PrunusError
+from .grammar import format_rules
+
+SHIPPED = Path(__file__).parent / "rules"
+
+
+def add_commands(commands: Any) -> None:
+    """Add ``prunus rules ...``; a command's function returns its exit status, or None for 0."""
+    rules = commands.add_parser("rules", help="format, check and explain .rules files")
+    subcommands = rules.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    add_fmt(subcommands)
+
+
+def add_fmt(subcommands: Any) -> None:
+    fmt = subcommands.add_parser("fmt", help="bring .rules files into their canonical form")
+    fmt.add_argument("files", nargs="*", metavar="FILE", help="- is standard input (default: shipped rules)")
+    fmt.add_argument("--check", action="store_true", help="only name what would change, and exit 1")
+    fmt.set_defaults(run=run_fmt)
+
+
+def run_fmt(options: argparse.Namespace) -> int:
+    """Rewrite each file that is not in its canonical form; nothing is touched if one cannot be parsed."""
+    names = options.files or [str(path) for path in shipped_files()]
+    texts = {name: read(name) for name in names}
+    formatted = {name: format_rules(text, name) for name, text in texts.items()}
+    changed = [name for name in formatted if formatted[name] != texts[name]]
+    if options.check:
+        print("".join(f"{name}\n" for name in changed), end="")
+        return int(bool(changed))
+    if "-" in formatted:
+        print(formatted.pop("-"), end="")
+    for name in changed:
+        if name in formatted:
+            replace(Path(name), formatted[name])
+    return 0
+
+
+def shipped_files() -> list[Path]:
+    return sorted(SHIPPED.glob("*.rules"))
+
+
+def read(name: str) -> str:
+    """The text of a file, or of standard input for ``-``, with the line ends that it has."""
+    try:
+        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        return data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise PrunusError(f"cannot read {name}: {reason}") from error
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file in one step: whoever reads it meanwhile sees the old text or the new one."""
+    path = path.resolve()
+    try:
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=path.name, delete=False) as new:
+            new.write(text.encode("utf-8"))
+        os.chmod(new.name, path.stat().st_mode)
+        os.replace(new.name, path)
+    except OSError as error:
+        raise PrunusError(f"cannot write {path}: {error.strerror}") from error
