@@ -1,16 +1,46 @@
 """Every error that prunus raises on purpose. A failed call leaves the model as it was."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from .grammar.ast import Span
+
 
 class PrunusError(Exception):
     """Base of all errors of prunus: one message that says what is wrong and what to do."""
 
 
-class RuleSyntaxError(PrunusError):
-    """A ``.rules`` text cannot be parsed; the message shows file, line, caret and help."""
+class RuleFileError(PrunusError):
+    """Something is wrong in a ``.rules`` text, at ``span`` (None: no place of it); ``help`` says what to do.
+
+    It prints with file, line, source line and caret; without place and help it is the bare message.
+    """
+
+    def __init__(self, message: str, span: Span | None = None, help: str | None = None) -> None:
+        super().__init__(message, span, help)
+        self.message = message
+        self.span = span
+        self.help = help
+
+    def __str__(self) -> str:
+        from .grammar.report import report
+
+        return report(self.message, self.span, self.help) if self.span or self.help else self.message
 
 
-class RuleError(PrunusError):
+class RuleSyntaxError(RuleFileError):
+    """A ``.rules`` text cannot be parsed."""
+
+
+class RuleError(RuleFileError):
     """A rule parses but cannot be meant: unknown target, argument, factor or verb."""
+
+
+def throw(error: RuleFileError) -> NoReturn:
+    """What is done with an error of a rule file unless the caller collects them instead."""
+    raise error
 
 
 class TraceError(PrunusError):

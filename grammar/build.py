@@ -8,11 +8,9 @@ from attrs import evolve
 from lark import Token, Transformer, v_args
 from lark.tree import Meta
 
-from .. import errors
+from ..errors import RuleSyntaxError
 from . import ast
 from .layout import Source
-from .report import did_you_mean, report
-from .verbs import VERBS
 
 _EXAMPLE = "#: example"
 _STATEMENTS = (ast.Targets, ast.Rule, ast.ModuleRule, ast.Use)
@@ -52,7 +50,7 @@ class Builder(Transformer):
             clauses = tuple(_listed(item))
             if not isinstance(statements[-1], ast.Rule):
                 help = "write 'name: ...; clause'"
-                raise errors.RuleSyntaxError(report("a clause must follow a rule", clauses[0].span, help))
+                raise RuleSyntaxError("a clause must follow a rule", clauses[0].span, help)
             statements[-1] = evolve(statements[-1], clauses=statements[-1].clauses + clauses)
         return tuple(self._commented(statements, i) for i in range(len(statements)))
 
@@ -73,9 +71,6 @@ class Builder(Transformer):
 
     def _span(self, meta: Meta) -> ast.Span:
         return self.source.span(meta.start_pos, meta.end_pos)
-
-    def _token_span(self, token: Token) -> ast.Span:
-        return self.source.span(token.start_pos or 0, token.end_pos or 0)
 
     # statements
 
@@ -115,9 +110,7 @@ class Builder(Transformer):
         left, right = _kept(items)
         if (left, right) != ("in", "out"):
             help = "write 'in <-> out', or a signature 'input[...] -> [...]'"
-            raise errors.RuleSyntaxError(
-                report(f"'{left} <-> {right}' is no short form", self._span(meta), help)
-            )
+            raise RuleSyntaxError(f"'{left} <-> {right}' is no short form", self._span(meta), help)
         tensor = ast.Operand(None, (ast.Star("in"),), span=self._span(meta))
         return ast.Signature((tensor,), (tensor,), short=True, span=self._span(meta))
 
@@ -133,9 +126,6 @@ class Builder(Transformer):
     def relation(self, meta: Meta, items: list) -> ast.Relation:
         by = next((item[1] for item in items if isinstance(item, tuple)), None)
         verb, *factors = [item for item in _kept(items) if not isinstance(item, tuple)]
-        if verb not in VERBS:
-            help = did_you_mean(verb, VERBS) or f"the verbs are {', '.join(sorted(VERBS))}"
-            raise errors.RuleError(report(f"unknown verb '{verb}'", self._token_span(verb), help))
         return ast.Relation(str(verb), tuple(map(str, factors)), by, span=self._span(meta))
 
     def by(self, _meta: Meta, items: list) -> tuple[str, str]:
@@ -154,7 +144,7 @@ class Builder(Transformer):
 
     def fixed(self, meta: Meta, items: list) -> ast.Fixed:
         if int(items[0]) < 1:
-            raise errors.RuleSyntaxError(report("a fixed part has a size of at least 1", self._span(meta)))
+            raise RuleSyntaxError("a fixed part has a size of at least 1", self._span(meta))
         return ast.Fixed(int(items[0]))
 
     def anything(self, _meta: Meta, _items: list) -> ast.Anything:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import RuleSyntaxError
+from ..errors import RuleError, RuleSyntaxError, throw
 from . import ast
 from .layout import Source, settle
-from .report import did_you_mean, report
+from .report import did_you_mean
 from .verbs import CLAUSES
 
 if TYPE_CHECKING:
@@ -48,20 +49,21 @@ _WORDS = {
 _STATEMENT_HELP = "a statement is 'name: ...', 'name = target, ...', 'module T: ...' or 'use default'"
 
 
-def parse(text: str, file: str = "<rules>") -> ast.RuleFile:
+def parse(text: str, file: str = "<rules>", fail: Callable[[RuleError], object] = throw) -> ast.RuleFile:
     """Parse the text of a rule file.
 
     Parameters
     ----------
     text : the rules.
     file : what errors and spans call the text.
+    fail : what is done with each ``RuleError``; to collect them, give ``errors.append``.
 
     Raises
     ------
     RuleSyntaxError
         The text is not in the language; the message shows the place and what would be right.
     RuleError
-        A verb does not exist, or a clause names a factor that the signature lacks.
+        A rule that `validate` finds fault with.
 
     Examples
     --------
@@ -78,14 +80,14 @@ def parse(text: str, file: str = "<rules>") -> ast.RuleFile:
     try:
         tree = _lark().parse(settle(text))
     except UnexpectedInput as error:
-        raise RuleSyntaxError(_explain(error, source)) from None
+        raise _explain(error, source) from None
     try:
         statements = Builder(source).transform(tree)
     except VisitError as error:
         raise error.orig_exc from None
     for statement in statements:
         if isinstance(statement, ast.Rule):
-            validate(statement)
+            validate(statement, fail)
     return ast.RuleFile(file, statements)
 
 
@@ -98,8 +100,8 @@ def _lark() -> Lark:
     return Lark(grammar, parser="lalr", lexer="contextual", propagate_positions=True)
 
 
-def _explain(error: UnexpectedInput, source: Source) -> str:
-    """One message for whatever Lark has raised."""
+def _explain(error: UnexpectedInput, source: Source) -> RuleSyntaxError:
+    """One error for whatever Lark has raised."""
     from lark import UnexpectedToken
 
     if isinstance(error, UnexpectedToken):
@@ -113,14 +115,14 @@ def _explain(error: UnexpectedInput, source: Source) -> str:
         )
         met = _WORDS[token.type] if at_end or token.type == "STRING" else f"'{token}'"
         span = source.span(start, start if at_end else start + len(token))
-        return report(f"unexpected {met}", span, _help(accepts, token.type, span))
+        return RuleSyntaxError(f"unexpected {met}", span, _help(accepts, token.type, span))
     start = error.pos_in_stream or 0
     span = source.span(start, start + 1)
     met = source.text[start : start + 1]
     if met == '"':
-        return report("a text is not closed", span, "put a '\"' at its end, on the same line")
+        return RuleSyntaxError("a text is not closed", span, "put a '\"' at its end, on the same line")
     accepts = set(getattr(error, "allowed", None) or ())
-    return report(f"unexpected character '{met}'", span, _help(accepts, met, span))
+    return RuleSyntaxError(f"unexpected character '{met}'", span, _help(accepts, met, span))
 
 
 def _help(accepts: set[str], met: str, span: ast.Span) -> str:

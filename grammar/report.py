@@ -11,8 +11,8 @@ from attrs import evolve
 from .ast import Span
 
 
-def report(message: str, span: Span, help: str | None = None) -> str:
-    """Format an error as every message from a rule file looks.
+def report(message: str, span: Span | None = None, help: str | None = None, severity: str = "error") -> str:
+    """Format an error or warning as every message from a rule file looks.
 
     Examples
     --------
@@ -24,16 +24,19 @@ def report(message: str, span: Span, help: str | None = None) -> str:
              ^^^^
     help: did you mean 'out'?
     """
-    source = span.text.expandtabs(1).strip()
+    lines = [f"{severity}: {message}", *(_place(span) if span else ())]
+    return "\n".join([*lines, f"help: {help}"] if help else lines)
+
+
+def _place(span: Span) -> list[str]:
+    """Where it is: file, line and column, the source line, and a caret under each character meant."""
     indent = len(span.text) - len(span.text.lstrip())
     width = max(1, span.end_column - span.column)
-    lines = [
-        f"error: {message}",
+    return [
         f"  {span.file}:{span.line}:{span.column}",
-        f"    {source}",
+        f"    {span.text.expandtabs(1).strip()}",
         " " * (4 + max(0, span.column - 1 - indent)) + "^" * width,
     ]
-    return "\n".join([*lines, f"help: {help}"] if help else lines)
 
 
 def narrow(span: Span, name: str) -> Span:

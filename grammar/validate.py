@@ -1,26 +1,52 @@
-"""What can be said about a rule without torch: a clause speaks of factors that the signature has."""
+"""What can be said about a rule without torch: its verb exists, its clauses speak of factors that it has."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from .. import errors
+from ..errors import RuleError, throw
 from . import ast
-from .report import did_you_mean, narrow, report
+from .report import did_you_mean, narrow
+from .verbs import VERBS
+
+Fail = Callable[[RuleError], object]
 
 
-def validate(rule: ast.Rule) -> None:
-    """Raise ``RuleError`` where a clause names a factor that is not in the rule's signature."""
-    if not isinstance(rule.body, ast.Signature):
-        return
-    factors, operands = factor_names(rule.body), operand_names(rule.body)
+def validate(rule: ast.Rule, fail: Fail = throw) -> None:
+    """Call ``fail`` with every mistake: an unknown verb, a clause with a factor that the signature lacks."""
+    if isinstance(rule.body, ast.Relation):
+        _validate_verb(rule.body, fail)
+    elif isinstance(rule.body, ast.Signature):
+        _validate_parts(rule.body, fail)
+        _validate_clauses(rule, rule.body, fail)
+
+
+def _validate_verb(relation: ast.Relation, fail: Fail) -> None:
+    verb = relation.verb
+    if verb not in VERBS:
+        help = did_you_mean(verb, VERBS) or f"the verbs are {', '.join(sorted(VERBS))}"
+        fail(RuleError(f"unknown verb '{verb}'", narrow(relation.span, verb), help))
+
+
+def _validate_parts(signature: ast.Signature, fail: Fail) -> None:
+    """A product or sum is one axis, made of parts that have sizes: no star and no ``_`` can be one."""
+    for operand in signature.inputs + signature.outputs:
+        for part in (part for dim in operand.dims for part in _parts(dim)):
+            if isinstance(part, (ast.Star, ast.Anything)):
+                name = f"*{part.name}" if isinstance(part, ast.Star) else "_"
+                help = "brackets make one axis of several parts: give each a name of its own"
+                fail(RuleError(f"'{name}' cannot be part of an axis", narrow(operand.span, name), help))
+
+
+def _validate_clauses(rule: ast.Rule, signature: ast.Signature, fail: Fail) -> None:
+    factors, operands = factor_names(signature), operand_names(signature)
     for clause in rule.clauses:
         is_zero = isinstance(clause, ast.Zero)
         known, kind = (operands, "an operand") if is_zero else (factors, "a factor")
         for name in mentioned(clause):
             if name not in known:
                 message = f"'{name}' is not {kind} of the signature of {rule.name}"
-                raise errors.RuleError(report(message, narrow(clause.span, name), did_you_mean(name, known)))
+                fail(RuleError(message, narrow(clause.span, name), did_you_mean(name, known)))
 
 
 def factor_names(signature: ast.Signature) -> frozenset[str]:
@@ -45,6 +71,13 @@ def names_in(dim: ast.Dim) -> Iterator[str]:
     elif isinstance(dim, (ast.Product, ast.Sum)):
         for part in dim.parts:
             yield from names_in(part)
+
+
+def _parts(dim: ast.Dim) -> Iterator[ast.Dim]:
+    """What stands inside a product or sum, at any depth."""
+    for part in getattr(dim, "parts", ()):
+        yield part
+        yield from _parts(part)
 
 
 def mentioned(clause: ast.Clause) -> Iterator[str]:

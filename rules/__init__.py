@@ -12,9 +12,10 @@ from typing import Any, Union
 import torch
 from attrs import frozen
 
-from ..errors import RuleError
-from ..grammar import did_you_mean, parse, report
+from ..errors import RuleError, throw
+from ..grammar import did_you_mean, parse
 from ..grammar.ast import ModuleRule, Rule, RuleFile, Use
+from ..grammar.validate import Fail
 from .layers import Layer, Tables, lay
 
 Rules = Union[str, PathLike, "RuleSet", Iterable[Union[str, PathLike, "RuleSet"]]]
@@ -85,36 +86,41 @@ def _layers_of(source: str | PathLike | RuleSet) -> Iterable[Layer]:
 @functools.lru_cache(maxsize=1)
 def _default() -> Layer:
     """All shipped files as one layer, parsed once per process."""
-    files = (_read(path, path.name) for path in sorted(_SHIPPED.glob("*.rules")))
+    files = (parse(read(path, path.name), path.name) for path in sorted(_SHIPPED.glob("*.rules")))
     return Layer("default", tuple(files), shipped=True)
 
 
 def _file_layers(path: Path, shown: str, above: tuple[Path, ...]) -> list[Layer]:
     """A user's file as a layer, on top of those it uses."""
-    file = _read(path, shown)
+    file = parse(read(path, shown), shown)
+    return [*_used_layers(file, path, above), Layer(str(path.resolve()), (file,), shipped=False)]
+
+
+def _used_layers(file: RuleFile, path: Path, above: tuple[Path, ...], fail: Fail = throw) -> list[Layer]:
+    """The layers that a file builds on with ``use``, lowest first."""
     layers: list[Layer] = []
     for use in (s for s in file.statements if isinstance(s, Use)):
+        used = path.parent / use.name
         if use.name == "default":
             layers.append(_default())
-            continue
-        used = path.parent / use.name
-        if used.resolve() in (*above, path.resolve()):
-            raise RuleError(report(f"'{use.name}' uses itself", use.span, "rule files may not go in circles"))
-        if not used.is_file():
-            raise RuleError(report(f"no rule file '{use.name}'", use.span, "write 'use default' or a path"))
-        layers += _file_layers(used, str(used), (*above, path.resolve()))
-    return [*layers, Layer(str(path.resolve()), (file,), shipped=False)]
+        elif used.resolve() in (*above, path.resolve()):
+            fail(RuleError(f"'{use.name}' uses itself", use.span, "rule files may not go in circles"))
+        elif not used.is_file():
+            fail(RuleError(f"no rule file '{use.name}'", use.span, "write 'use default' or a path"))
+        else:
+            layers += _file_layers(used, str(used), (*above, path.resolve()))
+    return layers
 
 
-def _read(path: Path, shown: str) -> RuleFile:
+def read(path: Path, shown: str) -> str:
+    """The text of a rule file; ``shown`` is what errors call it."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         help = did_you_mean(shown, ["default"]) or "rules= takes 'default', paths and lists of these"
-        raise RuleError(f"error: no rule file '{shown}'\nhelp: {help}") from None
+        raise RuleError(f"no rule file '{shown}'", help=help) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise RuleError(f"error: '{shown}' cannot be read: {error}") from None
-    return parse(text, shown)
+        raise RuleError(f"'{shown}' cannot be read: {error}", help="rules are text files in UTF-8") from None
 
 
 def _packages(layers: Iterable[Layer]) -> list[str]:

@@ -78,9 +78,7 @@ def _evaluate(rule: Rule, text: str, names: Mapping[str, Any]) -> Example:
         return _call(tree, scope, text)
     except Exception as error:  # a user's own code may raise anything
         message = f"the example '{text}' of rule {rule.name} fails: {type(error).__name__}: {error}"
-        raise RuleError(
-            f"error: {message}\n  {rule.span}\nhelp: write one call of a target, with its arguments"
-        ) from error
+        raise RuleError(message, rule.span, "write one call of a target, with its arguments") from error
 
 
 def _call(tree: ast.expr, scope: dict[str, Any], text: str) -> Example:

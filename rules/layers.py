@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from attrs import define, evolve, field, frozen
 
-from ..errors import RuleError
-from ..grammar import did_you_mean, narrow, report, validate
-from ..grammar.ast import At, ModuleRule, Rule, RuleFile, Signature, Target, Targets, Where
+from ..errors import RuleError, throw
+from ..grammar import did_you_mean, narrow, validate
+from ..grammar.ast import At, ModuleRule, Rule, RuleFile, Signature, Span, Target, Targets, Where
+from ..grammar.validate import Fail
 from .signatures import argument_names
 from .targets import MissingTarget, fallbacks, resolve, spellings
 
@@ -32,7 +33,7 @@ class Layer:
         for statement in self.statements(Targets):
             yield from statement.targets
         for rule in self.statements(ModuleRule):
-            yield Target(rule.target, span=narrow(rule.span, rule.target))
+            yield module_target(rule)
 
 
 @define
@@ -53,66 +54,77 @@ class Tables:
         return rule
 
 
-def lay(layer: Layer, tables: Tables, present: tuple[str, ...]) -> None:
-    """Add a layer to the tables; its rules win over what is there."""
-    _lay_rules(layer, tables)
+def module_target(rule: ModuleRule) -> Target:
+    """The target of a ``module`` rule, which is written without a list."""
+    return Target(rule.target, span=narrow(rule.span, rule.target))
+
+
+def lay(layer: Layer, tables: Tables, present: tuple[str, ...], fail: Fail = throw) -> None:
+    """Add a layer to the tables; its rules win over what is there.
+
+    Each `RuleError` is given to ``fail``; if that returns, what is wrong is left out.
+    """
+    _lay_rules(layer, tables, fail)
     explicit: dict[Callable[..., Any], Rule] = {}
     implied: dict[Callable[..., Any], Rule] = {}
     for statement in layer.statements(Targets):
         rule = tables.rules.get(statement.rule)
         if rule is None:
             help = did_you_mean(statement.rule, tables.rules) or f"write '{statement.rule}: ...'"
-            raise _error(f"no rule is called '{statement.rule}'", statement.span, statement.rule, help)
+            fail(_error(f"no rule is called '{statement.rule}'", statement.span, statement.rule, help))
         for target in statement.targets:
-            found = _find(target, layer, present)
-            if found is not None:
-                check_arguments(rule, target, found)
+            found = find(target, layer, present, fail)
+            if found is not None and rule is not None:
+                check_arguments(rule, target, found, fail)
                 explicit[found] = rule
                 tables.written[found] = target
                 implied.update(dict.fromkeys(spellings(target.name), rule))
     tables.explicit.update(explicit)
     tables.speaks.update({**implied, **explicit})
     for module in layer.statements(ModuleRule):
-        target = Target(module.target, span=narrow(module.span, module.target))
-        found = _find(target, layer, present)
+        target = module_target(module)
+        found = find(target, layer, present, fail)
         if found is None:
             continue
-        if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
+        if isinstance(found, type) and issubclass(found, torch.nn.Module):
+            tables.modules[found] = module
+        else:
             help = "'module' is for subclasses of torch.nn.Module"
-            raise RuleError(report(f"'{module.target}' is not a module class", target.span, help))
-        tables.modules[found] = module
+            fail(RuleError(f"'{module.target}' is not a module class", target.span, help))
 
 
-def _lay_rules(layer: Layer, tables: Tables) -> None:
+def _lay_rules(layer: Layer, tables: Tables, fail: Fail) -> None:
     """Take the rules of a layer: with a body they replace, without one they refine."""
     named = {statement.rule for statement in layer.statements(Targets)}
     for rule in layer.statements(Rule):
         below = tables.rules.get(rule.name)
         if rule.body is None:
             if below is None:
-                raise _no_body(rule, named, tables)
+                fail(_no_body(rule, named, tables))
+                continue
             new = evolve(below, clauses=below.clauses + rule.clauses)
-            validate(new)
-        elif below is None and rule.name not in named:
-            help = did_you_mean(rule.name, [*tables.rules, *named]) or f"write '{rule.name} = ...' above it"
-            raise _error(f"rule '{rule.name}' has no targets", rule.span, rule.name, help)
+            validate(evolve(below, clauses=rule.clauses), fail)
         else:
             new = rule
+            if below is None and rule.name not in named:
+                fail(_no_targets(rule, named, tables))
         tables.rules[rule.name] = new
         if below is not None and (rule.body is None or rule.name not in named):
-            _replace(tables, below, new)
+            _replace(tables, below, new, fail)
 
 
-def _replace(tables: Tables, old: Rule, new: Rule) -> None:
+def _replace(tables: Tables, old: Rule, new: Rule, fail: Fail) -> None:
     """Let every callable that had the old rule have the new one."""
     for found, rule in tables.explicit.items():
         if rule is old:
-            check_arguments(new, tables.written[found], found)
+            check_arguments(new, tables.written[found], found, fail)
     for table in (tables.explicit, tables.speaks):
         table.update({target: new for target, rule in table.items() if rule is old})
 
 
-def _find(target: Target, layer: Layer, present: tuple[str, ...]) -> Callable[..., Any] | None:
+def find(
+    target: Target, layer: Layer, present: tuple[str, ...], fail: Fail = throw
+) -> Callable[..., Any] | None:
     """The callable of a target; ``None`` for a shipped one that this installation does not have."""
     parts = target.name.split(".")
     package = parts[2] if parts[:2] == ["torch", "ops"] and len(parts) > 2 else parts[0]
@@ -121,13 +133,13 @@ def _find(target: Target, layer: Layer, present: tuple[str, ...]) -> Callable[..
     try:
         return resolve(target.name)
     except MissingTarget as missing:
-        if layer.shipped:
-            return None
-        raise RuleError(report(f"no target '{target.name}'", target.span, missing.help)) from None
+        if not layer.shipped:
+            fail(RuleError(f"no target '{target.name}'", target.span, missing.help))
+        return None
 
 
-def check_arguments(rule: Rule, target: Target, found: Callable[..., Any]) -> None:
-    """Raise ``RuleError`` if a rule names an argument or a parameter that its target does not have."""
+def check_arguments(rule: Rule, target: Target, found: Callable[..., Any], fail: Fail = throw) -> None:
+    """Call ``fail`` for each argument or parameter that the rule names and its target does not have."""
     is_module = isinstance(found, type) and issubclass(found, torch.nn.Module)
     known = argument_names(found)
     for name, span in _arguments_of(rule):
@@ -135,14 +147,14 @@ def check_arguments(rule: Rule, target: Target, found: Callable[..., Any]) -> No
         if base == "self" and not (known and "self" in known):
             if not is_module:
                 message = f"'{name}' needs a module, and {target.name} is none"
-                raise RuleError(report(message, narrow(span, name), "name one of its arguments"))
+                fail(RuleError(message, narrow(span, name), "name one of its arguments"))
         elif known is not None and base not in known:
             message = f"'{base}' is not an argument of {target.name}"
             help = did_you_mean(base, known) or f"its arguments are {', '.join(known)}"
-            raise _error(message, span, base, help)
+            fail(_error(message, span, base, help))
 
 
-def _arguments_of(rule: Rule) -> Iterator[tuple[str, Any]]:
+def _arguments_of(rule: Rule) -> Iterator[tuple[str, Span]]:
     """The arguments a rule names, with the places where it does."""
     if isinstance(rule.body, Signature):
         for operand in rule.body.inputs:
@@ -163,5 +175,10 @@ def _no_body(rule: Rule, named: set[str], tables: Tables) -> RuleError:
     return _error(f"no rule '{rule.name}' to refine", rule.span, rule.name, help)
 
 
-def _error(message: str, span: Any, name: str, help: str | None) -> RuleError:
-    return RuleError(report(message, narrow(span, name), help))
+def _no_targets(rule: Rule, named: set[str], tables: Tables) -> RuleError:
+    help = did_you_mean(rule.name, [*tables.rules, *named]) or f"write '{rule.name} = ...' above it"
+    return _error(f"rule '{rule.name}' has no targets", rule.span, rule.name, help)
+
+
+def _error(message: str, span: Span, name: str, help: str | None) -> RuleError:
+    return RuleError(message, narrow(span, name), help)

@@ -1,5 +1,6 @@
 """The ``.rules`` language: every piece of syntax, positions, comments, and what each error looks like."""
 
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,7 @@ DIMS = {
     "(a b + 2 + (c d))": (
         Sum((Product((Factor("a"), Factor("b"))), Fixed(2), Product((Factor("c"), Factor("d"))))),
     ),
-    "((a + b) *c)": (Product((Sum((Factor("a"), Factor("b"))), Star("c"))),),
+    "((a + b) c)": (Product((Sum((Factor("a"), Factor("b"))), Factor("c"))),),
     "(*a)": (Star("a"),),
     "at by block where next module": tuple(
         Factor(word) for word in ["at", "by", "block", "where", "next", "module"]
@@ -421,6 +422,22 @@ error: 'c' is not a factor of the signature of a
     a: x[*c] -> [*c]; mixes c
                             ^
 help: did you mean '*c'?
+====
+a: x[n (g *c)] -> [n *c]
+----
+error: '*c' cannot be part of an axis
+  my.rules:1:11
+    a: x[n (g *c)] -> [n *c]
+              ^^
+help: brackets make one axis of several parts: give each a name of its own
+====
+a: x[(2 + _)] -> [n]
+----
+error: '_' cannot be part of an axis
+  my.rules:1:11
+    a: x[(2 + _)] -> [n]
+              ^
+help: brackets make one axis of several parts: give each a name of its own
 """
 
 
@@ -431,6 +448,35 @@ def test_errors(case):
     with pytest.raises((RuleSyntaxError, RuleError)) as caught:
         parse(text, "my.rules")
     assert str(caught.value) == message
+
+
+def test_an_error_knows_its_place():
+    """Message, span and help of an error can be read one by one."""
+    with pytest.raises(RuleError) as caught:
+        parse("a: roll\nb: splt(in)", "my.rules")
+    error = caught.value
+    assert (error.message, error.help) == ("unknown verb 'splt'", "did you mean 'split'?")
+    assert (error.span.file, error.span.line, error.span.column, error.span.end_column) == (
+        "my.rules",
+        2,
+        4,
+        8,
+    )
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_an_error_without_a_place():
+    """Without place and help an error is its message, as every other one; with help it has both."""
+    assert str(RuleError("it is so")) == "it is so"
+    assert str(RuleError("it is so", help="make it otherwise")) == "error: it is so\nhelp: make it otherwise"
+
+
+def test_errors_can_be_collected():
+    """Given where to put them, every mistake of a text is told, not only the first."""
+    errors = []
+    file = parse("a: splt(in)\nb: x[n] -> [n]; hold m, k; mixes l\nc: roll", fail=errors.append)
+    assert [error.message.split("'")[1] for error in errors] == ["splt", "m", "k", "l"]
+    assert [rule.name for rule in file.statements] == ["a", "b", "c"]
 
 
 def test_no_error_of_lark_escapes():
