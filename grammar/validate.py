@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from ..errors import RuleError, throw
 from . import ast
 from .report import did_you_mean, narrow
-from .verbs import VERBS
+from .verbs import FACTORS
 
 Fail = Callable[[RuleError], object]
 
@@ -15,17 +15,26 @@ Fail = Callable[[RuleError], object]
 def validate(rule: ast.Rule, fail: Fail = throw) -> None:
     """Call ``fail`` with every mistake: an unknown verb, a clause with a factor that the signature lacks."""
     if isinstance(rule.body, ast.Relation):
-        _validate_verb(rule.body, fail)
+        _validate_verb(rule, rule.body, fail)
     elif isinstance(rule.body, ast.Signature):
         _validate_parts(rule.body, fail)
         _validate_clauses(rule, rule.body, fail)
 
 
-def _validate_verb(relation: ast.Relation, fail: Fail) -> None:
+def _validate_verb(rule: ast.Rule, relation: ast.Relation, fail: Fail) -> None:
     verb = relation.verb
-    if verb not in VERBS:
-        help = did_you_mean(verb, VERBS) or f"the verbs are {', '.join(sorted(VERBS))}"
+    if verb not in FACTORS:
+        help = did_you_mean(verb, FACTORS) or f"the verbs are {', '.join(sorted(FACTORS))}"
         fail(RuleError(f"unknown verb '{verb}'", narrow(relation.span, verb), help))
+        return
+    known = FACTORS[verb]
+    if known is None:
+        return
+    for clause in (clause for clause in rule.clauses if not isinstance(clause, ast.Zero)):
+        for name in mentioned(clause):
+            if name not in (*known, *relation.factors):
+                help = f"it has {' and '.join(known)}" if known else "write a signature if it should have one"
+                fail(RuleError(f"'{name}' is not a factor of '{verb}'", narrow(clause.span, name), help))
 
 
 def _validate_parts(signature: ast.Signature, fail: Fail) -> None:

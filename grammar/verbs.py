@@ -1,25 +1,44 @@
 """The verbs of relations and the keywords of clauses: the words the language knows."""
 
-VERBS = frozenset(
-    (
-        *(
-            "split",
-            "regroup",
-            "permute",
-            "index",
-            "assign",
-            "narrow",
-            "select",
-            "find",
-            "expand",
-            "repeat",
-            "reduce",
-            "remake",
-            "stack",
-            "unbind",
-        ),
-        *("insert", "drop", "pad", "roll", "flip", "einsum", "new", "lower"),
-    )
-)
+# Each verb, and the factors that it gives to the clauses of its rule; None: any, they depend on the call.
+FACTORS: dict[str, tuple[str, ...] | None] = {
+    "split": ("in", "out"),
+    "regroup": (),
+    "permute": (),
+    "index": (),
+    "assign": (),
+    "narrow": (),
+    "select": (),
+    "find": (),
+    "expand": (),
+    "repeat": (),
+    "reduce": ("r",),
+    "remake": (),
+    "stack": (),
+    "unbind": (),
+    "insert": (),
+    "drop": (),
+    "pad": (),
+    "roll": (),
+    "flip": (),
+    "einsum": None,
+    "new": ("n",),
+    "lower": (),
+}
 
-CLAUSES = ("where", "at", "hold", "block", "mixes", "sums", "zero", "tie", "macs")
+VERBS = frozenset(FACTORS)
+
+# Each keyword of a clause, and what the clause says.
+MEANINGS = {
+    "where": "that argument is the size of the factor, and is kept true",
+    "at": "that argument is the position of the factor",
+    "hold": "never pruned here",
+    "block": "never pruned, and the text is what `why` prints",
+    "mixes": "a statistic is taken over the factor: removing a slot is not the same as zeroing it",
+    "sums": "the factor is summed although it stays in the result",
+    "zero": "where the result is zero: a sum of products of operands, each with one that is zero",
+    "tie": "these shrink by the same proportion",
+    "macs": "multiply-accumulates, as a sum of products",
+}
+
+CLAUSES = tuple(MEANINGS)

@@ -43,6 +43,13 @@ class RuleSet:
         """
         return self._tables.rule_for(target)
 
+    def targets_of(self, rule: Rule) -> dict[str, Callable[..., Any]]:
+        """The callables for which `rule` is written and still speaks, by the names they are given there."""
+        written = self._tables.written
+        return {
+            written[target].name: target for target, known in self._tables.explicit.items() if known is rule
+        }
+
     def bookkeeping(self, cls: type) -> ModuleRule | None:
         """The ``module`` rule of the class or of the nearest class it inherits from."""
         known = self._tables.modules
@@ -70,8 +77,33 @@ def load(rules: Rules = "default") -> RuleSet:
     for source in [rules] if isinstance(rules, (str, PathLike, RuleSet)) else rules:
         for layer in _layers_of(source):
             layers.setdefault(layer.name, layer)
-    present = tuple(name for name in _packages(layers.values()) if name in sys.modules)
-    return _build(tuple(layers.values()), present)
+    return _build(tuple(layers.values()), _present(layers.values()))
+
+
+def draft(text: str, path: str | PathLike, fail: Fail = throw) -> tuple[RuleFile, RuleSet]:
+    """The rules of a text as if it stood in the file ``path``, laid over the shipped ones and those it uses.
+
+    Each `RuleError` is given to ``fail``; if that returns, what is wrong is left out.
+
+    Raises
+    ------
+    RuleSyntaxError
+        Of the text; and what is wrong with the files that it uses.
+    """
+    path = Path(path)
+    file = parse(text, str(path), fail)
+    below: dict[str, Layer] = {}
+    layer = Layer(str(path.resolve()), (file,), shipped=False)
+    if path.resolve().parent == _SHIPPED:
+        others = (other for other in _default().files if other.path != path.name)
+        layer = Layer("default", (*others, file), shipped=True)
+    else:
+        below = {one.name: one for one in (_default(), *_used_layers(file, path, (), fail))}
+    layers = (*below.values(), layer)
+    present = _present(layers)
+    tables = _build(tuple(below.values()), present)._tables.copy()
+    lay(layer, tables, present, fail)
+    return file, _rule_set(layers, tables)
 
 
 def _layers_of(source: str | PathLike | RuleSet) -> Iterable[Layer]:
@@ -123,10 +155,11 @@ def read(path: Path, shown: str) -> str:
         raise RuleError(f"'{shown}' cannot be read: {error}", help="rules are text files in UTF-8") from None
 
 
-def _packages(layers: Iterable[Layer]) -> list[str]:
-    """The packages that shipped targets name: ``torchvision`` also for ``torch.ops.torchvision.nms``."""
+def _present(layers: Iterable[Layer]) -> tuple[str, ...]:
+    """The imported ones of the packages that shipped targets name (`torch.ops.torchvision.nms` too)."""
     names = (target.name.split(".") for layer in layers if layer.shipped for target in layer.targets())
-    return sorted({parts[2] if parts[:2] == ["torch", "ops"] else parts[0] for parts in names})
+    packages = sorted({parts[2] if parts[:2] == ["torch", "ops"] else parts[0] for parts in names})
+    return tuple(package for package in packages if package in sys.modules)
 
 
 @functools.lru_cache(maxsize=8)
@@ -135,6 +168,10 @@ def _build(layers: tuple[Layer, ...], present: tuple[str, ...]) -> RuleSet:
     tables = Tables()
     for layer in layers:
         lay(layer, tables, present)
+    return _rule_set(layers, tables)
+
+
+def _rule_set(layers: tuple[Layer, ...], tables: Tables) -> RuleSet:
     opaque = frozenset(
         target
         for target in tables.explicit

@@ -6,11 +6,23 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from attrs import define, evolve, field, frozen
+from attrs import astuple, define, evolve, field, frozen
 
 from ..errors import RuleError, throw
 from ..grammar import did_you_mean, narrow, validate
-from ..grammar.ast import At, ModuleRule, Rule, RuleFile, Signature, Span, Target, Targets, Where
+from ..grammar.ast import (
+    At,
+    ModuleRule,
+    Relation,
+    Rule,
+    RuleFile,
+    Signature,
+    Span,
+    Target,
+    Targets,
+    Where,
+    Zero,
+)
 from ..grammar.validate import Fail
 from .signatures import argument_names
 from .targets import MissingTarget, fallbacks, resolve, spellings
@@ -46,6 +58,10 @@ class Tables:
     speaks: dict[Callable[..., Any], Rule] = field(factory=dict)
     modules: dict[type, ModuleRule] = field(factory=dict)
 
+    def copy(self) -> Tables:
+        """Tables of their own, to lay more over these."""
+        return Tables(*(dict(table) for table in astuple(self, recurse=False)))
+
     def rule_for(self, target: Callable[..., Any]) -> Rule | None:
         """The rule of a callable, or of what an operator falls back to."""
         rule = self.speaks.get(target)
@@ -65,11 +81,12 @@ def lay(layer: Layer, tables: Tables, present: tuple[str, ...], fail: Fail = thr
     Each `RuleError` is given to ``fail``; if that returns, what is wrong is left out.
     """
     _lay_rules(layer, tables, fail)
+    faulty = {rule.name for rule in layer.statements(Rule)} - tables.rules.keys()
     explicit: dict[Callable[..., Any], Rule] = {}
     implied: dict[Callable[..., Any], Rule] = {}
     for statement in layer.statements(Targets):
         rule = tables.rules.get(statement.rule)
-        if rule is None:
+        if rule is None and statement.rule not in faulty:
             help = did_you_mean(statement.rule, tables.rules) or f"write '{statement.rule}: ...'"
             fail(_error(f"no rule is called '{statement.rule}'", statement.span, statement.rule, help))
         for target in statement.targets:
@@ -165,6 +182,8 @@ def _arguments_of(rule: Rule) -> Iterator[tuple[str, Span]]:
             # Search behind the "=": the factor may have the same name.
             start = clause.span.text.find("=", clause.span.column - 1) + 1
             yield clause.argument, evolve(clause.span, column=max(start + 1, clause.span.column))
+        elif isinstance(clause, Zero) and isinstance(rule.body, Relation):
+            yield from ((name, clause.span) for term in clause.terms for name in term)
 
 
 def _no_body(rule: Rule, named: set[str], tables: Tables) -> RuleError:
