@@ -150,15 +150,15 @@ class Sizes:
                 changed[key] = value
         return changed
 
-    def describe(self, side: Side) -> str:
-        """`side` as a user would write it."""
+    def describe(self, side: Side, size: Callable[[Layout], str] = lambda it: f"a size of {it.size}") -> str:
+        """`side` as a user would write it; `size` words the size of a layout."""
         if isinstance(side, SizeOf):
-            return f"a size of {side.layout.size}"
+            return size(side.layout)
         if isinstance(side, Dim) and side.value.name is None and side.value.call is not None:
             made_by = side.value.call.name.rpartition(".")[2]
             return f"size {side.value.shape[side.axis]} (axis {side.axis} of a {made_by})"
         if isinstance(side, Op):
-            return f"({self.describe(side.left)} {side.symbol} {self.describe(side.right)})"
+            return f"({self.describe(side.left, size)} {side.symbol} {self.describe(side.right, size)})"
         return str(side)
 
 

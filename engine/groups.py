@@ -13,6 +13,7 @@ from attrs import define, field
 from ..errors import PlanError
 from ..rules import RuleSet
 from .axes import Atom, Layout, Product, Reason, atoms, resolve
+from .coupling_graph import CouplingIndex
 from .couplings import Couplings, Place
 from .equations import Sizes
 from .exactness import inexact_atoms
@@ -25,6 +26,14 @@ class Member(NamedTuple):
 
     tensor: str
     axis: int
+
+    @property
+    def layer(self) -> str:
+        """The module that owns the tensor; a tensor of the model itself stands for itself."""
+        return self.tensor.rpartition(".")[0] or self.tensor
+
+    def __str__(self) -> str:
+        return f"{self.tensor}[{self.axis}]"
 
 
 @define(eq=False)
@@ -49,8 +58,18 @@ class Group:
     @property
     def layers(self) -> list[str]:
         """The modules that own the group's tensors, in order; a tensor of the model itself by its name."""
-        owners = (member.tensor.rpartition(".")[0] or member.tensor for member in self.members)
-        return list(dict.fromkeys(owners))
+        return list(dict.fromkeys(member.layer for member in self.members))
+
+    @property
+    def shared(self) -> bool:
+        """Whether anything else may hold these slots: the extent of a kernel is one tensor's alone."""
+        return len(self.members) > 1 or bool(self.producers)
+
+    def made_by(self, members: Iterable[Member]) -> bool:
+        """Whether one of the layers that own these tensors makes slots of the group."""
+        parts = (member.tensor.partition(".parametrizations.") for member in members)
+        owners = {head if inside else head.rpartition(".")[0] for head, inside, _ in parts}
+        return any(producer.rpartition(".")[0] in owners for producer in self.producers)
 
 
 class Groups:
@@ -84,6 +103,15 @@ class Groups:
         value, axis = place
         return self._state.of(value)[axis]
 
+    def place(self, member: Member) -> Place:
+        """The axis of the traced value that a tensor's axis is."""
+        return self.trace.tensors[member.tensor], member.axis
+
+    def groups_at(self, member: Member) -> list[Group]:
+        """The groups that a tensor's axis holds slots of, in the order of its layout."""
+        found = (self._by_atom.get(atom) for atom in atoms(self.layout(member)))
+        return list(dict.fromkeys(group for group in found if group is not None))
+
     def told_by_data(self, place: Place) -> bool:
         """Whether the size of an axis depends on the values of tensors, not on their shapes."""
         return any(isinstance(atom.reason, ByData) for atom in atoms(self.layout_at(place)))
@@ -105,15 +133,9 @@ class Groups:
         return self._state
 
     @cached_property
-    def couplings_of(self) -> dict[Atom, list]:
-        """For every atom the factor instances through which it passes."""
-        held: dict[Atom, list] = defaultdict(list)
-        for coupling in self._state.couplings:
-            factor = coupling.layout
-            layouts = [self.layout_at(place) for place in coupling.places] if factor is None else [factor]
-            for atom in {atom for layout in layouts for atom in atoms(layout)}:
-                held[atom].append(coupling)
-        return held
+    def coupling_index(self) -> CouplingIndex:
+        """The coupling graph: which factor instances relate which axes."""
+        return CouplingIndex(self._state)
 
     @cached_property
     def products(self) -> list[Product]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
+
+import networkx as nx
 
 from .axes import Atom
 
 
 class Ties:
-    """A union-find of atoms, with the equations that joined them."""
+    """A union-find of atoms, with the equations that joined them: a forest whose edges are equations."""
 
     def __init__(self) -> None:
         self._parent: dict[Atom, Atom] = {}
-        self.causes: dict[Atom, list[Any]] = {}
+        self._forest = nx.Graph()
 
     def root(self, atom: Atom) -> Atom:
         """The representative of the atoms tied with `atom`."""
@@ -23,8 +26,24 @@ class Ties:
 
     def join(self, tied: Iterable[Atom], cause: Any) -> bool:
         """Tie atoms; whether anything changed."""
-        roots = list(dict.fromkeys(self.root(atom) for atom in tied))
-        for other in roots[1:]:
-            self._parent[other] = roots[0]
-            self.causes.setdefault(roots[0], []).extend([*self.causes.pop(other, []), cause])
-        return len(roots) > 1
+        by_root: dict[Atom, Atom] = {}
+        for atom in tied:
+            by_root.setdefault(self.root(atom), atom)
+        (root, first), *others = by_root.items()
+        for other, atom in others:
+            self._parent[other] = root
+            self._forest.add_edge(first, atom, cause=cause)
+        return bool(others)
+
+    def causes(self, atom: Atom) -> list[Any]:
+        """The equations that tie `atom` with others directly, in the order in which they were found."""
+        if atom not in self._forest:
+            return []
+        return list(dict.fromkeys(cause for _, _, cause in self._forest.edges(atom, data="cause")))
+
+    def between(self, one: Atom, other: Atom) -> list[Any]:
+        """The equations through which two atoms are tied, in order from the one to the other."""
+        if self.root(one) is not self.root(other) or one is other:
+            return []
+        way = nx.shortest_path(self._forest, one, other)
+        return list(dict.fromkeys(self._forest.edges[pair]["cause"] for pair in pairwise(way)))

@@ -78,8 +78,8 @@ def test_no_coupling_says_what_each_is_coupled_with(graph):
     """The two share nothing; the nearest coupled layer of each is named."""
     text = str(graph.why("conv.weight[0]", "stem.weight[0]"))
     assert "not coupled" in text
-    assert "conv.weight[0]: conv.out, made here; nearest coupled: back" in text
-    assert "stem.weight[0]: stem.out, made here; nearest coupled: conv" in text
+    assert "conv.weight[0]: group conv.out, 6 slots, made here" in text
+    assert "nearest coupled: back, 2 calls away" in text and "nearest coupled: conv, 1 call away" in text
 
 
 @pytest.mark.parametrize(

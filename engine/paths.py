@@ -1,0 +1,74 @@
+"""Shortest ways and cut points in graphs that are given by the neighbours of their nodes.
+
+An answer mostly needs a small part of a graph of a hundred thousand nodes, and building the whole of it for
+networkx takes longer than finding the answer.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Container, Hashable, Iterable, Sequence
+from typing import TypeVar
+
+Node = TypeVar("Node", bound=Hashable)
+
+
+def shortest(
+    neighbours: Callable[[Node], Iterable[Node]], starts: Iterable[Node], ends: Container[Node]
+) -> list[Node]:
+    """The nodes of a shortest way from one of `starts` to one of `ends`, both included; empty if none is."""
+    came_from: dict[Node, Node | None] = dict.fromkeys(starts)
+    reached = next((node for node in came_from if node in ends), None)
+    layer = list(came_from)
+    while layer and reached is None:
+        following: list[Node] = []
+        for node in layer:
+            for other in neighbours(node):
+                if other not in came_from:
+                    came_from[other] = node
+                    following.append(other)
+                    if reached is None and other in ends:
+                        reached = other
+        layer = following
+    way: list[Node] = []
+    while reached is not None:
+        way.append(reached)
+        reached = came_from[reached]
+    return way[::-1]
+
+
+def cut_points(
+    neighbours: Callable[[Node], Iterable[Node]],
+    way: Sequence[Node],
+    unit: Callable[[Node], Hashable] = lambda node: node,
+) -> list[Node]:
+    """The nodes inside `way`, a shortest way, that each by itself holds its two ends together.
+
+    Nodes of the same `unit` are taken out together. The way is walked once, and whatever can be reached from
+    behind is explored on the side: a node is a cut point if no detour has jumped over it. So every node is
+    looked at once, where `networkx.articulation_points` would need the whole graph.
+    """
+    order: dict[Hashable, int] = {}
+    for index, node in enumerate(way):
+        order.setdefault(unit(node), index)
+    found: list[Node] = []
+    waiting: dict[Hashable, list[Node]] = defaultdict(list)  # of a unit that has not been passed yet
+    seen: set[Node] = set()
+    farthest = 0
+    for index, node in enumerate(way[:-1]):
+        if order[unit(node)] == index == farthest and index > 0:
+            found.append(node)
+        todo = [node, *waiting.pop(unit(node), ())]
+        while todo:
+            current = todo.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            for other in neighbours(current):
+                position = order.get(unit(other), index)
+                if position > index:
+                    farthest = max(farthest, position)
+                    waiting[unit(other)].append(other)
+                elif other not in seen:
+                    todo.append(other)
+    return found
