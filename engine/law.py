@@ -21,7 +21,7 @@ from ..rules import RuleSet
 from ..rules.examples import Example
 from .axes import Atom, Layout, arranged, atoms
 from .graph import DependencyGraph
-from .groups import Group
+from .plan import Plan, attribute_name, counts
 from .probe import Probe, run
 from .prune import analyze, apply
 from .values import Call, Value
@@ -40,6 +40,11 @@ class Verdict:
     detail: str = ""
 
 
+def severity(verdict: Verdict) -> int:
+    """How bad a verdict is: a factor has the worst that any call gives it."""
+    return _SEVERITY.index(verdict.kind)
+
+
 class Untried(Exception):
     """A rule could not be tried on a call: the call fails, or the rule does not fit it."""
 
@@ -50,14 +55,12 @@ def judge(example: Example, rules: RuleSet) -> list[Verdict]:
     Raises `Untried`.
     """
     trial = _Trial(example, rules)
-    found: dict[Atom, Verdict] = {}
-    for unit in trial.graph.tied():
-        for group in unit:
-            found[group.atom] = trial.verdict(unit)
-    verdicts = [_worst(name, layouts, found) for name, layouts in trial.factors().items()]
-    named = {atom for layouts in trial.factors().values() for layout in layouts for atom in atoms(layout)}
-    rest = [verdict for atom, verdict in found.items() if atom not in named and verdict.kind == WRONG]
-    return [verdict for verdict in verdicts if verdict] + rest
+    found = {atom: verdict for unit in trial.units() for verdict in [trial.verdict(unit)] for atom in unit}
+    factors = trial.factors()
+    verdicts = [_worst(name, layouts, found) for name, layouts in factors.items()]
+    named = {atom for layouts in factors.values() for layout in layouts for atom in atoms(layout)}
+    wrong = [verdict for atom, verdict in found.items() if atom not in named and verdict.kind == WRONG]
+    return [verdict for verdict in verdicts if verdict] + wrong + list(trial.false_zeros())
 
 
 def _worst(name: str, layouts: Iterable[Layout], found: dict[Atom, Verdict]) -> Verdict | None:
@@ -67,7 +70,7 @@ def _worst(name: str, layouts: Iterable[Layout], found: dict[Atom, Verdict]) -> 
         held = Verdict(name, HELD, atom.reason.text if atom.reason else "only results have it")
         verdict = found.get(atom, held)
         verdicts.append(Verdict(name, verdict.kind, verdict.detail))
-    return max(verdicts, key=lambda one: _SEVERITY.index(one.kind), default=None)
+    return max(verdicts, key=severity, default=None)
 
 
 class _Trial:
@@ -77,14 +80,21 @@ class _Trial:
         self.example = example
         try:
             self.graph: DependencyGraph = analyze(Probe(example), (), rules=rules, free_outputs=range(_OUTPUTS))
-            self.draws = list(_draws(example))
         except PrunusError as error:
             raise Untried(str(error)) from error
+        self.draws = [(probe, whole) for probe in _draws(example) if (whole := _telling(probe))]
+        if not self.draws:
+            raise Untried("its results are not-a-number")
+        probe, whole = self.draws[0]
+        self.is_random = not _equal(run(probe, seed=1), whole)
         state = self.graph.state
         if state.unknown:
             raise Untried(self.graph.unknown[0].reason)
         rule = rules.rule_for(example.rule_target)
-        self.call: Call = next(call for call in state.trace.calls if rules.rule_for(call.target) is rule)
+        calls = [call for call in state.trace.calls if rules.rule_for(call.target) is rule]
+        if not calls:
+            raise Untried("the trace records no such call")
+        self.call: Call = calls[0]
         self.outputs = [[*state.of(value)] for value in state.trace.outputs]
 
     def factors(self) -> dict[str, list[Layout]]:
@@ -98,20 +108,25 @@ class _Trial:
                 found.setdefault(coupling.factor, []).extend(map(self.graph.layout_at, coupling.places))
         return found
 
-    def verdict(self, unit: Sequence[Group]) -> Verdict:
-        """What the law says of the groups that shrink together as `unit`."""
-        name = unit[0].kind
+    def units(self) -> list[list[Atom]]:
+        """The free atoms, those that shrink together as one; also those that only results have."""
+        units = [[group.atom for group in unit] for unit in self.graph.tied()]
+        known = {atom for unit in units for atom in unit}
+        own = (atom for layouts in self.outputs for layout in layouts for atom in atoms(layout))
+        return units + [[atom] for atom in dict.fromkeys(own) if atom.reason is None and atom not in known]
+
+    def verdict(self, unit: Sequence[Atom]) -> Verdict:
+        """What the law says of the atoms that shrink together as `unit`."""
+        group = self.graph.group_of(unit[0])
+        name = group.kind if group else "result"
         kinds = []
         for dropped in _subsets(unit):
-            kept = {g.atom: np.setdiff1d(np.arange(g.size), dropped[g.atom]) for g in unit}
+            kept = {atom: np.delete(np.arange(atom.size), gone) for atom, gone in dropped.items()}
             try:
-                plan = self.graph.plan({g.name: kept[g.atom].tolist() for g in unit})
+                plan = self._plan(kept)
             except PlanError as error:
                 return Verdict(name, HELD, str(error))
-            for probe in self.draws:
-                whole = run(probe)
-                if not _is_telling(whole):
-                    continue
+            for probe, whole in self.draws:
                 try:
                     pruned = run(apply(probe.copy(), plan))
                 except Exception as error:  # the operation's own complaint, whatever it is
@@ -120,7 +135,7 @@ class _Trial:
                 shapes = [tuple(one.shape) for one in pruned], [tuple(one.shape) for one in zeroed]
                 if shapes[0] != shapes[1]:
                     return Verdict(name, WRONG, f"the results are of shapes {shapes[0]}, not {shapes[1]}")
-                if _is_random(probe, whole):
+                if self.is_random:
                     kinds.append(EXACT)
                 elif not _equal(pruned, zeroed):
                     kinds.append(MIXES)
@@ -128,7 +143,41 @@ class _Trial:
                         return Verdict(name, WRONG, "slots of the results do not follow those of the operands")
                 else:
                     kinds.append(SUMS if self._touches_others(probe, dropped, kept, whole) else EXACT)
-        return Verdict(name, max(kinds, key=_SEVERITY.index)) if kinds else Verdict(name, HELD, "nothing to try")
+        return Verdict(name, max(kinds, key=_SEVERITY.index, default=HELD))
+
+    def false_zeros(self) -> Iterator[Verdict]:
+        """The factors for which results are not zero where the rule's ``zero`` says so."""
+        reading = self.graph.state.readings.get(self.call)
+        mixed = {atom for one in self.graph.state.mixed for atom in atoms(one.layout)}
+        for name, layout, places in reading.held if reading and reading.terms is not None else ():
+            holders = {value for value, _ in places} - set(self.call.results)
+            vanishing = _ways_to_vanish(reading.terms, holders)
+            for atom in atoms(layout):
+                slots = {atom: np.array([atom.size - 1])}
+                if not holders or atom.reason is not None or atom in mixed:
+                    continue
+                if not all(self._vanishes(slots, way) for way in vanishing):
+                    yield Verdict(name, WRONG, "results are not zero where 'zero' says so")
+                    return
+
+    def _vanishes(self, slots: dict[Atom, np.ndarray], operands: Iterable[Value]) -> bool:
+        """Whether the results are zero in these slots where the operands are."""
+        for probe, _ in self.draws:
+            results = self._sliced(run(self._changed(probe, slots, torch.zeros_like, set(operands))), slots)
+            for result, layouts in zip(results, self.outputs):
+                held = any(atom in slots for layout in layouts for atom in atoms(layout))
+                if held and not _equal([result.nan_to_num(0)], [torch.zeros_like(result)]):
+                    return False
+        return True
+
+    def _plan(self, kept: dict[Atom, np.ndarray]) -> Plan:
+        """The plan that keeps these slots; where no tensor has them, it only changes numbers."""
+        groups = {atom: self.graph.group_of(atom) for atom in kept}
+        if all(groups.values()):
+            return self.graph.plan({group.name: kept[atom].tolist() for atom, group in groups.items() if group})
+        changed = self.graph.sizes.attributes(counts(kept))
+        attributes = {attribute_name(*key): value for key, value in changed.items()}
+        return Plan(attributes=attributes)
 
     def _sliced(self, results: list[Tensor], order: dict[Atom, np.ndarray]) -> list[Tensor]:
         """The results with the slots of each atom taken in `order`."""
@@ -143,23 +192,24 @@ class _Trial:
     ) -> Probe:
         """A copy of `probe` in which these slots of the operands are changed."""
         copied = probe.copy()
-        tensors = dict(itertools.chain(copied.named_parameters(), copied.named_buffers()))
+        tensors = _tensors_of(copied)
+        others = {atom: np.delete(np.arange(atom.size), gone) for atom, gone in slots.items()}
         for name, value in self.graph.trace.tensors.items():
-            if name not in tensors or (only is not None and value not in only):
+            if only is not None and value not in only:
                 continue
             for axis, layout in enumerate(self.graph.state.of(value)):
-                others = {atom: np.setdiff1d(np.arange(atom.size), gone) for atom, gone in slots.items()}
-                index = np.setdiff1d(np.arange(layout.size), arranged(layout, others.get))
-                where = [slice(None)] * axis + [torch.as_tensor(index)]
-                data = tensors[name].data
-                data[tuple(where)] = change(data[tuple(where)])
+                if not others.keys().isdisjoint(atoms(layout)):
+                    index = np.delete(np.arange(layout.size), arranged(layout, others.get))
+                    where = (*[slice(None)] * axis, torch.as_tensor(index))
+                    data = tensors[name].data
+                    data[where] = change(data[where])
         return copied
 
-    def _commutes(self, probe: Probe, unit: Sequence[Group], whole: list[Tensor]) -> bool:
+    def _commutes(self, probe: Probe, unit: Sequence[Atom], whole: list[Tensor]) -> bool:
         """Whether rearranging the slots of the operands rearranges those of the results."""
-        order = {group.atom: np.roll(np.arange(group.size)[::-1], 1) for group in unit}
+        order = {atom: np.roll(np.arange(atom.size)[::-1], 1) for atom in unit}
         copied = probe.copy()
-        tensors = dict(itertools.chain(copied.named_parameters(), copied.named_buffers()))
+        tensors = _tensors_of(copied)
         for name, value in self.graph.trace.tensors.items():
             tensors[name].data = _take(tensors[name].data, self.graph.state.of(value), order)
         return _equal(run(copied), self._sliced(whole, order))
@@ -173,6 +223,10 @@ class _Trial:
             return False
         changed = run(self._changed(probe, slots, _other))
         return not _equal(self._sliced(changed, kept), self._sliced(whole, kept))
+
+
+def _tensors_of(probe: Probe) -> dict[str, Tensor]:
+    return dict(itertools.chain(probe.named_parameters(), probe.named_buffers()))
 
 
 def _draws(example: Example) -> Iterator[Probe]:
@@ -192,12 +246,36 @@ def _draws(example: Example) -> Iterator[Probe]:
         yield probe
 
 
-def _subsets(unit: Sequence[Group]) -> Iterator[dict[Atom, np.ndarray]]:
-    """Which slots to drop: one, then the first and the last; the same share of all groups of the unit."""
-    parts = gcd(*(group.size for group in unit))
+def _subsets(unit: Sequence[Atom]) -> Iterator[dict[Atom, np.ndarray]]:
+    """Which slots to drop: one, then the first and the last; the same share of all atoms of the unit.
+
+    Two slots at least stay where possible, as an axis of one is another thing to many operations.
+    """
+    parts = gcd(*(atom.size for atom in unit))
     for numbers in ([1], [0, -1]):
-        if len(numbers) < parts:
-            yield {g.atom: np.concatenate([np.arange(g.size).reshape(parts, -1)[n] for n in numbers]) for g in unit}
+        if parts - len(numbers) > 1 or len(numbers) == 1 < parts:
+            yield {
+                atom: np.concatenate([np.arange(atom.size).reshape(parts, -1)[number] for number in numbers])
+                for atom in unit
+            }
+
+
+def _ways_to_vanish(terms: Sequence[Sequence[object]], holders: set[Value]) -> Iterator[tuple[Value, ...]]:
+    """The choices of operands that make every term zero: one of each product that was given."""
+    choices: list[list[tuple[Value, ...]]] = []
+    for term in terms:
+        given = [tuple(_values_in(found)) for found in term if found is not None]
+        if given:
+            choices.append([values for values in given if values and holders.issuperset(values)])
+    for way in itertools.islice(itertools.product(*choices), 8):
+        yield tuple(itertools.chain(*way))
+
+
+def _values_in(found: object) -> Iterator[Value]:
+    """The tensors of an operand, which may be a list of them."""
+    for one in found if isinstance(found, (list, tuple)) else (found,):
+        if isinstance(one, Value):
+            yield one
 
 
 def _take(tensor: Tensor, layouts: Sequence[Layout], order: dict[Atom, np.ndarray]) -> Tensor:
@@ -212,13 +290,13 @@ def _other(tensor: Tensor) -> Tensor:
     return tensor * 0.625 if tensor.is_floating_point() or tensor.is_complex() else tensor
 
 
-def _is_telling(results: Iterable[Tensor]) -> bool:
-    """Whether there is anything in the results but not-a-number."""
-    return not any(bool(one.isnan().all()) for one in results if one.numel())
-
-
-def _is_random(probe: Probe, whole: list[Tensor]) -> bool:
-    return not _equal(run(probe.copy(), seed=1), whole)
+def _telling(probe: Probe) -> list[Tensor]:
+    """The results of the call; none if it does not take these numbers, or makes nothing of them."""
+    try:
+        results = run(probe)
+    except Exception:  # the operation's own complaint, whatever it is
+        return []
+    return [] if any(bool(one.isnan().all()) for one in results if one.numel()) else results
 
 
 def _equal(ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:

@@ -24,7 +24,7 @@ def match(site: Site, signature: ast.Signature) -> None:
     if len(site.call.results) > len(results):
         raise Misfit(f"it names {len(results)} results, the call has {len(site.call.results)}")
     given = _Given(site)
-    _hold_unnamed(site, signature, [value for _, value in operands])
+    _expect_named(site, signature, [value for _, value in operands])
     opened = _opened_axes(site, given, operands, results)
     axes = [(one, value) for one, (_, value) in zip(opened, [*operands, *results])]
     inputs, outputs = axes[: len(operands)], axes[len(operands) :]
@@ -32,14 +32,16 @@ def match(site: Site, signature: ast.Signature) -> None:
     _Matcher(site, sizes, given).run(inputs, outputs)
 
 
-def _hold_unnamed(site: Site, signature: ast.Signature, named: list[Value]) -> None:
+def _expect_named(site: Site, signature: ast.Signature, named: list[Value]) -> None:
     """A tensor of which the rule says nothing may be coupled with the others all the same."""
     if signature.short:
         return  # it speaks of the first tensor alone
-    for value in site.call.values:
-        if value not in named and value is not site.arguments.get("out"):
-            for layout in site.axes(value):
-                site.block(layout, f"{site.rule.name} does not speak of this tensor")
+    for name, found in site.arguments.items():
+        if name == "out":
+            continue
+        for value in found if isinstance(found, (list, tuple)) else (found,):
+            if isinstance(value, Value) and value not in named and any(size > 1 for size in value.shape):
+                raise Misfit(f"it does not speak of '{name}'")
 
 
 class _Given:

@@ -115,6 +115,18 @@ def argument_names(target: Callable[..., Any]) -> tuple[str, ...] | None:
     return None if arguments is None else arguments.names
 
 
+def tensor_arguments(target: Callable[..., Any]) -> tuple[str, ...]:
+    """The arguments of ``target`` that are tensors, as far as its schema or its annotations tell."""
+    arguments = _arguments(target) or Arguments(())
+    known = {name for form in arguments.forms for name, kind in zip(form.names, form.kinds) if kind == "tensor"}
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        parameters = ()
+    known.update(one.name for one in parameters if "Tensor" in str(one.annotation))
+    return tuple(name for name in arguments.names if name in known and name != "out")
+
+
 def bind(target: Callable[..., Any], args: tuple, kwargs: dict[str, Any] | None = None) -> dict[str, Any]:
     """Match the arguments of a call to their names; no defaults are filled in.
 

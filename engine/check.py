@@ -1,0 +1,190 @@
+"""Checks rules: each is tried on every operation that it speaks for, and must be what it says it is."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from attrs import frozen
+
+from ..errors import RuleError
+from ..grammar import ast
+from ..grammar.validate import factor_names, mentioned, names_in
+from ..rules import RuleSet
+from ..rules.draw import draw
+from ..rules.examples import Example, examples_of
+from .law import EXACT, HELD, MIXES, SUMS, WRONG, Untried, Verdict, judge, severity
+from .probe import Probe, run
+
+
+@frozen
+class Failure:
+    """Something that is wrong with a rule, with the target and the call where it showed, and what to do."""
+
+    message: str
+    target: str = ""
+    call: str = ""
+    help: str = ""
+
+    def __str__(self) -> str:
+        where = f"\n    {self.call or self.target}" if self.target else ""
+        return f"error: {self.message}{where}" + (f"\nhelp: {self.help}" if self.help else "")
+
+
+@frozen
+class Checked:
+    """A rule that was tried: how many calls of which targets, the verdict of each factor, what is wrong."""
+
+    rule: ast.Rule
+    targets: tuple[str, ...]
+    calls: int
+    verdicts: dict[str, Verdict]
+    failures: tuple[Failure, ...]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many factors have each verdict."""
+        return Counter(verdict.kind for verdict in self.verdicts.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return {
+            "rule": self.rule.name,
+            "at": str(self.rule.span),
+            "targets": list(self.targets),
+            "calls": self.calls,
+            "verdicts": {name: verdict.kind for name, verdict in self.verdicts.items()},
+            "failures": [
+                {"message": one.message, "target": one.target, "call": one.call, "help": one.help}
+                for one in self.failures
+            ],
+        }
+
+
+def check(rule: ast.Rule, rules: RuleSet) -> Checked:
+    """Try `rule`, one of `rules`, on its example calls, or on drawn ones where a target has none.
+
+    Nothing is raised: whatever is wrong is among the failures. The same rule always gives the same result.
+    """
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        return _Check(rule, rules).run()
+
+
+class _Check:
+    """One rule on all its targets; ``seen`` are the verdicts by factor and target."""
+
+    def __init__(self, rule: ast.Rule, rules: RuleSet):
+        self.rule = rule
+        self.rules = rules
+        self.targets = rules.targets_of(rule)
+        self.seen: dict[str, dict[str, list[Verdict]]] = defaultdict(lambda: defaultdict(list))
+        self.failures: list[Failure] = []
+
+    def run(self) -> Checked:
+        calls = 0
+        for name, example in self._calls():
+            calls += 1
+            self._try(name, example)
+        verdicts = {}
+        for factor, by_target in self.seen.items():
+            every = [verdict for verdicts in by_target.values() for verdict in verdicts]
+            verdicts[factor] = max(every, key=severity)
+            self._compare(factor, by_target)
+        if not self.failures:
+            self._expect_all(verdicts)
+        return Checked(self.rule, tuple(self.targets), calls, verdicts, tuple(self.failures))
+
+    def _calls(self) -> Iterator[tuple[str, Example]]:
+        """The calls to try, each with the name of its target."""
+        try:
+            examples = examples_of(self.rule, self.targets)
+        except RuleError as error:
+            self.failures.append(Failure(error.message, help=error.help or ""))
+            return
+        for name, target in self.targets.items():
+            own = [example for example in examples if example.rule_target == target]
+            yield from ((name, example) for example in own or self._drawn(name, target))
+        for example in examples:
+            if example.rule_target not in self.targets.values():
+                help = f"the targets of {self.rule.name} are {', '.join(self.targets)}"
+                self.failures.append(Failure("the example calls no target of the rule", "", example.text, help))
+
+    def _drawn(self, name: str, target: Callable[..., Any]) -> Sequence[Example]:
+        help = f"write a call that it takes above the rule: '#: example {name}(...)'"
+        if not isinstance(self.rule.body, ast.Signature):
+            self.failures.append(Failure("a verb is tried on examples, and there is none", name, help=help))
+            return ()
+        try:
+            return draw(self.rule, target, complaint)
+        except ValueError as error:
+            message = f"the operation does not take the tensors that the rule describes: {error}"
+            self.failures.append(Failure(message, name, help=help))
+            return ()
+
+    def _try(self, name: str, example: Example) -> None:
+        try:
+            verdicts = judge(example, self.rules)
+        except Untried as error:
+            self.failures.append(Failure(str(error), name, example.text))
+            return
+        for verdict in verdicts:
+            self.seen[verdict.factor][name].append(verdict)
+            if verdict.kind == WRONG:
+                message = f"'{verdict.factor}' is wrong: {verdict.detail}"
+                self.failures.append(Failure(message, name, example.text))
+
+    def _compare(self, factor: str, by_target: Mapping[str, Sequence[Verdict]]) -> None:
+        """What was seen of a factor must be what the rule declares."""
+        mixes, sums = (factor in _named(self.rule, kind) for kind in (ast.Mixes, ast.Sums))
+        for target, verdicts in by_target.items():
+            kinds = {verdict.kind for verdict in verdicts} - {HELD}
+            if WRONG in kinds or not kinds:
+                continue
+            if MIXES in kinds and not mixes:
+                message = f"'{factor}' is said to be exact, but removing a slot is not the same as zeroing it"
+                self.failures.append(Failure(message, target, help=f"add 'mixes {factor}'"))
+            elif SUMS in kinds and not (mixes or sums):
+                message = f"the slots of '{factor}' are added up, although the result has them"
+                self.failures.append(Failure(message, target, help=f"add 'sums {factor}'"))
+            elif mixes and MIXES not in kinds:
+                message = f"'mixes {factor}' is declared, but no call shows it"
+                help = f"drop it, or add an example that shows it: '#: example {target}(...)'"
+                self.failures.append(Failure(message, target, help=help))
+            elif sums and kinds == {EXACT}:
+                message = f"'sums {factor}' is declared, but no call shows it"
+                self.failures.append(Failure(message, target, help="drop it, or add an example that shows it"))
+
+    def _expect_all(self, verdicts: Mapping[str, Verdict]) -> None:
+        """Every factor must have been tried, or be held because the rule says so."""
+        if not isinstance(self.rule.body, ast.Signature):
+            return
+        held = _named(self.rule, (ast.Hold, ast.Block))
+        for factor in sorted({name.lstrip("*") for name in factor_names(self.rule.body)} - held):
+            verdict = verdicts.get(factor)
+            uses = sum(_uses(operand.dims, factor) for operand in self.rule.body.inputs + self.rule.body.outputs)
+            if verdict is None and uses > 1:
+                help = "add an example with more than one slot of it"
+                self.failures.append(Failure(f"no call has shown what becomes of '{factor}'", help=help))
+            elif verdict and verdict.kind == HELD and uses > 1:
+                self.failures.append(Failure(f"'{factor}' could not be tried: {verdict.detail}"))
+
+
+def _named(rule: ast.Rule, kind: type | tuple[type, ...]) -> set[str]:
+    """The factors that the rule's clauses of a kind name, without stars."""
+    clauses = (clause for clause in rule.clauses if isinstance(clause, kind))
+    return {name.lstrip("*") for clause in clauses for name in mentioned(clause)}
+
+
+def _uses(dims: Iterable[ast.Dim], factor: str) -> int:
+    return sum(name.lstrip("*") == factor for dim in dims for name in names_in(dim))
+
+
+def complaint(example: Example) -> str | None:
+    """What the operation says of a call that it does not take."""
+    try:
+        return None if run(Probe(example)) else "it returns no tensor"
+    except Exception as error:  # the operation's own, whatever it is
+        return f"{type(error).__name__}: {error}".partition("\n")[0]
