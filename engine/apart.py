@@ -81,24 +81,33 @@ def _way(graph: Groups, ours: Sequence[Member], theirs: Sequence[Member]) -> lis
     return (
         _way_along(graph, starts, ends)
         or _way_along(graph, ends, starts)[::-1]
-        or shortest(graph.trace.neighbours, starts, set(ends))
+        or shortest(graph.flow.neighbours, starts, set(ends))
     )
 
 
 def _way_along(graph: Groups, starts: Sequence[Value], ends: Sequence[Value]) -> list[Any]:
     """A shortest way from calls that take one of `starts` to one that takes one of `ends`."""
-    readers = {call: value for value in ends for call in graph.trace.following(value)}
-    way = shortest(graph.trace.following, starts, readers)
+    readers = {call: value for value in ends for call in graph.flow.following(value)}
+    way = shortest(graph.flow.following, starts, readers)
     return [*way, readers[way[-1]]] if way else []
 
 
 def _end(graph: Groups, group: Group, way: Sequence[Any]) -> End | None:
-    """The first call on the way behind which no axis holds the group, and how it comes to that."""
+    """Where the group ends on the way, and how it comes to that."""
+    found = _last(graph, group, way)
+    if found is None:
+        return None
+    call, following = found
+    factor, text = _how_it_ends(graph, call, following, group.atom)
+    return End(text, hop_of(_origin_of(graph, call), factor))
+
+
+def _last(graph: Groups, group: Group, way: Sequence[Any]) -> tuple[Call, Value] | None:
+    """The first call on the way behind which no axis holds the group, and the value behind it."""
     for call, value in zip(way[1::2], way[2::2]):
         gone = not any(group.atom in set(atoms(layout)) for layout in graph.state.of(value))
         if gone or value is way[-1]:
-            factor, text = _how_it_ends(graph, call, value, group.atom)
-            return End(text, hop_of(_origin_of(graph, call), factor))
+            return call, value
     return None
 
 
@@ -125,9 +134,10 @@ def _factors(graph: Groups, call: Call, atom: Atom) -> Iterator[tuple[str, list[
     named = [(one.factor, one.layout, one.places) for one in graph.coupling_index.of(call)]
     named += reading.held if reading else ()
     for factor, layout, places in named:
-        having = [place for place in places if coupling.passes(layout) and coupling.holds(place)]
-        if having:
-            yield factor, having
+        if coupling.passes(layout):
+            having = [place for place in places if coupling.holds(graph.layout_at(place))]
+            if having:
+                yield factor, having
 
 
 def _nearest(graph: Groups, group: Group, name: str, members: Sequence[Member]) -> Near | None:
@@ -138,17 +148,21 @@ def _nearest(graph: Groups, group: Group, name: str, members: Sequence[Member]) 
         for member in group.members
         if member.layer not in own and not member.tensor.startswith(f"{name}.")
     }
-    way = shortest(graph.trace.neighbours, [graph.place(member)[0] for member in members], others)
+    if not others:
+        return None
+    way = shortest(graph.flow.neighbours, [graph.place(member)[0] for member in members], others)
     return Near(others[way[-1]], max(len(way) // 2 - 1, 0)) if way else None
 
 
 def _meeting(
     graph: Groups, way: Sequence[Any], ours: Sequence[Member], theirs: Sequence[Member]
 ) -> Meeting | None:
-    """The first call on the way, or of a tensor of both, that has slots of the one and of the other."""
-    calls = way[1::2] or graph.trace.neighbours(way[0])
-    pairs = list(product(*(_wide(graph, members) for members in (ours, theirs))))
-    for call, (one, other) in product(calls, pairs):
+    """A call, where the one ends or the other, that has slots of both."""
+    sides = [_wide(graph, members) for members in (ours, theirs)]
+    ends = [_last(graph, group, way) for group in sides[0]]
+    ends += [_last(graph, group, way[::-1]) for group in sides[1]]
+    calls = [end[0] for end in ends if end] or graph.flow.neighbours(way[0])
+    for call, (one, other) in product(dict.fromkeys(calls), list(product(*sides))):
         first, second = (next(_factors(graph, call, group.atom), None) for group in (one, other))
         if first and second:
             return Meeting(first[0], second[0], hop_of(_origin_of(graph, call)))

@@ -1,10 +1,14 @@
-"""The coupling graph: axes on one side, factor instances on the other, as far as they hold one atom."""
+"""The coupling graph: axes on one side, factor instances on the other, as far as they hold one atom.
+
+A model of ten thousand calls has a hundred thousand of them, and an answer must not take longer than a blink.
+So the nodes are numbers: axes from 0 up, factor instances from -1 down (``~number``).
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import attrgetter
 
 import networkx as nx
 from attrs import evolve
@@ -14,25 +18,48 @@ from .couplings import Coupling, Couplings, Place
 from .paths import cut_points, shortest
 from .values import Call
 
-Node = Any  # a Coupling or a Place
+Path = list[int]
 
 
 class CouplingIndex:
     """For every axis of every value the factor instances that have it; built once for all atoms."""
 
     def __init__(self, state: Couplings):
-        self.state = state
-        self.at: dict[Place, list[Coupling]] = defaultdict(list)
-        self._of: dict[Call, list[Coupling]] = defaultdict(list)
-        for coupling in _whole(state.couplings):
-            self._of[coupling.origin.call].append(coupling)
-            for place in dict.fromkeys(coupling.places):
-                self.at[place].append(coupling)
+        self.numbers: dict[Place, int] = {}
+        self.couplings: list[Coupling] = []
+        self.layouts: list[Layout] = []  # of each axis
+        self.beside: dict[int, list[int]] = {}
+        self.units: list[int] = []  # for each factor instance the first one of its call
+        self._of: dict[Call, list[Coupling]] = {}
         self._graphs: dict[Atom, CouplingGraph] = {}
+        for call, group in groupby(state.couplings, attrgetter("origin.call")):
+            couplings = list(group)
+            self._of[call] = couplings if len(call.results) < 2 else list(_whole(couplings))
+            unit = ~len(self.couplings)
+            for coupling in self._of[call]:
+                node = ~len(self.couplings)
+                self.couplings.append(coupling)
+                self.units.append(unit)
+                self.beside[node] = [self._beside(state, place, node) for place in coupling.places]
+        # No way leads through an axis that only one factor instance has, such as a weight's.
+        for node in range(-len(self.couplings), 0):
+            self.beside[node] = [place for place in self.beside[node] if len(self.beside[place]) > 1]
+
+    def _beside(self, state: Couplings, place: Place, node: int) -> int:
+        """The number of an axis that a factor instance has."""
+        number = self.numbers.get(place)
+        if number is None:
+            number = self.numbers[place] = len(self.layouts)
+            self.layouts.append(state.of(place[0])[place[1]])
+            self.beside[number] = []
+        self.beside[number].append(node)
+        return number
 
     def graph(self, atom: Atom) -> CouplingGraph:
         """The part of the graph through which `atom` passes."""
-        return self._graphs.setdefault(atom, CouplingGraph(self, atom))
+        if atom not in self._graphs:
+            self._graphs[atom] = CouplingGraph(self, atom)
+        return self._graphs[atom]
 
     def of(self, call: Call) -> list[Coupling]:
         """The factor instances of a call."""
@@ -41,12 +68,11 @@ class CouplingIndex:
 
 def _whole(couplings: Iterable[Coupling]) -> Iterator[Coupling]:
     """One factor of one call is one instance, also where a verb has recorded it result by result."""
-    found: dict[tuple, list[Coupling]] = defaultdict(list)
+    found: dict[tuple[str, Place], list[Coupling]] = {}
     for one in couplings:
-        found[one.origin.call, one.factor, one.places[0]].append(one)
+        found.setdefault((one.factor, one.places[0]), []).append(one)
     for first, *more in found.values():
-        places = tuple(place for one in more for place in one.places)
-        yield evolve(first, places=first.places + places) if more else first
+        yield evolve(first, places=first.places + tuple(place for one in more for place in one.places))
 
 
 class CouplingGraph:
@@ -55,57 +81,59 @@ class CouplingGraph:
     def __init__(self, index: CouplingIndex, atom: Atom):
         self._index = index
         self._atom = atom
-        self._known: dict[int, bool] = {}
+        self._holding: dict[int, bool] = {}
+        self._known: dict[int, list[int]] = {}
 
-    def neighbours(self, node: Node) -> list[Node]:
-        """The axes of a factor instance, or the factor instances of an axis."""
-        if type(node) is Coupling:
-            return [place for place in node.places if self.holds(place)]
-        return [one for one in self._index.at.get(node, ()) if self.passes(one.layout)]
+    def neighbours(self, node: int) -> list[int]:
+        """The axes that a factor instance shares with others, or the factor instances of an axis."""
+        known = self._known.get(node)
+        if known is None:
+            index, beside = self._index, self._index.beside[node]
+            if node < 0:
+                known = [one for one in beside if self.holds(index.layouts[one])]
+            else:
+                known = [one for one in beside if self.passes(index.couplings[~one].layout)]
+            self._known[node] = known
+        return known
 
     def passes(self, layout: Layout | None) -> bool:
         """Whether a factor of that layout hands the atom on; ``None`` is one of whatever its axes hold."""
-        return layout is None or self._in(layout)
+        return layout is None or self.holds(layout)
 
-    def holds(self, place: Place) -> bool:
-        """Whether the axis has slots of the atom."""
-        return self._in(self._index.state.of(place[0])[place[1]])
-
-    def _in(self, layout: Layout) -> bool:
-        known = self._known.get(id(layout))
+    def holds(self, layout: Layout) -> bool:
+        """Whether a layout has slots of the atom."""
+        known = self._holding.get(id(layout))
         if known is None:
-            known = self._known[id(layout)] = any(one is self._atom for one in atoms(layout))
+            known = self._holding[id(layout)] = any(one is self._atom for one in atoms(layout))
         return known
 
-    def path(self, start: Place, ends: Container[Place]) -> list[Node]:
-        """A shortest way from axis to axis: place, coupling, place, ...; empty if there is none."""
-        return shortest(self.neighbours, [start], ends)
+    def path(self, start: Place, ends: Iterable[Place]) -> Path:
+        """A shortest way from axis to axis, axes and factor instances in turn; empty if it is the same."""
+        first, *lasts = (self._index.numbers.get(place) for place in (start, *ends))
+        if first is None or first in lasts:
+            return []
+        goals = {node: last for last in lasts if last is not None for node in self._holders(last)}
+        way = shortest(self.neighbours, [first], goals)
+        return [*way, goals[way[-1]]] if way else []
 
-    def cuts(self, path: list[Node]) -> list[Coupling]:
-        """The factor instances on a shortest path whose calls each hold its two ends together.
+    def _holders(self, place: int) -> list[int]:
+        return self.neighbours(place) if self.holds(self._index.layouts[place]) else []
 
-        The calls that take the ends' own tensors are left out: they always separate a layer from the rest.
-        """
-        ends = {path[0][0], path[-1][0]}
-        found = cut_points(self.neighbours, path, _unit)
-        couplings = (node for node in found if type(node) is Coupling)
-        return [one for one in couplings if not any(value in ends for value, _ in one.places)]
+    def steps(self, path: Path) -> list[Coupling]:
+        """The factor instances on a path."""
+        return [self._index.couplings[~node] for node in path if node < 0]
 
-    def network(self, start: Place) -> nx.Graph:
-        """All that is connected with an axis, as a networkx graph of places and couplings."""
+    def cuts(self, path: Path) -> list[Coupling]:
+        """The factor instances on a shortest path whose calls each hold its two ends together."""
+        return self.steps(cut_points(self.neighbours, path, self._unit))
+
+    def _unit(self, node: int) -> int:
+        """What is cut at once: all of a call."""
+        return node if node >= 0 else self._index.units[~node]
+
+    def network(self) -> nx.Graph:
+        """The graph for networkx, its nodes `Place` and `Coupling`."""
         graph = nx.Graph()
-        graph.add_node(start)
-        todo, seen = [start], {start}
-        while todo:
-            node = todo.pop()
-            for other in self.neighbours(node):
-                graph.add_edge(node, other)
-                if other not in seen:
-                    seen.add(other)
-                    todo.append(other)
+        for place, number in self._index.numbers.items():
+            graph.add_edges_from((place, self._index.couplings[~one]) for one in self._holders(number))
         return graph
-
-
-def _unit(node: Node) -> Any:
-    """What is cut at once: all of a call."""
-    return node.origin.call if type(node) is Coupling else node

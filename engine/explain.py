@@ -7,10 +7,12 @@ from collections import defaultdict
 
 from .apart import explain_apart
 from .axes import Atom, atoms
+from .couplings import Coupling
 from .explanation import AxisGroup, Explanation
 from .groups import Group, Groups, Member, unknown_name
 from .reasons import held_by, hops_of
 from .slots import SlotRelation, spread_of
+from .values import Value
 
 
 def explain(graph: Groups, a: str, b: str | None = None) -> Explanation:
@@ -67,21 +69,28 @@ def _explain_coupled(
     (group, start, end), *more = shared
     coupling = graph.coupling_index.graph(group.atom)
     path = coupling.path(graph.place(start), {graph.place(end)})
-    steps = path[1::2]
+    steps = coupling.steps(path)
+    # A cut at the calls that take the two tensors themselves would always separate them: that is no news.
     own = {graph.place(start)[0], graph.place(end)[0]}
-    between = any(own.isdisjoint(value for value, _ in one.places) for one in steps)
+    between = any(_without(own, one) for one in steps)
+    hops = dict(zip(steps, hops_of(steps)))
+    cuts = tuple(hops[one] for one in coupling.cuts(path) if _without(own, one))
     verb = f"are both {start}" if start == end else "are coupled"
     return Explanation(
         kind="coupled",
         headline=f"{a} and {b} {verb}: group {group.name}, {group.size} slots, {len(group.layers)} layers",
         start=str(start),
         end=str(end),
-        path=hops_of(steps),
+        path=tuple(hops.values()),
         relation=SlotRelation(*(spread_of(graph.layout(one), group.atom) for one in (start, end))),
-        cuts=hops_of(coupling.cuts(path)) if between else None,
+        cuts=cuts if between else None,
         also=tuple(f"group {other.name}, {other.size} slots" for other, _, _ in more if other.shared),
         held=held_by(graph, group, start),
     )
+
+
+def _without(own: set[Value], coupling: Coupling) -> bool:
+    return own.isdisjoint(value for value, _ in coupling.places)
 
 
 def _explain_one(graph: Groups, a: str, ours: list[Member]) -> Explanation:

@@ -17,6 +17,7 @@ from .coupling_graph import CouplingIndex
 from .couplings import Couplings, Place
 from .equations import Sizes
 from .exactness import inexact_atoms
+from .flow import Flow
 from .site import ByData
 from .values import Trace
 
@@ -82,6 +83,8 @@ class Groups:
         self.prefer = prefer
         self.sizes = sizes
         self._state = state
+        self.coupling_index = CouplingIndex(state)
+        self.flow = Flow(state.trace)
         self._inexact = inexact_atoms(state, sizes)
         self._by_atom: dict[Atom, Group] = {}
         self.groups: list[Group] = []
@@ -131,11 +134,6 @@ class Groups:
     def state(self) -> Couplings:
         """What the rules said of the trace."""
         return self._state
-
-    @cached_property
-    def coupling_index(self) -> CouplingIndex:
-        """The coupling graph: which factor instances relate which axes."""
-        return CouplingIndex(self._state)
 
     @cached_property
     def products(self) -> list[Product]:

@@ -6,7 +6,6 @@ networkx takes longer than finding the answer.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Container, Hashable, Iterable, Sequence
 from typing import TypeVar
 
@@ -52,23 +51,24 @@ def cut_points(
     for index, node in enumerate(way):
         order.setdefault(unit(node), index)
     found: list[Node] = []
-    waiting: dict[Hashable, list[Node]] = defaultdict(list)  # of a unit that has not been passed yet
+    waiting: dict[Hashable, list[Node]] = {}  # off the way, but of a unit on it that has not been passed yet
     seen: set[Node] = set()
     farthest = 0
     for index, node in enumerate(way[:-1]):
         if order[unit(node)] == index == farthest and index > 0:
             found.append(node)
-        todo = [node, *waiting.pop(unit(node), ())]
+        todo = [one for one in (node, *waiting.pop(unit(node), ())) if one not in seen]
+        seen.update(todo)
         while todo:
-            current = todo.pop()
-            if current in seen:
-                continue
-            seen.add(current)
-            for other in neighbours(current):
+            for other in neighbours(todo.pop()):
+                if other in seen:
+                    continue
                 position = order.get(unit(other), index)
-                if position > index:
-                    farthest = max(farthest, position)
-                    waiting[unit(other)].append(other)
-                elif other not in seen:
+                if position <= index:
+                    seen.add(other)
                     todo.append(other)
+                    continue
+                farthest = max(farthest, position)
+                if other != way[position]:
+                    waiting.setdefault(unit(other), []).append(other)
     return found

@@ -16,16 +16,16 @@ _NAMED = 3
 
 
 def hops_of(couplings: Iterable[Coupling]) -> tuple[Hop, ...]:
-    """The steps of a path; lines and rules, of which there are few, are looked up once."""
-    known: dict[tuple, tuple[str, str, str, str]] = {}
+    """The steps of a path; lines of a model and their operations, of which there are few, are read once."""
+    known: dict[tuple, tuple[str, ...]] = {}
     found = []
     for one in couplings:
         call, rule = one.origin.call, one.origin.rule
-        key = call.source, id(rule)
+        key = call.source, call.target, id(rule)
         if key not in known:
-            known[key] = *_rule_of(one.origin), call.source.short, call.source.text
-        name, rule_at, source, text = known[key]
-        operation = call.name.rpartition(".")[2]
+            operation = call.name.rpartition(".")[2]
+            known[key] = operation, *_rule_of(one.origin), call.source.short, call.source.text
+        operation, name, rule_at, source, text = known[key]
         found.append(Hop(operation, name, one.factor, rule_at, source, text, call.module))
     return tuple(found)
 
@@ -106,6 +106,6 @@ def _path_to(graph: Groups, group: Group, member: Member, reason: Reason) -> tup
     values = [origin] if isinstance(origin, Value) else []
     if isinstance(origin, Origin):
         values = [*origin.call.values, *origin.call.results]
-    ends = {(value, axis) for value in values for axis in range(len(value.shape))}
+    ends = [(value, axis) for value in values for axis in range(len(value.shape))]
     coupling = graph.coupling_index.graph(group.atom)
-    return hops_of(coupling.path(graph.place(member), ends)[1::2])
+    return hops_of(coupling.steps(coupling.path(graph.place(member), ends)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from types import CodeType, FrameType, TracebackType
 from typing import Any
@@ -234,23 +234,6 @@ class Trace:
             graph.add_edges_from((value, call) for value in call.values)
             graph.add_edges_from((call, value) for value in call.results)
         return graph
-
-    def neighbours(self, node: Value | Call) -> list[Any]:
-        """The calls that take or make a value, or the values that a call takes or makes, as in `network`."""
-        before = node.values if isinstance(node, Call) else [node.call] if node.call else []
-        return [*before, *self.following(node)]
-
-    def following(self, node: Value | Call) -> Sequence[Any]:
-        """The calls that take a value, or the values that a call makes."""
-        return node.results if isinstance(node, Call) else self._readers.get(node, ())
-
-    @cached_property
-    def _readers(self) -> dict[Value, list[Call]]:
-        readers: dict[Value, list[Call]] = {}
-        for call in self.calls:
-            for value in call.values:
-                readers.setdefault(value, []).append(call)
-        return readers
 
 
 def tensors_in(item: Any) -> Iterator[torch.Tensor]:
