@@ -1,4 +1,4 @@
-"""The command line: ``prunus prune``, ``groups``, ``why`` and ``demo``.
+"""The command line: ``prunus prune``, ``groups``, ``why``, ``report`` and ``demo``.
 
 Whatever the user got wrong ends as one line ``error: ...`` on standard error and exit status 2.
 """
@@ -56,17 +56,7 @@ def parser() -> argparse.ArgumentParser:
 
     prune = commands.add_parser("prune", help="prune a model and report what changed")
     add_model(prune)
-    prune.add_argument("--ratio", type=float, default=0.5, help="fraction of slots to remove (default: 0.5)")
-    prune.add_argument(
-        "--skip", action="append", default=[], help="leave out groups of this name, kind or module"
-    )
-    prune.add_argument(
-        "--only", action="append", default=[], help="prune only groups of this name, kind or module"
-    )
-    prune.add_argument(
-        "--prefer", choices=("outer", "inner"), default="outer", help="whole heads, or inside of them"
-    )
-    prune.add_argument("--round-to", type=int, default=1, metavar="N", help="keep multiples of N slots")
+    add_choice(prune)
     prune.add_argument("--plan", type=Path, metavar="FILE", help="write the plan as JSON")
     prune.add_argument("--dry-run", action="store_true", help="plan and report, but slice nothing")
     prune.set_defaults(run=run_prune)
@@ -83,6 +73,14 @@ def parser() -> argparse.ArgumentParser:
     why.add_argument("b", metavar="B", nargs="?", help="another one")
     why.set_defaults(run=run_why)
 
+    page = commands.add_parser("report", help="write a page to look at: groups, graph, reasons, and a plan")
+    add_model(page)
+    add_choice(page)
+    page.add_argument(
+        "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html"
+    )
+    page.set_defaults(run=run_report)
+
     demo = commands.add_parser(
         "demo", help="train, prune and fine-tune a small network on handwritten digits"
     )
@@ -98,9 +96,26 @@ def add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--input", action="append", default=[], metavar="SHAPE", help=INPUT_HELP)
 
 
-def run_prune(options: argparse.Namespace) -> None:
+def add_choice(command: argparse.ArgumentParser) -> None:
+    """The arguments of every command that chooses what to remove."""
+    command.add_argument(
+        "--ratio", type=float, default=0.5, help="fraction of slots to remove (default: 0.5)"
+    )
+    command.add_argument(
+        "--skip", action="append", default=[], help="leave out groups of this name, kind or module"
+    )
+    command.add_argument(
+        "--only", action="append", default=[], help="prune only groups of this name, kind or module"
+    )
+    command.add_argument(
+        "--prefer", choices=("outer", "inner"), default="outer", help="whole heads, or inside of them"
+    )
+    command.add_argument("--round-to", type=int, default=1, metavar="N", help="keep multiples of N slots")
+
+
+def prune(options: argparse.Namespace, dry_run: bool) -> engine.Result:
     inputs = example_inputs(options.input)
-    result = engine.prune(
+    return engine.prune(
         load_model(options.model),
         rules(options),
         example_inputs=inputs,
@@ -109,8 +124,12 @@ def run_prune(options: argparse.Namespace) -> None:
         only=tuple(options.only),
         prefer=options.prefer,
         round_to=options.round_to,
-        dry_run=options.dry_run,
+        dry_run=dry_run,
     )
+
+
+def run_prune(options: argparse.Namespace) -> None:
+    result = prune(options, options.dry_run)
     print(result)
     if options.plan:
         write(options.plan, result.plan.to_json())
@@ -122,6 +141,15 @@ def run_groups(options: argparse.Namespace) -> None:
 
 def run_why(options: argparse.Namespace) -> None:
     print(analyze(options).why(options.a, options.b))
+
+
+def run_report(options: argparse.Namespace) -> None:
+    from . import report
+
+    result = prune(options, dry_run=True)
+    inputs = None if options.input else result.inputs
+    write(options.output, report.page(result.graph, result.plan, title=options.model, inputs=inputs))
+    print(f"wrote {options.output}")
 
 
 def run_demo(options: argparse.Namespace) -> None:

@@ -47,3 +47,7 @@ class Ties:
             return []
         way = nx.shortest_path(self._forest, one, other)
         return list(dict.fromkeys(self._forest.edges[pair]["cause"] for pair in pairwise(way)))
+
+    def edges(self) -> list[tuple[Atom, Atom, Any]]:
+        """The pairs of atoms that an equation ties directly, with that equation."""
+        return list(self._forest.edges(data="cause"))

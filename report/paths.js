@@ -1,0 +1,50 @@
+"use strict";
+// Shortest ways and cut points in graphs that are given by the neighbours of their nodes: engine/paths.py.
+
+function shortest(neighbours, starts, isEnd) {
+  const cameFrom = new Map(starts.map((node) => [node, null]));
+  let node = starts.find(isEnd) ?? null;
+  const queue = [...cameFrom.keys()];
+  for (let at = 0; node === null && at < queue.length; at++) {
+    for (const other of neighbours(queue[at])) {
+      if (cameFrom.has(other)) continue;
+      cameFrom.set(other, queue[at]);
+      queue.push(other);
+      if (isEnd(other)) { node = other; break; }
+    }
+  }
+  const way = [];
+  for (; node !== null; node = cameFrom.get(node)) way.push(node);
+  return way.reverse();
+}
+
+// The nodes inside `way`, a shortest one, that each by itself hold its two ends together; nodes of the same
+// unit are taken out together. What can be reached beside the way shows up to where there is a detour.
+function cutPoints(neighbours, way, unit) {
+  const order = new Map();
+  way.forEach((node, index) => { if (!order.has(unit(node))) order.set(unit(node), index); });
+  const found = [], waiting = new Map(), seen = new Set();
+  let farthest = 0;
+  for (let index = 0; index < way.length - 1; index++) {
+    const here = unit(way[index]);
+    if (order.get(here) === index && index === farthest && index > 0) found.push(way[index]);
+    const todo = [way[index], ...(waiting.get(here) ?? [])];
+    waiting.delete(here);
+    while (todo.length) {
+      const node = todo.pop();
+      if (seen.has(node)) continue;
+      seen.add(node);
+      for (const other of neighbours(node)) {
+        const position = order.get(unit(other)) ?? index;
+        if (position > index) {
+          farthest = Math.max(farthest, position);
+          if (!waiting.has(unit(other))) waiting.set(unit(other), []);
+          waiting.get(unit(other)).push(other);
+        } else if (!seen.has(other)) {
+          todo.push(other);
+        }
+      }
+    }
+  }
+  return found;
+}
