@@ -57,17 +57,22 @@ class Builder(Transformer):
     def _commented(self, statements: list[Any], i: int) -> ast.Statement:
         """A rule with the comment lines above it, or above its targets if these come directly before."""
         rule = statements[i]
-        if not isinstance(rule, ast.Rule) or rule.span.text[: rule.span.column - 1].strip():
+        if not isinstance(rule, ast.Rule):
             return rule
-        lines = self.source.comments_above(rule.span.line)
+        lines = self._above(rule)
         before = statements[i - 1] if i else None
         if not lines and isinstance(before, ast.Targets) and before.rule == rule.name:
-            between = self.source.lines[before.span.line : rule.span.line - 1]
-            if all(line.strip() and line[0].isspace() for line in between):
-                lines = self.source.comments_above(before.span.line)
+            line_before = self.source.line_of(self.source.last_code(self.source.offset(rule.span)) - 1)
+            if rule.span.line - line_before <= 1:
+                lines = self._above(before)
         examples = [line[len(_EXAMPLE) :].strip() for line in lines if line.startswith(_EXAMPLE)]
         comment = [line.lstrip("#").strip() for line in lines if not line.startswith("#:")]
         return evolve(rule, comment="\n".join(comment), examples=tuple(examples))
+
+    def _above(self, statement: ast.Rule | ast.Targets) -> list[str]:
+        """The comment lines directly above a statement, if it is the first one on its line."""
+        is_first = self.source.is_first(self.source.offset(statement.span))
+        return self.source.comments_above(statement.span.line) if is_first else []
 
     def _span(self, meta: Meta) -> ast.Span:
         return self.source.span(meta.start_pos, meta.end_pos)

@@ -59,24 +59,33 @@ def _depth(code: str) -> int:
 
 @frozen
 class Source:
-    """A rule text: turns offsets into spans, and finds the comments above a line."""
+    """A rule text: turns offsets into spans and back, and finds comments.
+
+    ``code`` is the text with its comments blanked out, ``comments`` are where each begins and its text
+    with the hashes. Lines are counted from 1.
+    """
 
     file: str
     text: str
+    code: str = field(init=False)
     lines: list[str] = field(init=False)
     starts: list[int] = field(init=False)
+    comments: list[tuple[int, str]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         lines = self.text.split("\n")
         starts = [0]
         for line in lines:
             starts.append(starts[-1] + len(line) + 1)
+        object.__setattr__(self, "code", _STRING_OR_COMMENT.sub(_blank_comment, self.text))
+        found = [(one.start(), one[0].rstrip()) for one in _STRING_OR_COMMENT.finditer(self.text)]
+        object.__setattr__(self, "comments", [(start, text) for start, text in found if text.startswith("#")])
         object.__setattr__(self, "lines", [line.rstrip("\r") for line in lines])
         object.__setattr__(self, "starts", starts[:-1])
 
     def span(self, start: int, end: int) -> Span:
         """The span of ``text[start:end]``, cut at the end of its first line."""
-        index = bisect_right(self.starts, start) - 1
+        index = self.line_of(start) - 1
         line = self.lines[index]
         column = min(start - self.starts[index], len(line))
         end_column = min(end - self.starts[index], len(line.rstrip()))
@@ -84,10 +93,21 @@ class Source:
 
     def last_code(self, before: int | None = None) -> int:
         """The offset just after the last code before ``before`` (default: the end of the text)."""
-        return len(_STRING_OR_COMMENT.sub(_blank_comment, self.text)[:before].rstrip())
+        return len(self.code[:before].rstrip())
+
+    def line_of(self, offset: int) -> int:
+        return bisect_right(self.starts, offset)
+
+    def offset(self, span: Span) -> int:
+        """Where a span of this text begins."""
+        return self.starts[span.line - 1] + span.column - 1
+
+    def is_first(self, offset: int) -> bool:
+        """Whether nothing but blanks stands before this place on its line."""
+        return not self.text[self.starts[self.line_of(offset) - 1] : offset].strip()
 
     def comments_above(self, line: int) -> list[str]:
-        """The comment lines directly above a line (counted from 1), in order, hashes kept."""
+        """The comment lines directly above a line, in order, hashes kept."""
         found = []
         for text in reversed(self.lines[: line - 1]):
             if not text.lstrip().startswith("#"):
