@@ -81,14 +81,14 @@ def _way(graph: Groups, ours: Sequence[Member], theirs: Sequence[Member]) -> lis
     return (
         _way_along(graph, starts, ends)
         or _way_along(graph, ends, starts)[::-1]
-        or shortest(graph.flow.neighbours, starts, set(ends))
+        or shortest(graph.flow.neighbours, starts, set(ends).__contains__)
     )
 
 
 def _way_along(graph: Groups, starts: Sequence[Value], ends: Sequence[Value]) -> list[Any]:
     """A shortest way from calls that take one of `starts` to one that takes one of `ends`."""
     readers = {call: value for value in ends for call in graph.flow.following(value)}
-    way = shortest(graph.flow.following, starts, readers)
+    way = shortest(graph.flow.following, starts, readers.__contains__)
     return [*way, readers[way[-1]]] if way else []
 
 
@@ -150,20 +150,39 @@ def _nearest(graph: Groups, group: Group, name: str, members: Sequence[Member]) 
     }
     if not others:
         return None
-    way = shortest(graph.flow.neighbours, [graph.place(member)[0] for member in members], others)
+    way = shortest(graph.flow.neighbours, [graph.place(member)[0] for member in members], others.__contains__)
     return Near(others[way[-1]], max(len(way) // 2 - 1, 0)) if way else None
 
 
 def _meeting(
     graph: Groups, way: Sequence[Any], ours: Sequence[Member], theirs: Sequence[Member]
 ) -> Meeting | None:
-    """A call, where the one ends or the other, that has slots of both."""
+    """A call that has slots of both: where the one ends or the other on the way, or else behind both."""
     sides = [_wide(graph, members) for members in (ours, theirs)]
     ends = [_last(graph, group, way) for group in sides[0]]
     ends += [_last(graph, group, way[::-1]) for group in sides[1]]
     calls = [end[0] for end in ends if end] or graph.flow.neighbours(way[0])
-    for call, (one, other) in product(dict.fromkeys(calls), list(product(*sides))):
-        first, second = (next(_factors(graph, call, group.atom), None) for group in (one, other))
-        if first and second:
-            return Meeting(first[0], second[0], hop_of(_origin_of(graph, call)))
+    pairs = list(product(*sides))
+    for call, pair in product(dict.fromkeys(calls), pairs):
+        meeting = _meeting_in(graph, call, *pair)
+        if meeting:
+            return meeting
+    for pair in pairs:
+        call = _call_behind(graph, *pair)
+        if call:
+            return _meeting_in(graph, call, *pair)
     return None
+
+
+def _meeting_in(graph: Groups, call: Call, one: Group, other: Group) -> Meeting | None:
+    first, second = (next(_factors(graph, call, group.atom), None) for group in (one, other))
+    if not first or not second:
+        return None
+    return Meeting(first[0], second[0], hop_of(_origin_of(graph, call)))
+
+
+def _call_behind(graph: Groups, one: Group, other: Group) -> Call | None:
+    """The call nearest to the group with fewer axes through which slots of both pass."""
+    few, many = sorted((one, other), key=lambda group: len(group.members))
+    coupling = graph.coupling_index.graph(few.atom)
+    return coupling.call_with(graph.coupling_index.graph(many.atom), graph.place(few.members[0]))

@@ -61,6 +61,10 @@ class CouplingIndex:
             self._graphs[atom] = CouplingGraph(self, atom)
         return self._graphs[atom]
 
+    def layout(self, place: Place) -> Layout:
+        """The layout of an axis."""
+        return self.layouts[self.numbers[place]]
+
     def of(self, call: Call) -> list[Coupling]:
         """The factor instances of a call."""
         return self._of.get(call, [])
@@ -113,8 +117,23 @@ class CouplingGraph:
         if first is None or first in lasts:
             return []
         goals = {node: last for last in lasts if last is not None for node in self._holders(last)}
-        way = shortest(self.neighbours, [first], goals)
+        way = shortest(self.neighbours, [first], goals.__contains__)
         return [*way, goals[way[-1]]] if way else []
+
+    def call_with(self, other: CouplingGraph, start: Place) -> Call | None:
+        """The nearest call through which this atom passes from `start` on, and the other one as well."""
+        couplings, first = self._index.couplings, self._index.numbers.get(start)
+        if first is None:
+            return None
+        way = shortest(self.neighbours, [first], lambda node: node < 0 and other._has(couplings[~node]))
+        return couplings[~way[-1]].origin.call if way else None
+
+    def _has(self, coupling: Coupling) -> bool:
+        """Whether the atom passes through the call of a factor instance."""
+        return any(
+            self.passes(one.layout) and any(self.holds(self._index.layout(place)) for place in one.places)
+            for one in self._index.of(coupling.origin.call)
+        )
 
     def _holders(self, place: int) -> list[int]:
         return self.neighbours(place) if self.holds(self._index.layouts[place]) else []

@@ -150,11 +150,13 @@ class Sizes:
                 changed[key] = value
         return changed
 
-    def describe(self, side: Side, size: Callable[[Layout], str] = lambda it: f"a size of {it.size}") -> str:
-        """`side` as a user would write it; `size` words the size of a layout."""
+    def describe(self, side: Side, size: Callable[[Layout], str] | None = None) -> str:
+        """`side` as a user would write it; `size` has words for the size of a layout."""
         if isinstance(side, SizeOf):
-            return size(side.layout)
+            return size(side.layout) if size else f"a size of {side.layout.size}"
         if isinstance(side, Dim) and side.value.name is None and side.value.call is not None:
+            if size:
+                return size(self._layout_of(side))
             made_by = side.value.call.name.rpartition(".")[2]
             return f"size {side.value.shape[side.axis]} (axis {side.axis} of a {made_by})"
         if isinstance(side, Op):

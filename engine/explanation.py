@@ -243,7 +243,8 @@ def _table(path: Sequence[Hop]) -> Iterable[str]:
         modules.setdefault(hop.source, set()).add(hop.module)
     half = _SHOWN // 2
     shown = path if len(path) <= _SHOWN else [*path[:half], *path[-half:]]
-    rows = [(*hop.row(), f"({hop.module})" if len(modules[hop.source]) > 1 else "") for hop in shown]
+    several = {source for source, found in modules.items() if len(found) > 1}
+    rows = [(*hop.row(), f"({hop.module})" if hop.module and hop.source in several else "") for hop in shown]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(6)]
     lines = ["    " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     if len(shown) < len(path):

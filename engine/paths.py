@@ -6,18 +6,18 @@ networkx takes longer than finding the answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
 Node = TypeVar("Node", bound=Hashable)
 
 
 def shortest(
-    neighbours: Callable[[Node], Iterable[Node]], starts: Iterable[Node], ends: Container[Node]
+    neighbours: Callable[[Node], Iterable[Node]], starts: Iterable[Node], is_end: Callable[[Node], bool]
 ) -> list[Node]:
-    """The nodes of a shortest way from one of `starts` to one of `ends`, both included; empty if none is."""
+    """The nodes of a shortest way from one of `starts` to an end, both included; empty if there is none."""
     came_from: dict[Node, Node | None] = dict.fromkeys(starts)
-    reached = next((node for node in came_from if node in ends), None)
+    reached = next((node for node in came_from if is_end(node)), None)
     layer = list(came_from)
     while layer and reached is None:
         following: list[Node] = []
@@ -26,7 +26,7 @@ def shortest(
                 if other not in came_from:
                     came_from[other] = node
                     following.append(other)
-                    if reached is None and other in ends:
+                    if reached is None and is_end(other):
                         reached = other
         layer = following
     way: list[Node] = []

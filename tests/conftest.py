@@ -9,6 +9,11 @@ import torch
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser):
+    """``--update`` rewrites the files that tests compare with."""
+    parser.addoption("--update", action="store_true", help="rewrite snapshots and corpus cases")
+
+
 @pytest.fixture(autouse=True)
 def fixed_seeds():
     """Every test starts from the same random numbers, whichever ran before it."""
