@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,13 +37,17 @@ class Failure:
 
 @frozen
 class Checked:
-    """A rule that was tried: how many calls of which targets, the verdict of each factor, what is wrong."""
+    """A rule that was tried: how many calls of which targets, the verdict of each factor, what is wrong.
+
+    ``skipped`` are the targets that need an accelerator which this machine does not have.
+    """
 
     rule: ast.Rule
     targets: tuple[str, ...]
     calls: int
     verdicts: dict[str, Verdict]
     failures: tuple[Failure, ...]
+    skipped: tuple[str, ...] = ()
 
     @property
     def counts(self) -> Counter[str]:
@@ -68,9 +74,25 @@ def check(rule: ast.Rule, rules: RuleSet) -> Checked:
 
     Nothing is raised: whatever is wrong is among the failures. The same rule always gives the same result.
     """
-    with torch.random.fork_rng(devices=()):
+    with torch.random.fork_rng(devices=()), _memory_filled():
         torch.manual_seed(0)
         return _Check(rule, rules).run()
+
+
+@contextmanager
+def _memory_filled() -> Iterator[None]:
+    """Let torch fill what `empty` returns, so that it is the same in every run."""
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 class _Check:
@@ -82,6 +104,7 @@ class _Check:
         self.targets = rules.targets_of(rule)
         self.seen: dict[str, dict[str, list[Verdict]]] = defaultdict(lambda: defaultdict(list))
         self.failures: list[Failure] = []
+        self.skipped: list[str] = []
 
     def run(self) -> Checked:
         calls = 0
@@ -95,7 +118,9 @@ class _Check:
             self._compare(factor, by_target)
         if not self.failures:
             self._expect_all(verdicts)
-        return Checked(self.rule, tuple(self.targets), calls, verdicts, tuple(self.failures))
+        return Checked(
+            self.rule, tuple(self.targets), calls, verdicts, tuple(self.failures), tuple(self.skipped)
+        )
 
     def _calls(self) -> Iterator[tuple[str, Example]]:
         """The calls to try, each with the name of its target."""
@@ -110,7 +135,9 @@ class _Check:
         for example in examples:
             if example.rule_target not in self.targets.values():
                 help = f"the targets of {self.rule.name} are {', '.join(self.targets)}"
-                self.failures.append(Failure("the example calls no target of the rule", "", example.text, help))
+                self.failures.append(
+                    Failure("the example calls no target of the rule", "", example.text, help)
+                )
 
     def _drawn(self, name: str, target: Callable[..., Any]) -> Sequence[Example]:
         help = f"write a call that it takes above the rule: '#: example {name}(...)'"
@@ -128,6 +155,9 @@ class _Check:
         try:
             verdicts = judge(example, self.rules)
         except Untried as error:
+            if _lacks_accelerator(str(error)):
+                self.skipped.append(name)
+                return
             self.failures.append(Failure(str(error), name, example.text))
             return
         for verdict in verdicts:
@@ -155,7 +185,9 @@ class _Check:
                 self.failures.append(Failure(message, target, help=help))
             elif sums and kinds == {EXACT}:
                 message = f"'sums {factor}' is declared, but no call shows it"
-                self.failures.append(Failure(message, target, help="drop it, or add an example that shows it"))
+                self.failures.append(
+                    Failure(message, target, help="drop it, or add an example that shows it")
+                )
 
     def _expect_all(self, verdicts: Mapping[str, Verdict]) -> None:
         """Every factor must have been tried, or be held because the rule says so."""
@@ -164,7 +196,8 @@ class _Check:
         held = _named(self.rule, (ast.Hold, ast.Block))
         for factor in sorted({name.lstrip("*") for name in factor_names(self.rule.body)} - held):
             verdict = verdicts.get(factor)
-            uses = sum(_uses(operand.dims, factor) for operand in self.rule.body.inputs + self.rule.body.outputs)
+            read = sum(_uses(operand.dims, factor) for operand in self.rule.body.inputs)
+            uses = read and read + sum(_uses(result.dims, factor) for result in self.rule.body.outputs)
             if verdict is None and uses > 1:
                 help = "add an example with more than one slot of it"
                 self.failures.append(Failure(f"no call has shown what becomes of '{factor}'", help=help))
@@ -180,6 +213,10 @@ def _named(rule: ast.Rule, kind: type | tuple[type, ...]) -> set[str]:
 
 def _uses(dims: Iterable[ast.Dim], factor: str) -> int:
     return sum(name.lstrip("*") == factor for dim in dims for name in names_in(dim))
+
+
+def _lacks_accelerator(message: str) -> bool:
+    return ("CUDA" in message or "NVIDIA" in message) and not torch.cuda.is_available()
 
 
 def complaint(example: Example) -> str | None:

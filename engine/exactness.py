@@ -83,7 +83,7 @@ class _Zeros:
         """Whether the masked slots of `atom` are zero on this axis."""
         value, _ = place
         if value.kind in _OWN:
-            return value.dtype.is_floating_point or value.dtype.is_complex
+            return _has_fractions(value)
         if value.kind != "call" or self.spoiled.get(atom, -1) > value.index:
             return False
         return place not in self.filled or atom not in self.filled[place]
@@ -104,8 +104,10 @@ class _Zeros:
                 if summed and not _adds_nothing(reading.terms or (), vanishing):
                     text = f"'{factor}' is summed where its slots are not zero"
                     yield call, atom, Reason(text, reading.origin)
-                if results and not _is_zero(reading.terms, vanishing):
-                    for place in results:
+                zero = _is_zero(reading.terms, vanishing)
+                for place in results:
+                    # Whole numbers are positions or flags, of which no rule says that they are zero.
+                    if not (zero and _has_fractions(place[0])):
                         self.filled[place].add(atom)
 
     def move(self, state: Couplings, call: Call) -> None:
@@ -136,6 +138,10 @@ class _Zeros:
             for axis in range(len(result.shape)):
                 for atom in self.filled.get((result, axis), ()):
                     self.spoiled[atom] = result.index
+
+
+def _has_fractions(value: Value) -> bool:
+    return value.dtype.is_floating_point or value.dtype.is_complex
 
 
 def _free(layout: Layout) -> Iterable[Atom]:

@@ -21,13 +21,14 @@ from ..rules import RuleSet
 from ..rules.examples import Example
 from .axes import Atom, Layout, arranged, atoms
 from .graph import DependencyGraph
-from .plan import Plan, attribute_name, counts
+from .plan import Plan, attribute_name, counts, make_plan
 from .probe import Probe, run
 from .prune import analyze, apply
 from .values import Call, Value
 
 EXACT, SUMS, MIXES, HELD, WRONG = "exact", "sums", "mixes", "held", "wrong"
 _SEVERITY = (HELD, EXACT, SUMS, MIXES, WRONG)
+_STEPS = (1, 2, 4, 8, 16)  # some operations take only multiples
 _OUTPUTS = 64  # more results than any operation has
 
 
@@ -73,18 +74,31 @@ def _worst(name: str, layouts: Iterable[Layout], found: dict[Atom, Verdict]) -> 
     return max(verdicts, key=severity, default=None)
 
 
+class _Unchanged(Exception):
+    """Nothing has the slots that could be removed."""
+
+
+class _Refused(Exception):
+    """The operation does not take what was left."""
+
+
+class _Broken(Exception):
+    """The results contradict the rule."""
+
+
 class _Trial:
     """One call under one rule: its graph, and the operation to run on changed operands."""
 
     def __init__(self, example: Example, rules: RuleSet):
         self.example = example
         try:
-            self.graph: DependencyGraph = analyze(Probe(example), (), rules=rules, free_outputs=range(_OUTPUTS))
+            self.graph: DependencyGraph = analyze(
+                Probe(example), (), rules=rules, free_outputs=range(_OUTPUTS)
+            )
         except PrunusError as error:
             raise Untried(str(error)) from error
-        self.draws = [(probe, whole) for probe in _draws(example) if (whole := _telling(probe))]
-        if not self.draws:
-            raise Untried("its results are not-a-number")
+        draws = [(probe, whole) for probe in _draws(example) if (whole := _results(probe))]
+        self.draws = [draw for draw in draws if _is_telling(draw[1])] or draws[:1]
         probe, whole = self.draws[0]
         self.is_random = not _equal(run(probe, seed=1), whole)
         state = self.graph.state
@@ -106,44 +120,66 @@ class _Trial:
         for coupling in state.couplings if not found else ():
             if coupling.origin.call is self.call:
                 found.setdefault(coupling.factor, []).extend(map(self.graph.layout_at, coupling.places))
+        for value in self.call.values if not found else ():
+            for axis, layout in enumerate(state.of(value)):
+                found.setdefault(f"axis {axis}", []).append(layout)
         return found
 
     def units(self) -> list[list[Atom]]:
         """The free atoms, those that shrink together as one; also those that only results have."""
-        units = [[group.atom for group in unit] for unit in self.graph.tied()]
-        known = {atom for unit in units for atom in unit}
-        own = (atom for layouts in self.outputs for layout in layouts for atom in atoms(layout))
-        return units + [[atom] for atom in dict.fromkeys(own) if atom.reason is None and atom not in known]
+        own = [group.atom for group in self.graph.groups]
+        made = (atom for layouts in self.outputs for layout in layouts for atom in atoms(layout))
+        units: dict[Atom, list[Atom]] = {}
+        for atom in dict.fromkeys([*own, *made]):
+            if atom.reason is None:
+                units.setdefault(self.graph.sizes.ties.root(atom), []).append(atom)
+        return list(units.values())
 
     def verdict(self, unit: Sequence[Atom]) -> Verdict:
         """What the law says of the atoms that shrink together as `unit`."""
         group = self.graph.group_of(unit[0])
         name = group.kind if group else "result"
-        kinds = []
-        for dropped in _subsets(unit):
-            kept = {atom: np.delete(np.arange(atom.size), gone) for atom, gone in dropped.items()}
+        refused = None
+        for step in _STEPS:
             try:
-                plan = self._plan(kept)
-            except PlanError as error:
+                kinds = [kind for dropped in _subsets(unit, step) for kind in self._kinds(unit, dropped)]
+            except (PlanError, _Unchanged) as error:
                 return Verdict(name, HELD, str(error))
-            for probe, whole in self.draws:
-                try:
-                    pruned = run(apply(probe.copy(), plan))
-                except Exception as error:  # the operation's own complaint, whatever it is
-                    return Verdict(name, WRONG, f"with a slot less, the operation fails: {_first_line(error)}")
-                zeroed = self._sliced(run(self._changed(probe, dropped, torch.zeros_like)), kept)
-                shapes = [tuple(one.shape) for one in pruned], [tuple(one.shape) for one in zeroed]
-                if shapes[0] != shapes[1]:
-                    return Verdict(name, WRONG, f"the results are of shapes {shapes[0]}, not {shapes[1]}")
-                if self.is_random:
-                    kinds.append(EXACT)
-                elif not _equal(pruned, zeroed):
-                    kinds.append(MIXES)
-                    if not self._commutes(probe, unit, whole):
-                        return Verdict(name, WRONG, "slots of the results do not follow those of the operands")
-                else:
-                    kinds.append(SUMS if self._touches_others(probe, dropped, kept, whole) else EXACT)
-        return Verdict(name, max(kinds, key=_SEVERITY.index, default=HELD))
+            except _Broken as error:
+                return Verdict(name, WRONG, str(error))
+            except _Refused as error:
+                refused = refused or error
+                continue
+            if kinds:
+                detail = "" if refused is None else f"the operation takes only multiples of {step} slots"
+                return Verdict(name, max(kinds, key=_SEVERITY.index), detail)
+        if refused is not None:
+            return Verdict(name, WRONG, f"with a slot less, the operation fails: {refused}")
+        return Verdict(name, HELD, "there is too little to remove")
+
+    def _kinds(self, unit: Sequence[Atom], dropped: dict[Atom, np.ndarray]) -> Iterator[str]:
+        """For all numbers that are tried, what dropping these slots is; raises what speaks against it."""
+        kept = {atom: np.delete(np.arange(atom.size), gone) for atom, gone in dropped.items()}
+        plan = self._plan(kept)
+        if not (plan.tensors or plan.attributes):
+            raise _Unchanged("only results have it")
+        for probe, whole in self.draws:
+            try:
+                pruned = run(apply(probe.copy(), plan))
+            except Exception as error:  # the operation's own complaint, whatever it is
+                raise _Refused(_first_line(error)) from error
+            zeroed = self._sliced(run(self._changed(probe, dropped, torch.zeros_like)), kept)
+            shapes = [tuple(one.shape) for one in pruned], [tuple(one.shape) for one in zeroed]
+            if shapes[0] != shapes[1]:
+                raise _Broken(f"the results are of shapes {shapes[0]}, not {shapes[1]}")
+            if self.is_random:
+                yield EXACT
+            elif _equal(pruned, zeroed):
+                yield SUMS if self._touches_others(probe, dropped, kept, whole) else EXACT
+            elif self._commutes(probe, unit, whole):
+                yield MIXES
+            else:
+                raise _Broken("slots of the results do not follow those of the operands")
 
     def false_zeros(self) -> Iterator[Verdict]:
         """The factors for which results are not zero where the rule's ``zero`` says so."""
@@ -166,18 +202,20 @@ class _Trial:
             results = self._sliced(run(self._changed(probe, slots, torch.zeros_like, set(operands))), slots)
             for result, layouts in zip(results, self.outputs):
                 held = any(atom in slots for layout in layouts for atom in atoms(layout))
-                if held and not _equal([result.nan_to_num(0)], [torch.zeros_like(result)]):
+                if (
+                    held
+                    and _has_fractions(result)
+                    and not _equal([result.nan_to_num(0)], [torch.zeros_like(result)])
+                ):
                     return False
         return True
 
     def _plan(self, kept: dict[Atom, np.ndarray]) -> Plan:
         """The plan that keeps these slots; where no tensor has them, it only changes numbers."""
-        groups = {atom: self.graph.group_of(atom) for atom in kept}
-        if all(groups.values()):
-            return self.graph.plan({group.name: kept[atom].tolist() for atom, group in groups.items() if group})
+        if all(map(self.graph.group_of, kept)):
+            return make_plan(self.graph, kept)
         changed = self.graph.sizes.attributes(counts(kept))
-        attributes = {attribute_name(*key): value for key, value in changed.items()}
-        return Plan(attributes=attributes)
+        return Plan(attributes={attribute_name(*key): value for key, value in changed.items()})
 
     def _sliced(self, results: list[Tensor], order: dict[Atom, np.ndarray]) -> list[Tensor]:
         """The results with the slots of each atom taken in `order`."""
@@ -193,10 +231,11 @@ class _Trial:
         """A copy of `probe` in which these slots of the operands are changed."""
         copied = probe.copy()
         tensors = _tensors_of(copied)
+        numbers = [tensor for tensor in tensors.values() if _has_fractions(tensor)]
         others = {atom: np.delete(np.arange(atom.size), gone) for atom, gone in slots.items()}
         for name, value in self.graph.trace.tensors.items():
-            if only is not None and value not in only:
-                continue
+            if (only is not None and value not in only) or (numbers and not _has_fractions(tensors[name])):
+                continue  # indices and masks are not what slots are made of, unless there is nothing else
             for axis, layout in enumerate(self.graph.state.of(value)):
                 if not others.keys().isdisjoint(atoms(layout)):
                     index = np.delete(np.arange(layout.size), arranged(layout, others.get))
@@ -218,11 +257,12 @@ class _Trial:
         self, probe: Probe, slots: dict[Atom, np.ndarray], kept: dict[Atom, np.ndarray], whole: list[Tensor]
     ) -> bool:
         """Whether a slot of the operands changes results in other slots than its own."""
-        held = [any(atom in slots for layout in out for atom in atoms(layout)) for out in self.outputs]
-        if not all(held):
-            return False
-        changed = run(self._changed(probe, slots, _other))
-        return not _equal(self._sliced(changed, kept), self._sliced(whole, kept))
+        changed = self._sliced(run(self._changed(probe, slots, _other)), kept)
+        return not all(
+            _equal([one], [other])
+            for one, other, layouts in zip(changed, self._sliced(whole, kept), self.outputs)
+            if any(atom in slots for layout in layouts for atom in atoms(layout))
+        )
 
 
 def _tensors_of(probe: Probe) -> dict[str, Tensor]:
@@ -230,9 +270,9 @@ def _tensors_of(probe: Probe) -> dict[str, Tensor]:
 
 
 def _draws(example: Example) -> Iterator[Probe]:
-    """The call with its own numbers, then with others of the same signs, then with none above zero."""
+    """The call with its own numbers, with others of the same signs, with positive and with negative ones."""
     generator = torch.Generator().manual_seed(0)
-    for sign in (None, 1, -1):
+    for change in (None, Tensor.clone, Tensor.abs, lambda tensor: -tensor.abs()):
         probe = Probe(example)
         own = list(probe.parameters())
         for tensor in [*own, *probe.buffers(recurse=False)]:
@@ -240,20 +280,22 @@ def _draws(example: Example) -> Iterator[Probe]:
                 continue
             if any(tensor is one for one in own):
                 tensor.data = torch.randn(tensor.shape, generator=generator).to(tensor)
-            elif sign is not None:
+            elif change is not None:
                 factor = 0.5 + 0.5 * torch.rand(tensor.shape, generator=generator).to(tensor)
-                tensor.data = factor * (tensor if sign > 0 else -tensor.abs())
+                tensor.data = factor * change(tensor)
         yield probe
 
 
-def _subsets(unit: Sequence[Atom]) -> Iterator[dict[Atom, np.ndarray]]:
-    """Which slots to drop: one, then the first and the last; the same share of all atoms of the unit.
+def _subsets(unit: Sequence[Atom], step: int) -> Iterator[dict[Atom, np.ndarray]]:
+    """Which slots to drop: one, then the first and the last, or as many at once as `step` says.
 
-    Two slots at least stay where possible, as an axis of one is another thing to many operations.
+    All atoms of the unit lose the same share. Two parts at least stay where possible, as an axis of one slot
+    is another thing to many operations.
     """
-    parts = gcd(*(atom.size for atom in unit))
+    smallest = gcd(*(atom.size for atom in unit))
+    parts, rest = divmod(smallest, step)
     for numbers in ([1], [0, -1]):
-        if parts - len(numbers) > 1 or len(numbers) == 1 < parts:
+        if not rest and (parts - len(numbers) > 1 or len(numbers) == 1 < parts):
             yield {
                 atom: np.concatenate([np.arange(atom.size).reshape(parts, -1)[number] for number in numbers])
                 for atom in unit
@@ -287,16 +329,24 @@ def _take(tensor: Tensor, layouts: Sequence[Layout], order: dict[Atom, np.ndarra
 
 def _other(tensor: Tensor) -> Tensor:
     """Other numbers of the same sign and size."""
-    return tensor * 0.625 if tensor.is_floating_point() or tensor.is_complex() else tensor
+    return tensor * 0.625 if _has_fractions(tensor) else tensor
 
 
-def _telling(probe: Probe) -> list[Tensor]:
-    """The results of the call; none if it does not take these numbers, or makes nothing of them."""
+def _has_fractions(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _results(probe: Probe) -> list[Tensor]:
+    """The results of the call; none if the operation does not take these numbers."""
     try:
-        results = run(probe)
+        return run(probe)
     except Exception:  # the operation's own complaint, whatever it is
         return []
-    return [] if any(bool(one.isnan().all()) for one in results if one.numel()) else results
+
+
+def _is_telling(results: Iterable[Tensor]) -> bool:
+    """Whether there is anything in the results but not-a-number."""
+    return not any(bool(one.isnan().all()) for one in results if one.numel())
 
 
 def _equal(ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:

@@ -221,10 +221,12 @@ class _Matcher:
         self.known: dict[Key, Layout] = {}
         self.places: dict[Key, list[tuple[Value, int]]] = {}
         self.operands: Counter[Key] = Counter()
+        self.read: set[Key] = set()  # the factors that operands or arguments have
 
     def run(self, inputs: list[tuple[list[Axis], Value]], outputs: list[tuple[list[Axis], Value]]) -> None:
         for axes, value in inputs:
             self._read(axes, value)
+        self.read = {*self.operands, *self.given.sizes}
         made = [self._made(axes, value) for axes, value in outputs]
         self._equate_given()
         self._hold_single()
@@ -312,7 +314,7 @@ class _Matcher:
         tied = [clause for clause in self.site.rule.clauses if isinstance(clause, ast.Tie)]
         self.operands.update((name, 0) for clause in tied for name in clause.factors)
         for key, layout in self.known.items():
-            if self.operands[key] < 2:
+            if self.operands[key] < 2 or key not in self.read:
                 self.site.block(layout, f"no other operand of {self.site.rule.name} has '{key[0]}'")
 
 

@@ -301,6 +301,10 @@ def new(site: Site) -> None:
                 site.block(layout, f"made by {site.call.name} of a size that cannot be traced")
         site.factors.setdefault("n", []).extend(layouts)
         site.give(result, layouts)
+    for operand in site.call.values:
+        if operand is not site.arguments.get("input"):  # new_zeros and its like only take their kind from it
+            for layout in site.axes(operand):
+                site.block(layout, "its values are copied one by one")
     for name, found in site.arguments.items():
         if name not in ("size", "end", "steps"):
             site.depend_on(found)

@@ -38,7 +38,9 @@ def draw(rule: ast.Rule, target: Callable[..., Any], takes: Callable[[Example], 
         example, said = _first_taken(rule, target, lengths, number, takes)
         complaint = said or complaint
         if example is not None:
-            found += [example, *_variants(rule, target, lengths, example, takes)]
+            found += [
+                one for one in [example, *_variants(rule, target, lengths, example, takes)] if _has_axes(one)
+            ]
         if len(found) >= _CALLS:
             break
     if not found:
@@ -138,6 +140,10 @@ def _tensors(example: Example) -> Iterator[Tensor]:
         yield from (one for one in (item if isinstance(item, list) else [item]) if isinstance(one, Tensor))
 
 
+def _has_axes(example: Example) -> bool:
+    return any(item.dim() for item in _tensors(example))
+
+
 def _named(target: Callable[..., Any], example: Example) -> dict[str, Any]:
     return {**dict(zip(argument_names(target) or (), example.args)), **example.kwargs}
 
@@ -161,7 +167,11 @@ def _drawn(
         arguments[name] = [one, _tensor(one.shape, kind, generator)] if operand.many else one
     for where in _wheres(rule):
         if not where.argument.startswith("*"):
-            _set(arguments, where.argument, shapes.stars[where.factor] if where.star else shapes.factors[where.factor])
+            _set(
+                arguments,
+                where.argument,
+                shapes.stars[where.factor] if where.star else shapes.factors[where.factor],
+            )
     for at in (clause for clause in rule.clauses if isinstance(clause, ast.At)):
         position, rank = _position(rule, at.factor, lengths)
         arguments[at.argument] = generator.choice((position, position - rank))
@@ -187,7 +197,9 @@ def _sizes(rule: ast.Rule, lengths: Mapping[str, int], generator: random.Random)
 def _position(rule: ast.Rule, factor: str, lengths: Mapping[str, int]) -> tuple[int, int]:
     """The axis that a factor has in the first operand that has it, and how many axes that one has."""
     for operand in _signature(rule).inputs:
-        opened = [dim for dim in operand.dims for _ in range(lengths[dim.name] if isinstance(dim, ast.Star) else 1)]
+        opened = [
+            dim for dim in operand.dims for _ in range(lengths[dim.name] if isinstance(dim, ast.Star) else 1)
+        ]
         for axis, dim in enumerate(opened):
             if factor in names_in(dim):
                 return axis, len(opened)
@@ -229,4 +241,10 @@ def _tensor(shape: Sequence[int], kind: torch.dtype, generator: random.Random) -
     """Random numbers between -0.9 and 0.9, of which no function of torch has too many it does not take."""
     torch_generator = torch.Generator().manual_seed(generator.randrange(2**31))
     numbers = torch.rand(tuple(shape), generator=torch_generator, dtype=torch.float64) * 1.8 - 0.9
-    return (numbers * 9).to(kind) if kind is torch.int64 else numbers > 0 if kind is torch.bool else numbers.to(kind)
+    return (
+        (numbers * 9).to(kind)
+        if kind is torch.int64
+        else numbers > 0
+        if kind is torch.bool
+        else numbers.to(kind)
+    )

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ..errors import RuleError
 from ..grammar.ast import Rule
-from .targets import MissingTarget, canonical, resolve
+from .targets import MissingTarget, canonical, locate
 
 _FACTORIES = ("arange", "eye", "full", "ones", "rand", "randint", "randn", "randperm", "tensor", "zeros")
 _BUILTINS = ("slice", "dict", "list", "tuple", "range", "float", "int", "bool")
@@ -113,7 +113,7 @@ class _Resolved(ast.NodeTransformer):
         if not dotted:
             return self.generic_visit(node)
         try:
-            found = resolve(dotted)
+            found = locate(dotted)
         except MissingTarget as missing:
             raise NameError(f"no '{dotted}'" + (f": {missing.help}" if missing.help else "")) from None
         self.scope[f"<{dotted}>"] = found

@@ -50,6 +50,14 @@ def resolve(name: str) -> Callable[..., Any]:
     MissingTarget
         A package that is not installed, or an attribute that does not exist.
     """
+    found = locate(name)
+    if not callable(found) and not hasattr(found, "__get__"):
+        raise MissingTarget("a target is a function, a method, an operator or a class")
+    return canonical(found)
+
+
+def locate(name: str) -> Any:
+    """Whatever a dotted name leads to; raises `MissingTarget` as `resolve` does."""
     parts = name.split(".")
     found, used = _import(parts)
     for part in parts[used:]:
@@ -57,9 +65,7 @@ def resolve(name: str) -> Callable[..., Any]:
             found = getattr(found, part)
         except AttributeError:
             raise MissingTarget(did_you_mean(part, dir(found))) from None
-    if not callable(found) and not hasattr(found, "__get__"):
-        raise MissingTarget("a target is a function, a method, an operator or a class")
-    return canonical(found)
+    return found
 
 
 def _import(parts: list[str]) -> tuple[Any, int]:
