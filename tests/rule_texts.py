@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-NAMES = "c n out conv heads weight x1 a_rather_long_name_of_a_factor default next by".split()
+NAMES = ["c", "n", "out", "conv", "heads", "weight", "x1", "a_rather_long_factor", "default", "next", "by"]
 # What could be taken for a keyword where a clause may begin is used inside of brackets only.
 DIM_NAMES = [*NAMES, "at", "where", "hold", "macs", "module", "use"]
 COMMENTS = ["# A note", "#: example f(randn(2))", "## two", '# a "quote', "#x; y: z = [", "#:", "# a\tb"]
