@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from .cli_check import add_check, add_explain
 from .errors import PrunusError
 from .grammar import format_rules
 
@@ -19,7 +20,10 @@ def add_commands(commands: Any) -> None:
     """Add ``prunus rules ...``; a command's function returns its exit status, or None for 0."""
     rules = commands.add_parser("rules", help="format, check and explain .rules files")
     subcommands = rules.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    add_check(subcommands)
+    add_explain(subcommands)
     add_fmt(subcommands)
+    add_lsp(subcommands)
 
 
 def add_fmt(subcommands: Any) -> None:
@@ -27,6 +31,21 @@ def add_fmt(subcommands: Any) -> None:
     fmt.add_argument("files", nargs="*", metavar="FILE", help="- is standard input (default: shipped rules)")
     fmt.add_argument("--check", action="store_true", help="only name what would change, and exit 1")
     fmt.set_defaults(run=run_fmt)
+
+
+def add_lsp(subcommands: Any) -> None:
+    lsp = subcommands.add_parser("lsp", help="the language server that editors start; see editor/README.md")
+    lsp.set_defaults(run=run_lsp)
+
+
+def run_lsp(options: argparse.Namespace) -> None:
+    try:
+        from .editor.server import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("pygls", "lsprotocol"):
+            raise
+        raise PrunusError("the language server needs pygls\nhelp: pip install 'prunus[editor]'") from error
+    serve()
 
 
 def run_fmt(options: argparse.Namespace) -> int:

@@ -6,48 +6,36 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
 from attrs import frozen
 
 from ..errors import RuleError
-from ..grammar import ast
+from ..grammar import ast, narrow
 from ..grammar.validate import factor_names, mentioned, names_in
 from ..rules import RuleSet
 from ..rules.draw import draw
 from ..rules.examples import Example, examples_of
+from ..rules.lint import Finding
 from .law import EXACT, HELD, MIXES, SUMS, WRONG, Untried, Verdict, judge, severity
 from .probe import Probe, run
-
-
-@frozen
-class Failure:
-    """Something that is wrong with a rule, with the target and the call where it showed, and what to do."""
-
-    message: str
-    target: str = ""
-    call: str = ""
-    help: str = ""
-
-    def __str__(self) -> str:
-        where = f"\n    {self.call or self.target}" if self.target else ""
-        return f"error: {self.message}{where}" + (f"\nhelp: {self.help}" if self.help else "")
 
 
 @frozen
 class Checked:
     """A rule that was tried: how many calls of which targets, the verdict of each factor, what is wrong.
 
-    ``skipped`` are the targets that need an accelerator which this machine does not have.
+    ``notes`` say what could not be tried, or what an operation is particular about.
     """
 
     rule: ast.Rule
     targets: tuple[str, ...]
     calls: int
     verdicts: dict[str, Verdict]
-    failures: tuple[Failure, ...]
-    skipped: tuple[str, ...] = ()
+    failures: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def counts(self) -> Counter[str]:
@@ -62,10 +50,8 @@ class Checked:
             "targets": list(self.targets),
             "calls": self.calls,
             "verdicts": {name: verdict.kind for name, verdict in self.verdicts.items()},
-            "failures": [
-                {"message": one.message, "target": one.target, "call": one.call, "help": one.help}
-                for one in self.failures
-            ],
+            "failures": [finding.to_dict() for finding in self.failures],
+            "notes": list(self.notes),
         }
 
 
@@ -103,31 +89,37 @@ class _Check:
         self.rules = rules
         self.targets = rules.targets_of(rule)
         self.seen: dict[str, dict[str, list[Verdict]]] = defaultdict(lambda: defaultdict(list))
-        self.failures: list[Failure] = []
-        self.skipped: list[str] = []
+        self.failures: dict[Finding, None] = {}
+        self.notes: dict[str, None] = {}
 
     def run(self) -> Checked:
+        """Try every call, then compare what was seen with what the rule says."""
         calls = 0
         for name, example in self._calls():
             calls += 1
             self._try(name, example)
         verdicts = {}
         for factor, by_target in self.seen.items():
-            every = [verdict for verdicts in by_target.values() for verdict in verdicts]
-            verdicts[factor] = max(every, key=severity)
-            self._compare(factor, by_target)
-        if not self.failures:
-            self._expect_all(verdicts)
+            verdicts[factor] = max(chain(*by_target.values()), key=severity)
+            for target, seen in by_target.items():
+                self._compare(factor, target, {verdict.kind for verdict in seen} - {HELD})
+        if not self.failures and isinstance(self.rule.body, ast.Signature):
+            self._expect_all(self.rule.body, verdicts)
         return Checked(
-            self.rule, tuple(self.targets), calls, verdicts, tuple(self.failures), tuple(self.skipped)
+            self.rule, tuple(self.targets), calls, verdicts, tuple(self.failures), tuple(self.notes)
         )
 
+    def _fail(self, message: str, factor: str = "", where: str = "", help: str | None = None) -> None:
+        span = self.rule.span
+        message = f"{message} ({where})" if where else message
+        self.failures[Finding("error", message, narrow(span, factor) if factor else span, help)] = None
+
     def _calls(self) -> Iterator[tuple[str, Example]]:
-        """The calls to try, each with the name of its target."""
+        """The calls to try, each with the name of its target: examples, or drawn ones where there are none."""
         try:
             examples = examples_of(self.rule, self.targets)
         except RuleError as error:
-            self.failures.append(Failure(error.message, help=error.help or ""))
+            self._fail(error.message, help=error.help)
             return
         for name, target in self.targets.items():
             own = [example for example in examples if example.rule_target == target]
@@ -135,20 +127,17 @@ class _Check:
         for example in examples:
             if example.rule_target not in self.targets.values():
                 help = f"the targets of {self.rule.name} are {', '.join(self.targets)}"
-                self.failures.append(
-                    Failure("the example calls no target of the rule", "", example.text, help)
-                )
+                self._fail("an example calls no target of the rule", "", example.text, help)
 
     def _drawn(self, name: str, target: Callable[..., Any]) -> Sequence[Example]:
         help = f"write a call that it takes above the rule: '#: example {name}(...)'"
         if not isinstance(self.rule.body, ast.Signature):
-            self.failures.append(Failure("a verb is tried on examples, and there is none", name, help=help))
+            self._fail("a verb is tried on examples, and there is none", "", name, help)
             return ()
         try:
             return draw(self.rule, target, complaint)
         except ValueError as error:
-            message = f"the operation does not take the tensors that the rule describes: {error}"
-            self.failures.append(Failure(message, name, help=help))
+            self._fail(f"{name} does not take the tensors that the rule describes: {error}", "", "", help)
             return ()
 
     def _try(self, name: str, example: Example) -> None:
@@ -156,53 +145,48 @@ class _Check:
             verdicts = judge(example, self.rules)
         except Untried as error:
             if _lacks_accelerator(str(error)):
-                self.skipped.append(name)
-                return
-            self.failures.append(Failure(str(error), name, example.text))
+                self.notes[f"{name} needs an accelerator"] = None
+            else:
+                self._fail(str(error), "", example.text)
             return
         for verdict in verdicts:
             self.seen[verdict.factor][name].append(verdict)
             if verdict.kind == WRONG:
-                message = f"'{verdict.factor}' is wrong: {verdict.detail}"
-                self.failures.append(Failure(message, name, example.text))
+                self._fail(f"'{verdict.factor}' is wrong: {verdict.detail}", verdict.factor, example.text)
+            elif verdict.kind != HELD and verdict.detail:
+                self.notes[f"'{verdict.factor}': {verdict.detail} ({name})"] = None
 
-    def _compare(self, factor: str, by_target: Mapping[str, Sequence[Verdict]]) -> None:
+    def _compare(self, factor: str, target: str, kinds: set[str]) -> None:
         """What was seen of a factor must be what the rule declares."""
         mixes, sums = (factor in _named(self.rule, kind) for kind in (ast.Mixes, ast.Sums))
-        for target, verdicts in by_target.items():
-            kinds = {verdict.kind for verdict in verdicts} - {HELD}
-            if WRONG in kinds or not kinds:
-                continue
-            if MIXES in kinds and not mixes:
-                message = f"'{factor}' is said to be exact, but removing a slot is not the same as zeroing it"
-                self.failures.append(Failure(message, target, help=f"add 'mixes {factor}'"))
-            elif SUMS in kinds and not (mixes or sums):
-                message = f"the slots of '{factor}' are added up, although the result has them"
-                self.failures.append(Failure(message, target, help=f"add 'sums {factor}'"))
-            elif mixes and MIXES not in kinds:
-                message = f"'mixes {factor}' is declared, but no call shows it"
-                help = f"drop it, or add an example that shows it: '#: example {target}(...)'"
-                self.failures.append(Failure(message, target, help=help))
-            elif sums and kinds == {EXACT}:
-                message = f"'sums {factor}' is declared, but no call shows it"
-                self.failures.append(
-                    Failure(message, target, help="drop it, or add an example that shows it")
-                )
-
-    def _expect_all(self, verdicts: Mapping[str, Verdict]) -> None:
-        """Every factor must have been tried, or be held because the rule says so."""
-        if not isinstance(self.rule.body, ast.Signature):
+        example = f"'#: example {target}(...)'"
+        if not kinds or WRONG in kinds:
             return
+        if MIXES in kinds and not mixes:
+            message = f"'{factor}' is said to be exact, but removing a slot is not the same as zeroing it"
+            self._fail(message, factor, target, f"add 'mixes {factor}'")
+        elif SUMS in kinds and not (mixes or sums):
+            message = f"the slots of '{factor}' are added up, although the result has them"
+            self._fail(message, factor, target, f"add 'sums {factor}'")
+        elif mixes and MIXES not in kinds:
+            help = f"drop it, or add an example that shows it: {example}"
+            self._fail(f"'mixes {factor}' is declared, but no call shows it", factor, target, help)
+        elif sums and kinds == {EXACT}:
+            help = f"drop it, or add an example that shows it: {example}"
+            self._fail(f"'sums {factor}' is declared, but no call shows it", factor, target, help)
+
+    def _expect_all(self, signature: ast.Signature, verdicts: Mapping[str, Verdict]) -> None:
+        """Every factor must have been tried, or be held because the rule says so."""
         held = _named(self.rule, (ast.Hold, ast.Block))
-        for factor in sorted({name.lstrip("*") for name in factor_names(self.rule.body)} - held):
+        for factor in sorted({name.lstrip("*") for name in factor_names(signature)} - held):
             verdict = verdicts.get(factor)
-            read = sum(_uses(operand.dims, factor) for operand in self.rule.body.inputs)
-            uses = read and read + sum(_uses(result.dims, factor) for result in self.rule.body.outputs)
+            read = sum(_uses(operand.dims, factor) for operand in signature.inputs)
+            uses = read and read + sum(_uses(result.dims, factor) for result in signature.outputs)
             if verdict is None and uses > 1:
-                help = "add an example with more than one slot of it"
-                self.failures.append(Failure(f"no call has shown what becomes of '{factor}'", help=help))
+                help = "add an example with more than one slot of it: '#: example ...'"
+                self._fail(f"no call has shown what becomes of '{factor}'", factor, "", help)
             elif verdict and verdict.kind == HELD and uses > 1:
-                self.failures.append(Failure(f"'{factor}' could not be tried: {verdict.detail}"))
+                self._fail(f"'{factor}' could not be tried: {verdict.detail}", factor)
 
 
 def _named(rule: ast.Rule, kind: type | tuple[type, ...]) -> set[str]:

@@ -44,6 +44,11 @@ class Finding:
     def __str__(self) -> str:
         return report(self.message, self.span, self.help, self.severity)
 
+    def to_dict(self) -> dict[str, str | None]:
+        """The same as plain data."""
+        at = f"{self.span}:{self.span.column}" if self.span else None
+        return {"severity": self.severity, "message": self.message, "at": at, "help": self.help}
+
 
 @frozen(eq=False)
 class Linted:

@@ -118,7 +118,9 @@ def argument_names(target: Callable[..., Any]) -> tuple[str, ...] | None:
 def tensor_arguments(target: Callable[..., Any]) -> tuple[str, ...]:
     """The arguments of ``target`` that are tensors, as far as its schema or its annotations tell."""
     arguments = _arguments(target) or Arguments(())
-    known = {name for form in arguments.forms for name, kind in zip(form.names, form.kinds) if kind == "tensor"}
+    known = {
+        name for form in arguments.forms for name, kind in zip(form.names, form.kinds) if kind == "tensor"
+    }
     try:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):

@@ -77,9 +77,11 @@ def _import(parts: list[str]) -> tuple[Any, int]:
             return module, used - 1
         try:
             module = importlib.import_module(name)
-        except ImportError:
+        except (Exception, SystemExit) as error:  # a user's own module may raise anything
+            if getattr(error, "name", None) != name:
+                raise MissingTarget(f"importing {name} fails: {type(error).__name__}: {error}") from None
             if module is None:
-                raise MissingTarget(f"no package '{parts[0]}' is installed") from None
+                raise MissingTarget(f"no package '{name}' is installed") from None
             return module, used - 1
     return module, len(parts)
 

@@ -1,0 +1,147 @@
+"""``prunus rules check``, ``explain`` and ``new``: what can be known of a rule by trying it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .engine.check import Checked, check
+from .engine.law import EXACT, HELD, MIXES, SUMS, WRONG
+from .grammar.ast import Rule
+from .rules import RuleSet, load
+from .rules.describe import describe, find_rule
+from .rules.lint import Finding, lint
+
+_KINDS = (EXACT, SUMS, MIXES, HELD, WRONG)
+
+
+def add_check(subcommands: Any) -> None:
+    command = subcommands.add_parser(
+        "check", help="lint rules, then try each on the operations it speaks for"
+    )
+    command.add_argument("files", nargs="*", metavar="FILE", help="default: the shipped rules")
+    command.add_argument("--rule", action="append", metavar="NAME", help="only this one; may be repeated")
+    command.add_argument("--json", action="store_true", help="everything that was found, as JSON")
+    command.set_defaults(run=run_check)
+
+
+def add_explain(subcommands: Any) -> None:
+    command = subcommands.add_parser("explain", help="print a rule, where it is from, and its verdicts")
+    command.add_argument("name", metavar="NAME", help="a rule's name, or a target: conv, torch.conv2d")
+    command.add_argument(
+        "--rules", action="append", metavar="FILE", help="rules to look in (default: default)"
+    )
+    command.set_defaults(run=run_explain)
+
+
+def run_check(options: argparse.Namespace) -> int:
+    """Exit status 1 if any lint finds an error or any rule is not what it says."""
+    make_importable()
+    findings: list[Finding] = []
+    tried: list[Checked] = []
+    for file in options.files or [None]:
+        found = lint_all(file)
+        findings += found
+        if any(finding.severity == "error" for finding in found):
+            continue
+        rules, own = rules_of(file)
+        for rule in own:
+            if options.rule is None or rule.name in options.rule:
+                tried.append(check(rule, rules))
+                if not options.json:
+                    print_checked(tried[-1])
+    if options.json:
+        print(json.dumps(as_dict(findings, tried), indent=2))
+    else:
+        for finding in findings:
+            print(finding)
+        print(summary(tried))
+    failed = any(finding.severity == "error" for finding in findings) or any(one.failures for one in tried)
+    return int(failed)
+
+
+def run_explain(options: argparse.Namespace) -> None:
+    make_importable()
+    import_packages()
+    rules = load(options.rules or ["default"])
+    print(describe(rules, options.name))
+    checked = check(find_rule(rules, options.name), rules)
+    print(f"{checked.calls} calls tried: {verdicts_of(checked)}")
+    for line in [*checked.notes, *map(str, checked.failures)]:
+        print(line)
+
+
+def lint_all(file: str | None) -> list[Finding]:
+    """The lints of a file, or of all shipped ones."""
+    shipped = Path(__file__).parent / "rules"
+    return [
+        finding for path in ([file] if file else sorted(shipped.glob("*.rules"))) for finding in lint(path)
+    ]
+
+
+def rules_of(file: str | None) -> tuple[RuleSet, list[Rule]]:
+    """The rule set of a file, and the rules that the file itself writes or refines."""
+    import_packages()
+    rules = load(file or "default")
+    names = dict.fromkeys(rule.name for rule in rules.layers[-1].statements(Rule))
+    return rules, [rules.rules[name] for name in names]
+
+
+def make_importable() -> None:
+    """Targets may be in the current directory, as models may."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
+def import_packages() -> None:
+    """Rules for packages that are not imported are left out; here all that are installed are meant."""
+    for package in ("torchvision",):
+        with suppress(ImportError):
+            importlib.import_module(package)
+
+
+def print_checked(checked: Checked) -> None:
+    rule = checked.rule
+    print(f"{rule.span!s:22} {rule.name:18} {checked.calls:4} calls   {verdicts_of(checked)}")
+    for note in checked.notes:
+        print(f"    note: {note}")
+    for failure in checked.failures:
+        print(failure)
+
+
+def verdicts_of(checked: Checked) -> str:
+    """``exact: n, out   held: k``"""
+    parts = []
+    for kind in _KINDS:
+        names = [name for name, verdict in checked.verdicts.items() if verdict.kind == kind]
+        parts += [f"{kind}: {', '.join(names)}"] if names else []
+    return "   ".join(parts)
+
+
+def summary(tried: Iterable[Checked]) -> str:
+    """One line: how many rules, targets, calls and factors, and the verdicts."""
+    tried = list(tried)
+    counts = sum((one.counts for one in tried), Counter())
+    numbers = ", ".join(f"{counts[kind]} {kind}" for kind in _KINDS)
+    failed = sum(bool(one.failures) for one in tried)
+    return (
+        f"{len(tried)} rules for {sum(len(one.targets) for one in tried)} operations, "
+        f"{sum(one.calls for one in tried)} calls tried; {counts.total()} factors: {numbers}; "
+        f"{failed} rules failed"
+    )
+
+
+def as_dict(findings: Iterable[Finding], tried: Iterable[Checked]) -> dict[str, Any]:
+    return {
+        "lints": [finding.to_dict() for finding in findings],
+        "rules": [one.to_dict() for one in tried],
+        "summary": summary(tried),
+    }
