@@ -90,6 +90,5 @@ def flow_of(picture: Flow, numbers: Numbers, pruned: set[Group]) -> dict[str, An
         "edges": [
             {"from": node_numbers[start], "to": node_numbers[end], "groups": ordered(groups)}
             for (start, end), groups in picture.edges.items()
-            if start in node_numbers
         ],
     }

@@ -32,8 +32,9 @@ class Flow:
 
 
 def owner_of(tensor: str) -> str:
-    """The module that owns a tensor; a tensor of the model itself by its own name."""
-    return tensor.rpartition(".")[0] or tensor
+    """The module that a tensor belongs to; a tensor of the model itself by its own name."""
+    head, parametrized, _ = tensor.partition(".parametrizations.")
+    return head if parametrized else tensor.rpartition(".")[0] or tensor
 
 
 def flow(graph: DependencyGraph, pruned: Collection[Group] = ()) -> Flow:
@@ -64,12 +65,16 @@ class _Contraction:
                 self.sources[value] = made
         for number, value in enumerate(self.graph.trace.outputs):
             self._connect([value], self._add(f"output {number}", "output", "output"))
+        ends = {name for edge in self.flow.edges for name in edge}
+        self.flow.nodes = {name: node for name, node in self.flow.nodes.items() if name in ends}
         return self.flow
 
     def _pass(self, call: Call) -> Nodes:
         """The nodes that the results of `call` come from."""
         from_input = self.graph.state.from_input
         data = [value for value in call.values if value in from_input]
+        # Indices and masks, which have no slots, are no part of the picture where something else flows.
+        data = [value for value in data if self._groups_in(value)] or data
         layers = {
             layer: None
             for value in call.values

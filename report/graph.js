@@ -7,7 +7,8 @@ function drawGraph(svg, flow, groups, {onGroup, onLayer}) {
   const picture = layOut(flow, {width: panel.width, height: panel.height});
   const stage = svg.append("g");
   takeGroups(picture);
-  const edges = stage.append("g").selectAll("g").data(picture.edges).join("g")
+  const under = stage.append("g").attr("class", "under"), over = stage.append("g");
+  const edges = under.selectAll("g").data(picture.edges).join("g")
     .attr("class", "edge")
     .call(colour, (edge) => edge.groups[0], groups)
     .on("click", (event, edge) => { if (edge.groups.length) onGroup(edge.groups[0]); });
@@ -32,7 +33,8 @@ function drawGraph(svg, flow, groups, {onGroup, onLayer}) {
       event.preventDefault();
       onLayer(node);
     });
-  return {mark: marker(svg, nodes, edges), ...zooming(svg, stage, picture, panel)};
+  const layers = {under: under.node(), over: over.node()};
+  return {mark: marker(svg, nodes, edges, groups, layers), ...zooming(svg, stage, picture)};
 }
 
 // What is no layer has the groups that flow in.
@@ -65,17 +67,23 @@ function describeGroup(group) {
 }
 
 // Lights what belongs to some groups and marks the layers that were picked; of nothing, all is as it was.
-function marker(svg, nodes, edges) {
+// Lit edges move over the others, which fade as one: where many run together they would stay dark.
+function marker(svg, nodes, edges, groups, {under, over}) {
   return function mark(chosen, picked) {
     const wanted = new Set(chosen);
     const lit = (one) => one.groups.some((group) => wanted.has(group));
     svg.classed("chosen", wanted.size > 0);
     nodes.classed("lit", lit).classed("picked", (node) => picked.includes(node.name) && node.kind === "layer");
-    edges.classed("lit", lit);
+    edges.classed("lit", lit)
+      .call(colour, (edge) => edge.groups.find((group) => wanted.has(group)) ?? edge.groups[0], groups)
+      .each(function move(edge) {
+        const layer = lit(edge) ? over : under;
+        if (this.parentNode !== layer) layer.append(this);
+      });
   };
 }
 
-function zooming(svg, stage, picture, panel) {
+function zooming(svg, stage, picture) {
   const zoom = d3.zoom().scaleExtent([0.05, 6]).on("zoom", (event) => stage.attr("transform", event.transform));
   svg.call(zoom).on("dblclick.zoom", null);
   const fitted = () => {

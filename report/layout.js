@@ -12,6 +12,7 @@ function layOut(flow, panel) {
     return {...node, label, width: label.length * LETTER + 14, height: NODE_HEIGHT};
   });
   const edges = flow.edges.map((edge) => ({...edge}));
+  if (!nodes.length) return {nodes, edges, width: 1, height: 1};
   const depth = depthsOf(nodes.length, edges);
   markSkips(depth, edges);
   stackParts(partsOf(depth, edges), nodes, edges);
@@ -83,8 +84,8 @@ function partsOf(depth, edges) {
 function stackParts(parts, nodes, edges) {
   let y = 0;
   for (let part = 0; part <= d3.max(parts); part++) {
-    const inside = edges.filter((edge) => !edge.skips && parts[edge.from] === part && parts[edge.to] === part);
     const members = d3.range(nodes.length).filter((node) => parts[node] === part);
+    const inside = edges.filter((edge) => !edge.skips && parts[edge.from] === part && parts[edge.to] === part);
     const height = rankWithDagre(members, nodes, inside);
     const entering = edges.filter((edge) => !edge.skips && parts[edge.to] === part && parts[edge.from] < part);
     const dx = d3.mean(entering, ({from, to}) => nodes[from].x - nodes[to].x) ?? 0;
@@ -103,7 +104,7 @@ function stackParts(parts, nodes, edges) {
 // Gives places to some nodes, and points to the edges between them; returns how high it all is.
 function rankWithDagre(members, nodes, edges) {
   const graph = new dagre.graphlib.Graph();
-  graph.setGraph({nodesep: NODE_GAP, ranksep: ROW_GAP, edgesep: 8, ranker: "longest-path"});
+  graph.setGraph({nodesep: NODE_GAP, ranksep: ROW_GAP, edgesep: 8});
   graph.setDefaultEdgeLabel(() => ({}));
   for (const node of members) graph.setNode(String(node), {width: nodes[node].width, height: nodes[node].height});
   for (const edge of edges) graph.setEdge(String(edge.from), String(edge.to));

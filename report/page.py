@@ -12,7 +12,7 @@ from ..engine import DependencyGraph, Plan
 from .data import data_of
 
 LIBRARIES = ("d3", "dagre")
-SCRIPTS = ("layout.js", "graph.js", "table.js", "paths.js", "why.js", "apart.js", "page.js")
+SCRIPTS = ("groups", "layout", "graph", "table", "paths", "why", "apart", "lists", "asking", "page")
 
 
 def page(
@@ -35,7 +35,7 @@ def page(
         "libraries": "\n".join(library(name) for name in LIBRARIES),
         "licences": "\n".join(f"{name}\n{text_of(f'vendor/{name}.LICENSE')}" for name in LIBRARIES),
         "data": escaped(data_of(graph, plan)),
-        "scripts": "\n".join(text_of(name) for name in SCRIPTS),
+        "scripts": "\n".join(text_of(f"{name}.js") for name in SCRIPTS),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], text_of("template.html"))
 

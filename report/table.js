@@ -11,7 +11,8 @@ function makeTable(parent, columns, rows, onRow = null) {
   for (const column of columns) {
     const cells = lines.append("td").attr("class", column.kind ?? null);
     if (column.dot) cells.append("span").attr("class", "dot").call(colour, column.dot.group, column.dot.groups);
-    cells.append("span").text(column.show ?? column.cell).attr("title", column.cell);
+    cells.append("span").text(column.show ?? column.cell)
+      .attr("title", (row) => String(column.cell(row)).slice(0, 500));
   }
   lines.each(function keep(row) { this.searched = columns.map((one) => one.cell(row)).join(" ").toLowerCase(); });
   heads.append("button").attr("type", "button").text((column) => column.title)

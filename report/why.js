@@ -106,14 +106,17 @@ function explainCoupled(book, a, b, [{group, start, end}, ...more]) {
     ? cutPoints(neighbours, path, (node) => node.call ?? node).filter((node) => node.places && apart(node))
     : null;
   const relation = relate(start.spreads.get(group), end.spreads.get(group));
+  const verb = start === end ? `are both ${start.name}` : "are coupled";
+  const what = `group ${group.name}, ${group.size} slots`;
   return {
     kind: "coupled",
-    headline: `${a} and ${b} ${start === end ? `are both ${start.name}` : "are coupled"}: group ${group.name}, ${group.size} slots, ${group.layers.length} layers`,
+    headline: `${a} and ${b} ${verb}: ${what}, ${group.layers.length} layers`,
     start: start.name, end: end.name, path: steps.map(hopOf), groups: [group],
     remarks: [
       relation,
       ...(steps.length ? [cutting(cuts && cuts.map(hopOf))] : []),
-      ...more.filter((one) => isShared(one.group)).map((one) => `They also share group ${one.group.name}, ${one.group.size} slots.`),
+      ...more.map((one) => one.group).filter(isShared)
+        .map(({name, size}) => `They also share group ${name}, ${size} slots.`),
       ...group.held,
     ],
   };
@@ -193,5 +196,6 @@ function axesLines(entries) {
     return [`${names}: group ${group.name}, ${group.size} slots, ${role}`, ...details.map((line) => `  ${line}`)];
   });
   const alike = d3.group(entries.filter(alone), ({group}) => group.held.join("\n"));
-  return [...lines, ...[...alike].map(([text, some]) => `${listing(some.map(({members}) => members[0].name))}: ${text}`)];
+  const names = (some) => listing(some.map(({members}) => members[0].name));
+  return [...lines, ...[...alike].map(([text, some]) => `${names(some)}: ${text}`)];
 }

@@ -370,8 +370,10 @@ def test_everything_can_be_reached_by_keyboard(page):
 
 def test_the_table_searches_and_sorts(page):
     """All words must be there; numbers sort as numbers."""
-    page.fill("#search", "layer2 conv1")
-    assert text_of(page, "#count").startswith("2 of")
+    page.fill("#search", "128 layer2.1.conv1.out")
+    assert text_of(page, "#count").startswith("1 of")
+    page.fill("#search", "layer3.1.bn2")
+    assert text_of(page, "#panel-0 tbody").startswith("layer3.0.conv2.out")
     page.fill("#search", "")
     page.click("th button:has-text('slots')")
     page.click("th button:has-text('slots')")
@@ -421,9 +423,37 @@ def test_light_and_dark(show, resnet):
     assert brightness(dark, "backgroundColor") < 150 < 600 < brightness(dark, "color")
 
 
-def test_a_model_without_tensors_has_a_page(show, tmp_path):
-    """Nothing to prune, but still something to see."""
+class Constant(nn.Module):
+    """Its output does not depend on its input."""
+
+    def forward(self, x):
+        return torch.ones(3)
+
+
+@pytest.mark.parametrize("model", [nn.Sequential(nn.ReLU(), nn.Flatten()), Constant()])
+def test_a_model_with_nothing_to_prune_has_a_page(show, tmp_path, model):
+    """Empty lists, and nothing that goes wrong."""
     path = tmp_path / "empty.html"
-    report.write(graph_of(nn.Sequential(nn.ReLU(), nn.Flatten()), 2, 3, 4), path)
-    page = show(path)
-    assert "0 of 0" in text_of(page, "#count")
+    report.write(graph_of(model, 2, 3, 4), path)
+    assert "0 of 0" in text_of(show(path), "#count")
+
+
+class Repeated(nn.Module):
+    """One layer that is called twice, and a weight that is normalised."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter = nn.utils.parametrizations.weight_norm(nn.Linear(4, 6))
+        self.again = nn.Linear(6, 6)
+        self.leave = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.leave(self.again(self.again(self.enter(x)).relu()))
+
+
+def test_a_layer_that_is_called_twice_is_one_node(show, tmp_path):
+    """Cycles are drawn too; a parametrization belongs to its layer."""
+    path = tmp_path / "twice.html"
+    report.write(graph_of(Repeated(), 2, 4), path)
+    layers = [node.get_attribute("data-layer") for node in show(path).locator("#graph .node.layer").all()]
+    assert sorted(layers) == ["again", "enter", "leave"]
