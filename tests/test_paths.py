@@ -1,0 +1,40 @@
+"""Shortest ways and cut points, compared with networkx."""
+
+import random
+
+import networkx as nx
+import pytest
+from prunus.engine.paths import cut_points, shortest
+
+
+def random_graph(seed):
+    """A small graph with a way from somewhere to somewhere."""
+    dice = random.Random(seed)
+    size = dice.randint(4, 14)
+    graph = nx.gnm_random_graph(size, dice.randint(size - 1, size + 3), seed=seed)
+    nx.add_path(graph, dice.sample(range(size), dice.randint(2, size)))
+    return graph
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_cut_points_are_those_whose_removal_separates(seed):
+    """Compared with taking every node out in turn."""
+    graph = random_graph(seed)
+    start, end = 0, len(graph) - 1
+    way = shortest(graph.neighbors, [start], {end}.__contains__)
+    if not nx.has_path(graph, start, end):
+        assert not way
+        return
+    assert len(way) == nx.shortest_path_length(graph, start, end) + 1
+    inside = [node for node in graph if node not in (start, end)]
+    apart = {node for node in inside if not nx.has_path(graph.subgraph(set(graph) - {node}), start, end)}
+    assert set(cut_points(graph.neighbors, way)) == apart
+
+
+def test_what_belongs_together_is_cut_together():
+    """Two ways that pass through different parts of one unit: taking the unit out separates the ends."""
+    graph = nx.Graph([(0, 1), (1, 2), (2, 9), (0, 3), (3, 4), (4, 9)])
+    unit = {2: "both", 4: "both"}
+    way = shortest(graph.neighbors, [0], {9}.__contains__)
+    assert way == [0, 1, 2, 9] and cut_points(graph.neighbors, way) == []
+    assert cut_points(graph.neighbors, way, lambda node: unit.get(node, node)) == [2]
