@@ -120,7 +120,7 @@ function factorsWith(call, group) {
   const holds = (place) => place.groups.includes(group.index);
   return call.factors
     .filter(({layout}) => layout === null || layout.includes(group.index))
-    .map(({factor, places}) => ({factor, values: new Set(places.filter(holds).map((place) => place.value))}))
+    .map((one) => ({...one, values: new Set(one.places.filter(holds).map((place) => place.value))}))
     .filter(({values}) => values.size);
 }
 
@@ -142,22 +142,40 @@ function nearest(book, flow, group, name, members) {
   return `nearest coupled: ${others.get(way.at(-1))}, ${far}`;
 }
 
-// A call, where the one ends or the other, that has slots of both.
+// A call that has slots of both: where the one ends or the other on the way, or else behind both.
 function meetingOf(book, flow, way, ours, theirs) {
   const sides = [wide(ours), wide(theirs)], back = way.toReversed();
+  const pairs = d3.cross(sides[0].keys(), sides[1].keys());
   const ends = [
     ...[...sides[0].keys()].map((group) => lastOn(book, group, way)),
     ...[...sides[1].keys()].map((group) => lastOn(book, group, back)),
   ].filter(Boolean).map((last) => last.call);
   for (const call of new Set(ends.length ? ends : flow.neighbours(way[0]))) {
-    for (const [one, other] of d3.cross(sides[0].keys(), sides[1].keys())) {
-      const [first, second] = [factorsWith(call, one)[0]?.factor, factorsWith(call, other)[0]?.factor];
-      if (!first || !second) continue;
-      const what = first === second
-        ? `as different parts of \`${first}\``
-        : `as \`${first}\` of the one and \`${second}\` of the other`;
-      return `They meet in one call, ${what}: ${lineOf(call)}`;
+    for (const pair of pairs) {
+      const meeting = meetingIn(call, pair);
+      if (meeting) return meeting;
     }
   }
+  for (const pair of pairs) {
+    const call = callBehind(book, pair);
+    if (call) return meetingIn(call, pair);
+  }
   return "";
+}
+
+function meetingIn(call, [one, other]) {
+  const [first, second] = [factorsWith(call, one)[0]?.factor, factorsWith(call, other)[0]?.factor];
+  if (!first || !second) return "";
+  const what = first === second
+    ? `as different parts of \`${first}\``
+    : `as \`${first}\` of the one and \`${second}\` of the other`;
+  return `They meet in one call, ${what}: ${lineOf(call)}`;
+}
+
+// The call nearest to the group with fewer axes through which slots of both pass.
+function callBehind(book, pair) {
+  const [few, many] = d3.sort(pair, (group) => group.axes.length);
+  const both = (node) => node.places && factorsWith(node.call, many).some(({reading}) => !reading);
+  const [start] = membersOf(book, few.axes[0]);
+  return shortest(couplingsOf(few), [start.place], both).at(-1)?.call;
 }

@@ -15,16 +15,18 @@ function openBook(data) {
       text: texts[text], module: texts[module]},
     inputs, results, factors: [],
   }));
-  const factorOf = ([call, factor, layout, ...flat]) => {
-    const found = {call: calls[call], factor: texts[factor], layout: layout < 0 ? null : sets[layout], places: []};
+  const factorOf = (reading) => ([call, factor, layout, ...flat]) => {
+    const found = {
+      reading, call: calls[call], factor: texts[factor], layout: layout < 0 ? null : sets[layout], places: [],
+    };
     for (let at = 0; at < flat.length; at += 2) found.places.push(placeAt(flat[at], flat[at + 1]));
     calls[call].factors.push(found);
     return found;
   };
-  for (const coupling of data.couplings.map(factorOf)) {
+  for (const coupling of data.couplings.map(factorOf(false))) {
     for (const place of new Set(coupling.places)) place.couplings.push(coupling);
   }
-  data.readings.forEach(factorOf);
+  data.readings.forEach(factorOf(true));
   const members = new Map();
   for (const [name, value, axes] of data.tensors) {
     members.set(name, axes.map((held, axis) => ({

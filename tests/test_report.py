@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from html.parser import HTMLParser
+from itertools import product
 
 import pytest
 import torch
@@ -272,6 +273,8 @@ PAIRS = [
     ("layer4.1.conv1.weight", "layer4.1.bn1.bias"),
     ("bn1.running_mean", "conv1"),
     ("layer4.1.conv2", "fc"),
+    ("layer1.0.conv1", "layer2.1.bn2.weight"),
+    ("layer3.0", "layer3.1"),
     ("layer1.0.conv1", None),
     ("layer3.0.bn1", None),
     ("fc", None),
@@ -279,25 +282,64 @@ PAIRS = [
 ]
 
 
+SHOWN = ("kind", "headline", "start", "end", "path", "remarks")
+
+
+def answers_of(browser, path, pairs):
+    """What the page of a file answers for each pair of names."""
+    page = browser.new_page()
+    page.goto(f"file://{path}")
+    page.wait_for_selector("html[data-ready]")
+    found = page.evaluate("(pairs) => pairs.map(([a, b]) => why(book, a, b ?? ''))", pairs)
+    page.close()
+    return [{key: answer[key] for key in SHOWN} for answer in found]
+
+
+def answer_of(graph, a, b):
+    """What Python answers, as the page would have it."""
+    found = graph.why(a, b).to_dict()
+    return json.loads(json.dumps({key: found[key] for key in SHOWN}))
+
+
 @pytest.fixture(scope="module")
 def answers(browser, resnet):
-    """What the page answers for each pair."""
-    page = browser.new_page()
-    page.goto(f"file://{resnet[1]}")
-    page.wait_for_selector("html[data-ready]")
-    found = page.evaluate("(pairs) => pairs.map(([a, b]) => why(book, a, b ?? ''))", PAIRS)
-    page.close()
-    return dict(zip(PAIRS, found, strict=True))
+    """The answers of resnet18's page."""
+    return dict(zip(PAIRS, answers_of(browser, resnet[1], PAIRS), strict=True))
 
 
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_the_page_answers_as_python_does(answers, resnet, a, b):
     """The same headline, the same path hop by hop, the same remarks."""
-    expected, answer = resnet[0].why(a, b).to_dict(), answers[a, b]
-    shown = ("kind", "headline", "start", "end", "path", "remarks")
-    assert {key: answer[key] for key in shown} == json.loads(
-        json.dumps({key: expected[key] for key in shown})
-    )
+    assert answers[a, b] == answer_of(resnet[0], a, b)
+
+
+class Tied(nn.Module):
+    """Heads whose number and size are computed from a width, halves that are joined, and a norm."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads = 4
+        self.enter = nn.Linear(5, 24)
+        self.query = nn.Linear(24, 24)
+        self.norm = nn.LayerNorm(24)
+        self.back = nn.Linear(48, 3)
+
+    def forward(self, x):
+        x = self.enter(x)
+        y = self.query(x).view(x.shape[0], self.heads, x.shape[-1] // self.heads)
+        return self.back(torch.cat([self.norm(x), y.softmax(-1).flatten(1)], -1))
+
+
+@pytest.mark.parametrize(("model", "shape"), [(Block(), (1, 3, 8, 8)), (Tied(), (2, 5))])
+def test_the_page_agrees_on_every_pair(browser, tmp_path, model, shape):
+    """All layers and all axes of a small network: coupled, tied or apart."""
+    graph = graph_of(model, *shape)
+    report.write(graph, tmp_path / "page.html")
+    layers = [name for name, module in model.named_modules() if name]
+    axes = [str(member) for group in [*graph.groups, *graph.blocked] for member in group.members]
+    pairs = [*product(layers, [*layers, None]), *product(axes, axes)]
+    for pair, answer in zip(pairs, answers_of(browser, tmp_path / "page.html", pairs), strict=True):
+        assert answer == answer_of(graph, *pair)
 
 
 def test_typed_names_are_answered_in_full(page, resnet):
