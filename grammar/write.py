@@ -82,6 +82,16 @@ def _segment(part: ast.Dim) -> str:
     return dims(part.parts) if isinstance(part, ast.Product) else dim(part)
 
 
+def operand(one: ast.Operand) -> str:
+    """One tensor of a signature: ``tensors...[n c]?``."""
+    return f"{one.name or ''}{'...' * one.many}[{dims(one.dims)}]{'?' * one.optional}"
+
+
+def clause(one: ast.Clause) -> str:
+    """One clause on one line."""
+    return " ".join(piece.text for group in _clauses([one]) for piece in group)
+
+
 def _pieces(listed: list[tuple[str, ast.Span]]) -> list[Piece]:
     """Texts with commas between them."""
     last = len(listed) - 1
@@ -102,14 +112,10 @@ def _body(body: ast.Signature | ast.Relation | None) -> list[list[Piece]]:
         return [[Piece(f"{body.verb}{factors}{by}", body.span)]]
     if body.short:
         return [[Piece("in <-> out", body.span)]]
-    inputs = _pieces([(_operand(one), one.span) for one in body.inputs])
-    outputs = _pieces([(_operand(one), one.span) for one in body.outputs])
+    inputs = _pieces([(operand(one), one.span) for one in body.inputs])
+    outputs = _pieces([(operand(one), one.span) for one in body.outputs])
     outputs[0].text = f"-> {outputs[0].text}"
     return [inputs + outputs]
-
-
-def _operand(one: ast.Operand) -> str:
-    return f"{one.name or ''}{'...' * one.many}[{dims(one.dims)}]{'?' * one.optional}"
 
 
 def _clauses(clauses: Sequence[ast.Clause]) -> list[list[Piece]]:

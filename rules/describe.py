@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import RuleError
 from ..grammar import did_you_mean, format_statement
-from ..grammar.ast import ModuleRule, Rule, Span, Target, Targets
+from ..grammar.ast import Rule, Span, Target, Targets
 from . import RuleSet
 from .targets import MissingTarget, resolve
 
@@ -24,8 +24,6 @@ def describe(rules: RuleSet, name: str) -> str:
     # Along the axis every slot counts for the others.
     """
     rule = find_rule(rules, name)
-    if isinstance(rule, ModuleRule):
-        return f"{format_statement(rule)}\n{rule.span}"
     comment = [f"# {line}".rstrip() for line in rule.comment.split("\n") if rule.comment]
     targets = tuple(Target(target, span=rule.span) for target in rules.targets_of(rule))
     listed = [format_statement(Targets(rule.name, targets, span=rule.span))] if targets else []
@@ -33,17 +31,16 @@ def describe(rules: RuleSet, name: str) -> str:
     return "\n".join([*comment, *listed, format_statement(rule), ", ".join(places)])
 
 
-def find_rule(rules: RuleSet, name: str) -> Rule | ModuleRule:
-    """The rule of that name, else that of the target, for modules else their ``module`` rule."""
+def find_rule(rules: RuleSet, name: str) -> Rule:
+    """The rule of that name, else the rule of that target; see `describe`."""
     if name in rules.rules:
         return rules.rules[name]
     try:
-        target = resolve(name)
+        rule = rules.rule_for(resolve(name))
     except MissingTarget as missing:
         close = None if "." in name else did_you_mean(name, rules.rules)
         help = close or missing.help or "give a rule's name or a dotted target"
         raise RuleError(f"no rule and no target is called '{name}'", help=help) from None
-    rule = rules.rule_for(target) or (rules.bookkeeping(target) if isinstance(target, type) else None)
     if rule is None:
         raise RuleError(f"no rule for {name}", help=f"'prunus rules new {name}' writes one to start from")
     return rule
