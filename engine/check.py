@@ -135,7 +135,7 @@ class _Check:
             self._fail("a verb is tried on examples, and there is none", "", name, help)
             return ()
         try:
-            return draw(self.rule, target, complaint)
+            return draw(self.rule, name, target, complaint)
         except ValueError as error:
             self._fail(f"{name} does not take the tensors that the rule describes: {error}", "", "", help)
             return ()

@@ -6,14 +6,15 @@ So the nodes are numbers: axes from 0 up, factor instances from -1 down (``~numb
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 import networkx as nx
 from attrs import evolve
 
-from .axes import Atom, Layout, atoms
+from .axes import Atom, Layout, atoms, resolve
 from .couplings import Coupling, Couplings, Place
 from .paths import cut_points, shortest
 from .values import Call
@@ -27,19 +28,20 @@ class CouplingIndex:
     def __init__(self, state: Couplings):
         self.numbers: dict[Place, int] = {}
         self.couplings: list[Coupling] = []
+        self.factors: list[Layout | None] = []  # the layout of each factor instance, if it has one
         self.layouts: list[Layout] = []  # of each axis
         self.beside: dict[int, list[int]] = {}
-        self.units: list[int] = []  # for each factor instance the first one of its call
         self._of: dict[Call, list[Coupling]] = {}
+        self._first: dict[Call, int] = {}
         self._graphs: dict[Atom, CouplingGraph] = {}
         for call, group in groupby(state.couplings, attrgetter("origin.call")):
             couplings = list(group)
             self._of[call] = couplings if len(call.results) < 2 else list(_whole(couplings))
-            unit = ~len(self.couplings)
+            self._first[call] = len(self.couplings)
             for coupling in self._of[call]:
                 node = ~len(self.couplings)
                 self.couplings.append(coupling)
-                self.units.append(unit)
+                self.factors.append(None if coupling.layout is None else resolve(coupling.layout))
                 self.beside[node] = [self._beside(state, place, node) for place in coupling.places]
         # No way leads through an axis that only one factor instance has, such as a weight's.
         for node in range(-len(self.couplings), 0):
@@ -50,7 +52,7 @@ class CouplingIndex:
         number = self.numbers.get(place)
         if number is None:
             number = self.numbers[place] = len(self.layouts)
-            self.layouts.append(state.of(place[0])[place[1]])
+            self.layouts.append(resolve(state.of(place[0])[place[1]]))
             self.beside[number] = []
         self.beside[number].append(node)
         return number
@@ -60,6 +62,14 @@ class CouplingIndex:
         if atom not in self._graphs:
             self._graphs[atom] = CouplingGraph(self, atom)
         return self._graphs[atom]
+
+    def together(self, node: int) -> Iterable[int]:
+        """What is cut at once: all factor instances of a call."""
+        if node >= 0:
+            return (node,)
+        call = self.couplings[~node].origin.call
+        first = self._first[call]
+        return (~number for number in range(first, first + len(self._of[call])))
 
     def layout(self, place: Place) -> Layout:
         """The layout of an axis."""
@@ -79,26 +89,35 @@ def _whole(couplings: Iterable[Coupling]) -> Iterator[Coupling]:
         yield evolve(first, places=first.places + tuple(place for one in more for place in one.places))
 
 
+class _Memo(dict):
+    """What `find` gives for a key, found when it is first asked for; known ones cost no call."""
+
+    def __init__(self, find: Callable[[Any], Any]):
+        self._find = find
+
+    def __missing__(self, key: Any) -> Any:
+        self[key] = found = self._find(key)
+        return found
+
+
 class CouplingGraph:
     """The axes that hold one atom and the factor instances that hand it on: a bipartite graph."""
 
     def __init__(self, index: CouplingIndex, atom: Atom):
         self._index = index
         self._atom = atom
-        self._holding: dict[int, bool] = {}
-        self._known: dict[int, list[int]] = {}
+        self._in = _Memo(lambda layout: any(one is atom for one in atoms(layout)))
+        self._in[None] = True
+        self.neighbours = _Memo(self._find).__getitem__
 
-    def neighbours(self, node: int) -> list[int]:
+    def _find(self, node: int) -> list[int]:
         """The axes that a factor instance shares with others, or the factor instances of an axis."""
-        known = self._known.get(node)
-        if known is None:
-            index, beside = self._index, self._index.beside[node]
-            if node < 0:
-                known = [one for one in beside if self.holds(index.layouts[one])]
-            else:
-                known = [one for one in beside if self.passes(index.couplings[~one].layout)]
-            self._known[node] = known
-        return known
+        held, beside = self._in, self._index.beside[node]
+        if node < 0:
+            layouts = self._index.layouts
+            return [one for one in beside if held[layouts[one]]]
+        factors = self._index.factors
+        return [one for one in beside if held[factors[~one]]]
 
     def passes(self, layout: Layout | None) -> bool:
         """Whether a factor of that layout hands the atom on; ``None`` is one of whatever its axes hold."""
@@ -106,10 +125,7 @@ class CouplingGraph:
 
     def holds(self, layout: Layout) -> bool:
         """Whether a layout has slots of the atom."""
-        known = self._holding.get(id(layout))
-        if known is None:
-            known = self._holding[id(layout)] = any(one is self._atom for one in atoms(layout))
-        return known
+        return self._in[resolve(layout)]
 
     def path(self, start: Place, ends: Iterable[Place]) -> Path:
         """A shortest way from axis to axis, axes and factor instances in turn; empty if it is the same."""
@@ -144,11 +160,7 @@ class CouplingGraph:
 
     def cuts(self, path: Path) -> list[Coupling]:
         """The factor instances on a shortest path whose calls each hold its two ends together."""
-        return self.steps(cut_points(self.neighbours, path, self._unit))
-
-    def _unit(self, node: int) -> int:
-        """What is cut at once: all of a call."""
-        return node if node >= 0 else self._index.units[~node]
+        return self.steps(cut_points(self.neighbours, path, self._index.together))
 
     def network(self) -> nx.Graph:
         """The graph for networkx, its nodes `Place` and `Coupling`."""

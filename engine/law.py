@@ -14,7 +14,7 @@ from math import gcd
 import numpy as np
 import torch
 from attrs import frozen
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import PlanError, PrunusError
 from ..rules import RuleSet
@@ -97,10 +97,10 @@ class _Trial:
             )
         except PrunusError as error:
             raise Untried(str(error)) from error
-        draws = [(probe, whole) for probe in _draws(example) if (whole := _results(probe))]
+        draws = [(probe, whole) for probe in draws_of(example) if (whole := results_of(probe))]
         self.draws = [draw for draw in draws if _is_telling(draw[1])] or draws[:1]
         probe, whole = self.draws[0]
-        self.is_random = not _equal(run(probe, seed=1), whole)
+        self.is_random = not is_equal(run(probe, seed=1), whole)
         state = self.graph.state
         if state.unknown:
             raise Untried(self.graph.unknown[0].reason)
@@ -174,7 +174,7 @@ class _Trial:
                 raise _Broken(f"the results are of shapes {shapes[0]}, not {shapes[1]}")
             if self.is_random:
                 yield EXACT
-            elif _equal(pruned, zeroed):
+            elif is_equal(pruned, zeroed):
                 yield SUMS if self._touches_others(probe, dropped, kept, whole) else EXACT
             elif self._commutes(probe, unit, whole):
                 yield MIXES
@@ -204,8 +204,8 @@ class _Trial:
                 held = any(atom in slots for layout in layouts for atom in atoms(layout))
                 if (
                     held
-                    and _has_fractions(result)
-                    and not _equal([result.nan_to_num(0)], [torch.zeros_like(result)])
+                    and has_fractions(result)
+                    and not is_equal([result.nan_to_num(0)], [torch.zeros_like(result)])
                 ):
                     return False
         return True
@@ -230,11 +230,11 @@ class _Trial:
     ) -> Probe:
         """A copy of `probe` in which these slots of the operands are changed."""
         copied = probe.copy()
-        tensors = _tensors_of(copied)
-        numbers = [tensor for tensor in tensors.values() if _has_fractions(tensor)]
+        tensors = tensors_of(copied)
+        numbers = [tensor for tensor in tensors.values() if has_fractions(tensor)]
         others = {atom: np.delete(np.arange(atom.size), gone) for atom, gone in slots.items()}
         for name, value in self.graph.trace.tensors.items():
-            if (only is not None and value not in only) or (numbers and not _has_fractions(tensors[name])):
+            if (only is not None and value not in only) or (numbers and not has_fractions(tensors[name])):
                 continue  # indices and masks are not what slots are made of, unless there is nothing else
             for axis, layout in enumerate(self.graph.state.of(value)):
                 if not others.keys().isdisjoint(atoms(layout)):
@@ -248,10 +248,10 @@ class _Trial:
         """Whether rearranging the slots of the operands rearranges those of the results."""
         order = {atom: np.roll(np.arange(atom.size)[::-1], 1) for atom in unit}
         copied = probe.copy()
-        tensors = _tensors_of(copied)
+        tensors = tensors_of(copied)
         for name, value in self.graph.trace.tensors.items():
             tensors[name].data = _take(tensors[name].data, self.graph.state.of(value), order)
-        return _equal(run(copied), self._sliced(whole, order))
+        return is_equal(run(copied), self._sliced(whole, order))
 
     def _touches_others(
         self, probe: Probe, slots: dict[Atom, np.ndarray], kept: dict[Atom, np.ndarray], whole: list[Tensor]
@@ -259,17 +259,17 @@ class _Trial:
         """Whether a slot of the operands changes results in other slots than its own."""
         changed = self._sliced(run(self._changed(probe, slots, _other)), kept)
         return not all(
-            _equal([one], [other])
+            is_equal([one], [other])
             for one, other, layouts in zip(changed, self._sliced(whole, kept), self.outputs)
             if any(atom in slots for layout in layouts for atom in atoms(layout))
         )
 
 
-def _tensors_of(probe: Probe) -> dict[str, Tensor]:
+def tensors_of(probe: Probe) -> dict[str, Tensor]:
     return dict(itertools.chain(probe.named_parameters(), probe.named_buffers()))
 
 
-def _draws(example: Example) -> Iterator[Probe]:
+def draws_of(example: Example) -> Iterator[Probe]:
     """The call with its own numbers, with others of the same signs, with positive and with negative ones."""
     generator = torch.Generator().manual_seed(0)
     for change in (None, Tensor.clone, Tensor.abs, lambda tensor: -tensor.abs()):
@@ -329,14 +329,14 @@ def _take(tensor: Tensor, layouts: Sequence[Layout], order: dict[Atom, np.ndarra
 
 def _other(tensor: Tensor) -> Tensor:
     """Other numbers of the same sign and size."""
-    return tensor * 0.625 if _has_fractions(tensor) else tensor
+    return tensor * 0.625 if has_fractions(tensor) else tensor
 
 
-def _has_fractions(tensor: Tensor) -> bool:
+def has_fractions(tensor: Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
 
 
-def _results(probe: Probe) -> list[Tensor]:
+def results_of(probe: Probe) -> list[Tensor]:
     """The results of the call; none if the operation does not take these numbers."""
     try:
         return run(probe)
@@ -349,7 +349,7 @@ def _is_telling(results: Iterable[Tensor]) -> bool:
     return not any(bool(one.isnan().all()) for one in results if one.numel())
 
 
-def _equal(ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+def is_equal(ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
     return all(
         torch.allclose(one, other, rtol=_tolerance(one), atol=_tolerance(one), equal_nan=True)
         for one, other in zip(ones, others)

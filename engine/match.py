@@ -254,7 +254,9 @@ class _Matcher:
                     self.site.unify(layout, self.known[axis])
                 else:
                     self.known[axis] = layout
-            elif type(axis) is not ast.Anything:
+            elif type(axis) is ast.Anything:
+                self.site.block(layout, f"{self.site.rule.name} says nothing of this axis")
+            else:
                 self.site.unify(layout, self._layout(axis))
             self._note(axis, (value, index), met)
         self.operands.update(met)

@@ -39,36 +39,36 @@ def shortest(
 def cut_points(
     neighbours: Callable[[Node], Iterable[Node]],
     way: Sequence[Node],
-    unit: Callable[[Node], Hashable] = lambda node: node,
+    together: Callable[[Node], Iterable[Node]] = lambda node: (node,),
 ) -> list[Node]:
     """The nodes inside `way`, a shortest way, that each by itself holds its two ends together.
 
-    Nodes of the same `unit` are taken out together. The way is walked once, and whatever can be reached from
-    behind is explored on the side: a node is a cut point if no detour has jumped over it. So every node is
-    looked at once, where `networkx.articulation_points` would need the whole graph.
+    A node is taken out with all those that are cut `together` with it. The way is walked once, and whatever can
+    be reached from behind is explored on the side: a node is a cut point if no detour has jumped over it. So
+    every node is looked at once, where `networkx.articulation_points` would need the whole graph.
     """
-    order: dict[Hashable, int] = {}
+    order: dict[Node, int] = {}
     for index, node in enumerate(way):
-        order.setdefault(unit(node), index)
+        for one in together(node):
+            order.setdefault(one, index)
     found: list[Node] = []
-    waiting: dict[Hashable, list[Node]] = {}  # off the way, but of a unit on it that has not been passed yet
+    waiting: dict[int, list[Node]] = {}  # off the way, but cut together with a node that has not been passed
     seen: set[Node] = set()
     farthest = 0
     for index, node in enumerate(way[:-1]):
-        if order[unit(node)] == index == farthest and index > 0:
+        if order[node] == index == farthest and index > 0:
             found.append(node)
-        todo = [one for one in (node, *waiting.pop(unit(node), ())) if one not in seen]
+        todo = [one for one in (node, *waiting.pop(index, ())) if one not in seen]
         seen.update(todo)
         while todo:
             for other in neighbours(todo.pop()):
-                if other in seen:
-                    continue
-                position = order.get(unit(other), index)
-                if position <= index:
-                    seen.add(other)
-                    todo.append(other)
-                    continue
-                farthest = max(farthest, position)
-                if other != way[position]:
-                    waiting.setdefault(unit(other), []).append(other)
+                if other not in seen:
+                    position = order.get(other, 0)
+                    if position <= index:
+                        seen.add(other)
+                        todo.append(other)
+                        continue
+                    farthest = max(farthest, position)
+                    if other != way[position]:
+                        waiting.setdefault(position, []).append(other)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -45,8 +46,9 @@ class Probe(nn.Module):
     def __init__(self, example: Example):
         super().__init__()
         self.numbers: list[int] = []
+        self.paths: list[str] = []  # of each number its argument, as a rule writes it
         self.module = copy.deepcopy(example.target) if isinstance(example.target, nn.Module) else None
-        self._call = _calling(example.target)
+        self._call = None if self.module is not None else _calling(example.target)
         names = argument_names(type(self.module) if self.module is not None else example.target) or ()
         labels = [*names[: len(example.args)], *(f"arg{i}" for i in range(len(names), len(example.args)))]
         self._args = tuple(self._held(item, name) for item, name in zip(example.args, labels))
@@ -56,7 +58,7 @@ class Probe(nn.Module):
     def forward(self) -> Any:
         args = [self._filled(item) for item in self._args]
         kwargs = {name: self._filled(item) for name, item in self._kwargs.items()}
-        result = (self._call if self.module is None else self.module)(*args, **kwargs)
+        result = (self._call or self.module)(*args, **kwargs)
         return args[0] if result is None else result
 
     def copy(self) -> Probe:
@@ -70,17 +72,19 @@ class Probe(nn.Module):
     def _held(self, item: Any, name: str) -> Any:
         """What stands for an argument; the tensors and integers in it become the probe's own."""
         if isinstance(item, Tensor):
+            name = re.sub(r"\W+", "_", name)
             while hasattr(self, name):
                 name += "_"
             self.register_buffer(name, item.detach().clone())
             return _Tensor(name)
         if type(item) is int:
             self.numbers.append(item)
+            self.paths.append(name)
             return _Number(len(self.numbers) - 1)
         if isinstance(item, slice):
             return _Slice(tuple(self._held(bound, name) for bound in (item.start, item.stop, item.step)))
         if isinstance(item, (list, tuple)):
-            return type(item)(self._held(part, f"{name}_{index}") for index, part in enumerate(item))
+            return type(item)(self._held(part, f"{name}[{index}]") for index, part in enumerate(item))
         return item
 
     def _filled(self, item: Any) -> Any:

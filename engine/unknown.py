@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 
-from attrs import frozen
+import torch
+from attrs import field, frozen
 
+from ..rules.examples import called
 from .groups import Groups
 from .origin import Origin
+from .sizes import SizeInt
 from .values import Value
 
 
@@ -21,7 +23,16 @@ class Unknown:
     source: str
     module: str
     costs: tuple[str, ...]
-    stub: str
+    origin: Origin = field(repr=False, eq=False)
+
+    @property
+    def stub(self) -> str:
+        """A rule to paste into a ``.rules`` file: with the coupling, where trial on the operation finds it."""
+        from .stub import stub_for  # which analyzes models in its turn
+
+        call = self.origin.call
+        arguments = {name: _made(item) for name, item in call.arguments.items()}
+        return stub_for(called(call.name, call.target, arguments), call.name)
 
     def __str__(self) -> str:
         return f"{self.reason}, {self.source}; a rule to start from:\n{self.stub}"
@@ -46,23 +57,19 @@ def unknown_calls(graph: Groups) -> list[Unknown]:
             source=f"{origin.call.source.short}: {origin.call.source.text}",
             module=origin.call.module,
             costs=tuple(dict.fromkeys(costs[origin])),
-            stub=_stub(origin),
+            origin=origin,
         )
         for origin in graph.state.unknown
     ]
 
 
-def _stub(origin: Origin) -> str:
-    """A rule to paste into a ``.rules`` file and to complete."""
-    name = re.sub(r"\W", "_", origin.call.name.rpartition(".")[2]).strip("_").lower() or "operation"
-    operands = [
-        f"{argument}[{_letters(len(value.shape), f'{argument[0]}')}]"
-        for argument, value in origin.call.arguments.items()
-        if isinstance(value, Value)
-    ]
-    results = [f"[{_letters(len(value.shape), 'y')}]" for value in origin.call.results]
-    return f"{name} = {origin.call.name}\n{name}: {', '.join(operands)} -> {', '.join(results)}"
-
-
-def _letters(rank: int, letter: str) -> str:
-    return " ".join(f"{letter}{index}" for index in range(rank))
+def _made(item: object) -> object:
+    """Any tensor in the place of a value, plain numbers in the place of traced ones."""
+    if isinstance(item, Value):
+        fractions = item.dtype.is_floating_point or item.dtype.is_complex
+        return (
+            torch.randn(item.shape).to(item.dtype) if fractions else torch.zeros(item.shape, dtype=item.dtype)
+        )
+    if isinstance(item, (list, tuple)):
+        return type(item)(map(_made, item))
+    return int(item) if type(item) is SizeInt else item

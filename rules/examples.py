@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ..errors import RuleError
 from ..grammar.ast import Rule
+from .signatures import argument_names
 from .targets import MissingTarget, canonical, locate
 
 _FACTORIES = ("arange", "eye", "full", "ones", "rand", "randint", "randn", "randperm", "tensor", "zeros")
@@ -128,3 +129,30 @@ def _parts(node: ast.expr) -> Iterator[str]:
         node = node.value
     if isinstance(node, ast.Name) and node.id not in _NAMES:
         yield from [node.id, *reversed(parts)]
+
+
+def called(name: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> Example:
+    """The call with these arguments: by position as far as there is no gap, as some take nothing else."""
+    args = []
+    rest = dict(arguments)
+    for argument in argument_names(target) or ():
+        if argument not in rest:
+            break
+        args.append(rest.pop(argument))
+    written = [*map(_written, args), *(f"{key}={_written(item)}" for key, item in rest.items())]
+    return Example(target, tuple(args), rest, f"{name}({', '.join(written)})")
+
+
+def _written(item: Any) -> str:
+    """An argument as an example has it: a tensor by a factory that makes one of its shape."""
+    if isinstance(item, Tensor):
+        shape = ", ".join(map(str, item.shape)) or "()"
+        if item.is_floating_point() or item.is_complex():
+            kind = "" if item.dtype in (torch.float32, torch.float64) else f", dtype={item.dtype}"
+            return f"randn({shape}{kind})"
+        return f"rand({shape}) > 0.5" if item.dtype is torch.bool else f"randint(2, ({shape},))"
+    if isinstance(item, list):
+        return f"[{', '.join(map(_written, item))}]"
+    if isinstance(item, tuple):
+        return f"({', '.join(map(_written, item))},)"
+    return repr(item)

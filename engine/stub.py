@@ -1,0 +1,215 @@
+"""A rule to start from, for an operation that has none: with the coupling that trial finds, if any."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from attrs import evolve
+from torch import Tensor
+
+from ..errors import PrunusError
+from ..rules import draft
+from ..rules.examples import Example
+from .law import MIXES, SUMS, WRONG, Untried, Verdict, judge
+from .trial import Found, Place, Trial
+
+Dims = list[list[str]]
+_LETTERS = re.compile(r"\W+")
+
+
+def stub_for(example: Example, name: str) -> str:
+    """The text of a rule for the callable of that dotted name, found by trying `example` on it.
+
+    Axes on which trial settles nothing are written ``_``: they stay. The rule says how it was found.
+    """
+    trial = Trial(example)
+    if not trial.probes:
+        return blank(name, ())
+    writer = _Writer(trial, name)
+    return writer.verified() or writer.text(())
+
+
+def blank(name: str, arguments: Sequence[str]) -> str:
+    """A rule that says nothing yet, for a callable that was not called."""
+    rule = rule_name(name)
+    operands = ", ".join(f"{argument}[*{argument}]" for argument in arguments) or "input[*input]"
+    return "\n".join(
+        [
+            "# The same name in two places couples them: input[n c], weight[c] -> [n c].",
+            f"#: example {name}(...)",
+            f"{rule} = {name}",
+            f"{rule}: {operands} -> [_]",
+        ]
+    )
+
+
+def rule_name(name: str) -> str:
+    """A name for a rule about the callable of that dotted name."""
+    parts = [part for part in name.split(".") if part not in ("default", "apply", "__get__")]
+    return _LETTERS.sub("_", parts[-1]).strip("_").lower() or "operation"
+
+
+class _Writer:
+    """Writes the factors that a trial found as a rule."""
+
+    def __init__(self, trial: Trial, name: str):
+        self.trial = trial
+        self.name = name
+        self.factors = trial.factors()
+        self.data = next(iter(trial.tensors))
+        self.names = _named(self.factors, self.data)
+        self.leading = 0  # as many axes of the data are written as a star
+
+    def text(self, clauses: Iterable[str]) -> str:
+        """The rule with these clauses."""
+        rule = rule_name(self.name)
+        operands = [f"{_written(one)}[{' '.join(dims)}]" for one, dims in self._operands()]
+        results = [f"[{' '.join(dims)}]" for dims in self._results()]
+        lines = [
+            "# Found by trial: see that it means what you mean, then 'prunus rules check' it.",
+            *self._limits(),
+            f"#: example {self.trial.example.text}",
+            f"{rule} = {self.name}",
+            f"{rule}: {', '.join(operands)} -> {', '.join(results)}",
+        ]
+        return "\n".join([*lines, *(f"    {clause}" for clause in clauses)])
+
+    def verified(self) -> str | None:
+        """The most that can be said and stands the law; nothing if not even the bare signature does."""
+        clauses = [*self._given(), *self._flows()]
+        self._spread(clauses)
+        verdicts = self._judged(self.text(clauses))
+        if verdicts is None or any(verdict.kind == WRONG for verdict in verdicts):
+            return None
+        for clause, kind in (("mixes", MIXES), ("sums", SUMS)):
+            named = [verdict.factor for verdict in verdicts if verdict.kind == kind]
+            clauses += [f"{clause} {', '.join(named)}"] if named else []
+        for zero in self._zeros():
+            verdicts = self._judged(self.text([*clauses, zero]))
+            if verdicts is not None and not any(verdict.kind == WRONG for verdict in verdicts):
+                clauses.append(zero)
+                break
+        return self.text(clauses)
+
+    def _spread(self, clauses: Iterable[str]) -> None:
+        """Write the leading axes of the data as a star if the operation takes one axis more as well."""
+        example = self.trial.example
+        batch = self._batch_axes()
+        place = next((i for i, item in enumerate(example.args) if isinstance(item, Tensor)), None)
+        if not batch or place is None:
+            return
+        self.leading = batch
+        data = example.args[place]
+        args = (*example.args[:place], torch.stack([data] * 3), *example.args[place + 1 :])
+        text = self.text(clauses)
+        if _kinds(self._judged(text)) != _kinds(self._judged(text, evolve(example, args=args))):
+            self.leading = 0
+
+    def _batch_axes(self) -> int:
+        """How many leading axes the data and every result share with each other, and with nothing else."""
+        dims = [next(dims for _, dims in self._operands()), *self._results()]
+        count = 0
+        for column in zip(*(one[:-1] for one in dims)):
+            if len(set(column)) > 1 or re.fullmatch(r"n\d*", column[0]) is None:
+                break
+            count += 1
+        return count
+
+    def _judged(self, text: str, example: Example | None = None) -> list[Verdict] | None:
+        try:
+            _, rules = draft(text, "<stub>")
+            return judge(example or self.trial.example, rules)
+        except (Untried, PrunusError):
+            return None
+
+    def _limits(self) -> list[str]:
+        """What else the call was given, of which the rule knows nothing."""
+        probe = self.trial.probes[0]
+        sizes = {place.name for one in self.factors for place in one.operands}
+        given = [
+            f"{path} = {number}" for path, number in zip(probe.paths, probe.numbers) if path not in sizes
+        ]
+        return [f"# It was tried with {', '.join(given)} only."] if given else []
+
+    def _operands(self) -> Iterator[tuple[str, list[str]]]:
+        for name, tensor in self.trial.tensors.items():
+            dims = self._dims(name, tensor.dim(), [one.operands for one in self.factors])
+            if name == self.data or set(dims) != {"_"}:
+                yield name, dims
+
+    def _results(self) -> Iterator[list[str]]:
+        for number, result in enumerate(self.trial.wholes[0]):
+            yield self._dims(str(number), result.dim(), [one.results for one in self.factors])
+
+    def _dims(self, name: str, rank: int, places: Sequence[Sequence[Place]]) -> list[str]:
+        dims = ["_"] * rank
+        for factor, own in zip(self.names, places):
+            for place in own:
+                if place.name == name and place.axis >= 0:
+                    dims[place.axis] = _dim(place, factor)
+        if self.leading and (name == self.data or name.isdigit()):
+            dims[: self.leading] = ["*n"]
+        return dims
+
+    def _given(self) -> list[str]:
+        """``where c = groups``: the numbers that are sizes."""
+        sizes = [
+            f"{factor} = {place.name}"
+            for factor, one in zip(self.names, self.factors)
+            for place in one.operands
+            if place.axis < 0
+        ]
+        return [f"where {', '.join(sizes)}"] if sizes else []
+
+    def _flows(self) -> list[str]:
+        """Factors that weights have, but not the data, are made here."""
+        return [
+            f"{factor} -> next.in"
+            for factor, one in zip(self.names, self.factors)
+            if all(place.name != self.data for place in one.operands)
+        ]
+
+    def _zeros(self) -> list[str]:
+        """What may be true of zeros, the strongest first."""
+        tensors = self.trial.tensors
+        names = [name for name, _ in self._operands()]
+        vectors = [_written(name) for name in names if tensors[name].dim() < 2 and name != self.data]
+        others = [_written(name) for name in names if _written(name) not in vectors]
+        product, total = " ".join(_written(name) for name in names), " + ".join(map(_written, names))
+        return list(
+            dict.fromkeys(
+                [f"zero {product}", f"zero {' + '.join([' '.join(others), *vectors])}", f"zero {total}"]
+            )
+        )
+
+
+def _kinds(verdicts: Iterable[Verdict] | None) -> dict[str, str] | None:
+    return None if verdicts is None else {verdict.factor: verdict.kind for verdict in verdicts}
+
+
+def _named(factors: Sequence[Found], data: str) -> list[str]:
+    """A name for each factor that says what it does."""
+    names: list[str] = []
+    for one in factors:
+        in_data = any(place.name == data for place in one.operands)
+        alone = len({place.name for place in one.operands if place.axis >= 0}) == 1
+        if in_data:
+            stem = ("n" if alone else "c") if one.results else "in"
+        else:
+            stem = "out" if one.results else "h"
+        used = sum(re.fullmatch(rf"{stem}\d*", name) is not None for name in names)
+        names.append(f"{stem}{used + 1}" if used else stem)
+    return names
+
+
+def _dim(place: Place, factor: str) -> str:
+    if place.outer > 1:
+        return f"({place.outer} {factor})"
+    return f"({factor} {place.inner})" if place.inner > 1 else factor
+
+
+def _written(name: str) -> str:
+    """An operand as a rule writes it: parameters of a module begin with ``self.``."""
+    return f"self.{name.removeprefix('module.')}" if name.startswith("module.") else name
