@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -83,9 +82,10 @@ def replace(path: Path, text: str) -> None:
     """Write a file in one step: whoever reads it meanwhile sees the old text or the new one."""
     path = path.resolve()
     try:
-        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=path.name, delete=False) as new:
-            new.write(text.encode("utf-8"))
-        os.chmod(new.name, path.stat().st_mode)
-        os.replace(new.name, path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=path.name) as folder:
+            new = Path(folder) / path.name
+            new.write_bytes(text.encode("utf-8"))
+            new.chmod(path.stat().st_mode)
+            new.replace(path)
     except OSError as error:
         raise PrunusError(f"cannot write {path}: {error.strerror}") from error

@@ -1,18 +1,22 @@
 """The canonical form of rule files: what it looks like, and that it changes nothing but the layout."""
 
+import ast
 import io
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import prunus
 import pytest
 from hypothesis import HealthCheck, given, settings
 from prunus.cli import main
+from prunus.errors import RuleSyntaxError
 from prunus.grammar import format_rules, format_statement, parse
 from rule_texts import rule_texts
 
 ROOT = Path(prunus.__file__).parent
-FILES = [*sorted((ROOT / "rules").glob("*.rules")), *sorted((ROOT / "examples").glob("*.rules"))]
+FOLDERS = ("rules", "examples", "docs", "tests")
+FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.rules"))]
 LAYOUT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
@@ -30,6 +34,24 @@ def check(text, comments):
     assert format_rules(formatted) == formatted
     assert "\r" not in formatted and "\n\n\n" not in formatted
     assert not re.search(r"[ \t]\n|\A\n|\n\n\Z", formatted)
+
+
+def rule_texts_in_tests():
+    """Every string in the tests that is a rule file with a signature, or a verb after a colon."""
+    for path in sorted((ROOT / "tests").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and ":" in node.value:
+                with suppress(RuleSyntaxError):
+                    if tree(node.value):
+                        yield node.value
+
+
+def test_the_rule_texts_of_the_tests():
+    """So does every rule text that some test is about."""
+    texts = list(rule_texts_in_tests())
+    assert len(texts) > 100
+    for text in texts:
+        check(text, [])
 
 
 # What is written, and its canonical form.
@@ -208,6 +230,20 @@ def test_unreadable_files(content, tmp_path, capsys):
         path.write_bytes(content)
     assert main(["rules", "fmt", str(path)]) == 2
     assert capsys.readouterr().err.startswith(f"error: cannot read {path}: ")
+
+
+def test_a_failed_write_changes_nothing(tmp_path, monkeypatch, capsys):
+    """If a file cannot be replaced, it stays as it was, nothing is left beside it, and the error says so."""
+    path = tmp_path / "a.rules"
+    path.write_text("a: roll")
+
+    def refuse(*_):
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    assert main(["rules", "fmt", str(path)]) == 2
+    assert capsys.readouterr().err == f"error: cannot write {path}: Permission denied\n"
+    assert [one.name for one in tmp_path.iterdir()] == ["a.rules"] and path.read_text() == "a: roll"
 
 
 def test_a_link_stays_a_link(tmp_path):

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import prunus
 import pytest
+from hypothesis import HealthCheck, given, settings
 from prunus.errors import RuleError, RuleFileError
 from prunus.rules import load
 from prunus.rules.lint import lint
+from rule_texts import rule_texts
 
 ROOT = Path(prunus.__file__).parent
 SHIPPED = sorted((ROOT / "rules").glob("*.rules"))
@@ -285,6 +287,22 @@ def test_a_missing_file(tmp_path):
     """There is nothing to lint in a file that is not there."""
     with pytest.raises(RuleError, match="no rule file"):
         lint(tmp_path / "none.rules")
+
+
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
+@given(rule_texts())
+def test_any_file_can_be_linted(tmp_path_factory, case):
+    """Whatever a file says, there are findings and no crash; one without errors can be loaded."""
+    text, _ = case
+    found = lint("my.rules", text)
+    assert all(str(finding).startswith(("error: ", "warning: ")) for finding in found)
+    path = tmp_path_factory.mktemp("rules") / "my.rules"
+    path.write_text(text, newline="")
+    if any(one.severity == "error" and "cannot be told" not in one.message for one in found):
+        with pytest.raises(RuleFileError):
+            load(["default", path])
+    else:
+        load(["default", path])
 
 
 @pytest.mark.parametrize("case", FINDINGS.strip().split("\n====\n"))
