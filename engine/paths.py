@@ -43,9 +43,9 @@ def cut_points(
 ) -> list[Node]:
     """The nodes inside `way`, a shortest way, that each by itself holds its two ends together.
 
-    A node is taken out with all those that are cut `together` with it. The way is walked once, and whatever can
-    be reached from behind is explored on the side: a node is a cut point if no detour has jumped over it. So
-    every node is looked at once, where `networkx.articulation_points` would need the whole graph.
+    A node is taken out with all those that are cut `together` with it. The way is walked once, and whatever
+    can be reached from behind is explored on the side: a node is a cut point if no detour has jumped over it.
+    So every node is looked at once, where `networkx.articulation_points` would need the whole graph.
     """
     order: dict[Node, int] = {}
     for index, node in enumerate(way):

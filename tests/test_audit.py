@@ -428,8 +428,10 @@ SCRIPT = """
 import torch
 from prunus import engine
 layer = torch.nn.TransformerEncoderLayer(24, 4, 40, batch_first=True)
-graph = engine.analyze(torch.nn.TransformerEncoder(layer, 2).eval(), torch.randn(1, 5, 24), free_outputs=[0])
-names = ["layers.0.self_attn", "layers.0.linear1", "layers.1.linear2", "layers.1.norm2", "layers.1"]
+encoder = torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+model = torch.nn.Sequential(torch.nn.Linear(7, 24), encoder, torch.nn.Linear(24, 3)).eval()
+graph = engine.analyze(model, torch.randn(1, 5, 7))
+names = ["0", "1.layers.0.self_attn", "1.layers.0.linear1", "1.layers.1.linear2", "1.layers.1.norm2", "2"]
 for a in names:
     for b in [None, *names]:
         answer = graph.why(a, b)

@@ -34,7 +34,6 @@ def test_cut_points_are_those_whose_removal_separates(seed):
 def test_what_belongs_together_is_cut_together():
     """Two ways that pass through different parts of one unit: taking the unit out separates the ends."""
     graph = nx.Graph([(0, 1), (1, 2), (2, 9), (0, 3), (3, 4), (4, 9)])
-    unit = {2: "both", 4: "both"}
     way = shortest(graph.neighbors, [0], {9}.__contains__)
     assert way == [0, 1, 2, 9] and cut_points(graph.neighbors, way) == []
-    assert cut_points(graph.neighbors, way, lambda node: unit.get(node, node)) == [2]
+    assert cut_points(graph.neighbors, way, lambda node: (2, 4) if node in (2, 4) else (node,)) == [2]
