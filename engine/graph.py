@@ -31,6 +31,7 @@ class DependencyGraph(Groups):
     def why(self, a: str, b: str | None = None) -> Explanation:
         """Why the layers, parameters or axes `a` and `b` shrink together or do not; alone: what holds `a`.
 
+        The answer prints as text, is plain data by `to_dict` and a picture by `to_dot`; see docs/why.md.
         Raises `PlanError` for a name that the model does not have.
         """
         return explain(self, a, b)
