@@ -13,12 +13,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .engine.check import Checked, check
+from .engine.check import Checked, check, complaint
 from .engine.law import EXACT, HELD, MIXES, SUMS, WRONG
+from .engine.probe import is_recorded
+from .engine.stub import blank, stub_for
+from .errors import PrunusError
 from .grammar.ast import Rule
 from .rules import RuleSet, load
 from .rules.describe import describe, find_rule
+from .rules.examples import Example, evaluate
 from .rules.lint import Finding, lint
+from .rules.signatures import argument_names, tensor_arguments
+from .rules.targets import MissingTarget, resolve
 
 _KINDS = (EXACT, SUMS, MIXES, HELD, WRONG)
 
@@ -40,6 +46,14 @@ def add_explain(subcommands: Any) -> None:
         "--rules", action="append", metavar="FILE", help="rules to look in (default: default)"
     )
     command.set_defaults(run=run_explain)
+
+
+def add_new(subcommands: Any) -> None:
+    command = subcommands.add_parser("new", help="write a rule to start from, for an operation or a module")
+    command.add_argument(
+        "call", metavar="CALL", help="a call to try, 'my.ops.gate(randn(3, 8), randn(4))', or just a name"
+    )
+    command.set_defaults(run=run_new)
 
 
 def run_check(options: argparse.Namespace) -> int:
@@ -77,6 +91,35 @@ def run_explain(options: argparse.Namespace) -> None:
     print(f"{checked.calls} calls tried: {verdicts_of(checked)}")
     for line in [*checked.notes, *map(str, checked.failures)]:
         print(line)
+
+
+def run_new(options: argparse.Namespace) -> None:
+    make_importable()
+    if "(" in options.call or "[" in options.call:
+        try:
+            example = evaluate(options.call)
+        except ValueError as error:
+            raise PrunusError(f"the call {error}\nhelp: write it as in Python, tensors as randn(3, 4)") from error
+        expect_recorded(example)
+        print(stub_for(example))
+        return
+    try:
+        target = resolve(options.call)
+    except MissingTarget as missing:
+        raise PrunusError(f"no '{options.call}'" + (f"; {missing.help}" if missing.help else "")) from missing
+    print(blank(options.call, tensor_arguments(target) or argument_names(target) or ()))
+
+
+def expect_recorded(example: Example) -> None:
+    """The call must run, and a rule for a callable that the trace looks into would never be used."""
+    said = complaint(example)
+    if said is not None:
+        raise PrunusError(f"the call '{example.text}' fails: {said}\nhelp: write a call that runs")
+    if not is_recorded(example):
+        raise PrunusError(
+            f"{example.name} needs no rule: the trace looks into it, and rules speak of what it calls\n"
+            "help: targets are operators, autograd functions, module classes and functions of torch"
+        )
 
 
 def lint_all(file: str | None) -> list[Finding]:

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .cli_check import add_check, add_explain
+from .cli_check import add_check, add_explain, add_new
 from .errors import PrunusError
 from .grammar import format_rules
 
@@ -22,6 +22,7 @@ def add_commands(commands: Any) -> None:
     add_check(subcommands)
     add_explain(subcommands)
     add_fmt(subcommands)
+    add_new(subcommands)
     add_lsp(subcommands)
 
 

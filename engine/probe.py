@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..rules.examples import Example
 from ..rules.signatures import argument_names
+from .trace import trace
 from .values import tensors_in
 
 
@@ -110,3 +111,10 @@ def run(probe: Probe, seed: int = 0) -> list[Tensor]:
     with torch.no_grad(), torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed is slow: it records a traceback
         return [result.clone() for result in tensors_in(probe.copy()())]
+
+
+def is_recorded(example: Example) -> bool:
+    """Whether a trace sees the call as one; it looks into Python functions, unless torch lets it see them."""
+    target = example.rule_target
+    opaque = frozenset((target,)) if isinstance(target, type) else frozenset()
+    return any(call.target == target for call in trace(Probe(example), (), opaque=opaque).calls)

@@ -19,15 +19,15 @@ Dims = list[list[str]]
 _LETTERS = re.compile(r"\W+")
 
 
-def stub_for(example: Example, name: str) -> str:
-    """The text of a rule for the callable of that dotted name, found by trying `example` on it.
+def stub_for(example: Example) -> str:
+    """The text of a rule for the callable that `example` calls, found by trying it.
 
     Axes on which trial settles nothing are written ``_``: they stay. The rule says how it was found.
     """
     trial = Trial(example)
     if not trial.probes:
-        return blank(name, ())
-    writer = _Writer(trial, name)
+        return blank(example.name, ())
+    writer = _Writer(trial)
     return writer.verified() or writer.text(())
 
 
@@ -54,9 +54,8 @@ def rule_name(name: str) -> str:
 class _Writer:
     """Writes the factors that a trial found as a rule."""
 
-    def __init__(self, trial: Trial, name: str):
+    def __init__(self, trial: Trial):
         self.trial = trial
-        self.name = name
         self.factors = trial.factors()
         self.data = next(iter(trial.tensors))
         self.names = _named(self.factors, self.data)
@@ -64,14 +63,15 @@ class _Writer:
 
     def text(self, clauses: Iterable[str]) -> str:
         """The rule with these clauses."""
-        rule = rule_name(self.name)
+        example = self.trial.example
+        rule = rule_name(example.name)
         operands = [f"{_written(one)}[{' '.join(dims)}]" for one, dims in self._operands()]
         results = [f"[{' '.join(dims)}]" for dims in self._results()]
         lines = [
             "# Found by trial: see that it means what you mean, then 'prunus rules check' it.",
             *self._limits(),
-            f"#: example {self.trial.example.text}",
-            f"{rule} = {self.name}",
+            f"#: example {example.text}",
+            f"{rule} = {example.name}",
             f"{rule}: {', '.join(operands)} -> {', '.join(results)}",
         ]
         return "\n".join([*lines, *(f"    {clause}" for clause in clauses)])

@@ -32,7 +32,7 @@ class Unknown:
 
         call = self.origin.call
         arguments = {name: _made(item) for name, item in call.arguments.items()}
-        return stub_for(called(call.name, call.target, arguments), call.name)
+        return stub_for(called(call.name, call.target, arguments))
 
     def __str__(self) -> str:
         return f"{self.reason}, {self.source}; a rule to start from:\n{self.stub}"

@@ -15,6 +15,7 @@ would run programs: only those you trust.
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -34,11 +35,15 @@ _NAMES = {name: getattr(torch, name) for name in _FACTORIES} | {name: eval(name)
 
 @frozen(eq=False)
 class Example:
-    """One call: a callable (or a module instance) with arguments; ``text`` is how it was written."""
+    """One call: a callable (or a module instance) with arguments.
+
+    ``name`` is the dotted name by which a rule speaks of it, ``text`` the expression that makes the call.
+    """
 
     target: Any
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(factory=dict)
+    name: str = ""
     text: str = ""
 
     @property
@@ -55,52 +60,68 @@ def examples_of(rule: Rule, targets: Mapping[str, Callable[..., Any]]) -> list[E
     known: dict[Any, None] = {}
     found: list[Example] = []
     for text in sorted(rule.examples, key=_is_for_all):
-        if not _is_for_all(text):
-            found.append(_evaluate(rule, text, _NAMES))
-            known[found[-1].rule_target] = None
-            continue
-        for name, target in targets.items():
-            if target not in known:
-                written = text.replace("_(", f"{name}(", 1)
-                found.append(_evaluate(rule, written, _NAMES))
+        others = [name for name, target in targets.items() if target not in known]
+        for written in [text.replace("_(", f"{name}(", 1) for name in others] if _is_for_all(text) else [text]:
+            found.append(_evaluated(rule, written))
+        known.update({one.rule_target: None for one in found if not _is_for_all(text)})
     return found
 
 
 def _is_for_all(text: str) -> bool:
-    return text.lstrip().startswith("_(")
+    return text.startswith("_(")
 
 
-def _evaluate(rule: Rule, text: str, names: Mapping[str, Any]) -> Example:
-    """Everything in the outermost call is computed, the call itself is not."""
+def _evaluated(rule: Rule, text: str) -> Example:
+    try:
+        return evaluate(text)
+    except ValueError as error:
+        help = "write one call of a target, with its arguments"
+        raise RuleError(f"an example of rule {rule.name} fails: {error}", rule.span, help) from error
+
+
+def evaluate(text: str) -> Example:
+    """The call that an expression stands for: everything in it is computed but the outermost call itself.
+
+    Raises `ValueError` with what is wrong with the expression.
+    """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
-        scope = dict(names)
-        tree = _Resolved(scope).visit(tree)
-        return _call(tree, scope, text)
+        return _Evaluation(dict(_NAMES)).call(tree, text)
     except Exception as error:  # a user's own code may raise anything
-        message = f"the example '{text}' of rule {rule.name} fails: {type(error).__name__}: {error}"
-        raise RuleError(message, rule.span, "write one call of a target, with its arguments") from error
+        raise ValueError(f"'{text}': {type(error).__name__}: {error}") from error
 
 
-def _call(tree: ast.expr, scope: dict[str, Any], text: str) -> Example:
-    def value(node: ast.expr) -> Any:
-        expression = ast.fix_missing_locations(ast.Expression(node))
-        return eval(compile(expression, "<example>", "eval"), {"__builtins__": {}}, scope)
+class _Evaluation:
+    """Evaluates the parts of a call."""
 
-    if isinstance(tree, ast.Subscript):
-        return Example(Tensor.__getitem__, (value(tree.value), value(tree.slice)), text=text)
-    if not isinstance(tree, ast.Call):
-        owner = value(tree.value) if isinstance(tree, ast.Attribute) else None
-        if not isinstance(owner, Tensor):
+    def __init__(self, scope: dict[str, Any]):
+        self.scope = scope
+
+    def call(self, tree: ast.expr, text: str) -> Example:
+        """The outermost call: of a function, a module, a method of a tensor, an index or a property."""
+        if isinstance(tree, ast.Subscript):
+            args = self.value(tree.value), self.value(tree.slice)
+            return Example(Tensor.__getitem__, args, name="torch.Tensor.__getitem__", text=text)
+        if isinstance(tree, ast.Attribute) and isinstance(owner := self.value(tree.value), Tensor):
+            target = canonical(getattr(Tensor, tree.attr))
+            return Example(target, (owner,), name=f"torch.Tensor.{tree.attr}", text=text)
+        if not isinstance(tree, ast.Call):
             raise TypeError("this is not a call")
-        return Example(canonical(getattr(Tensor, tree.attr)), (owner,), text=text)  # type: ignore[attr-defined]
-    args = [value(node) for node in tree.args]
-    kwargs = {str(node.arg): value(node.value) for node in tree.keywords}
-    target = value(tree.func)
-    owner = getattr(target, "__self__", None)
-    if isinstance(owner, Tensor):
-        args, target = [owner, *args], getattr(Tensor, target.__name__)
-    return Example(canonical(target), tuple(args), kwargs, text)
+        args = tuple(map(self.value, tree.args))
+        kwargs = {str(node.arg): self.value(node.value) for node in tree.keywords}
+        target = self.value(tree.func)
+        owner = getattr(target, "__self__", None)
+        if isinstance(owner, Tensor):
+            method = target.__name__
+            return Example(getattr(Tensor, method), (owner, *args), kwargs, f"torch.Tensor.{method}", text)
+        named = tree.func.func if isinstance(tree.func, ast.Call) else tree.func
+        return Example(canonical(target), args, kwargs, ast.unparse(named).removesuffix(".apply"), text)
+
+    def value(self, node: ast.expr) -> Any:
+        """What an expression is, with dotted names as rules resolve them."""
+        resolved = _Resolved(self.scope).visit(copy.deepcopy(node))
+        expression = ast.fix_missing_locations(ast.Expression(resolved))
+        return eval(compile(expression, "<example>", "eval"), {"__builtins__": {}}, self.scope)
 
 
 class _Resolved(ast.NodeTransformer):
@@ -140,7 +161,7 @@ def called(name: str, target: Callable[..., Any], arguments: Mapping[str, Any]) 
             break
         args.append(rest.pop(argument))
     written = [*map(_written, args), *(f"{key}={_written(item)}" for key, item in rest.items())]
-    return Example(target, tuple(args), rest, f"{name}({', '.join(written)})")
+    return Example(target, tuple(args), rest, name, f"{name}({', '.join(written)})")
 
 
 def _written(item: Any) -> str:
