@@ -99,7 +99,8 @@ def run_new(options: argparse.Namespace) -> None:
         try:
             example = evaluate(options.call)
         except ValueError as error:
-            raise PrunusError(f"the call {error}\nhelp: write it as in Python, tensors as randn(3, 4)") from error
+            help = "write it as in Python, tensors as randn(3, 4)"
+            raise PrunusError(f"the call {error}\nhelp: {help}") from error
         expect_recorded(example)
         print(stub_for(example))
         return

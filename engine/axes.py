@@ -184,7 +184,10 @@ def mask(layout: Layout, kept: Callable[[Atom], np.ndarray | None]) -> np.ndarra
 
 
 def arranged(layout: Layout, order: Callable[[Atom], np.ndarray | None]) -> np.ndarray:
-    """The indices of an axis, ``(n,)``, after `order` (slots to take, in turn; ``None``: all) of its atoms."""
+    """The indices of an axis, ``(n,)``, when of its atoms only the slots in `order` are taken, in turn.
+
+    `order` gives an atom's own, or ``None`` for all of them.
+    """
     layout = resolve(layout)
     if type(layout) is Atom:
         own = order(layout)

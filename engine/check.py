@@ -115,7 +115,7 @@ class _Check:
         self.failures[Finding("error", message, narrow(span, factor) if factor else span, help)] = None
 
     def _calls(self) -> Iterator[tuple[str, Example]]:
-        """The calls to try, each with the name of its target: examples, or drawn ones where there are none."""
+        """The calls to try, each with the name of its target: examples, or else drawn ones."""
         try:
             examples = examples_of(self.rule, self.targets)
         except RuleError as error:

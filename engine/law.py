@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import gcd
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,7 +114,8 @@ class _Trial:
 
     def factors(self) -> dict[str, list[Layout]]:
         """The layouts of the rule's factors, or of the axes that its verb relates."""
-        state, found = self.graph.state, {}
+        state = self.graph.state
+        found: dict[str, list[Layout]] = {}
         reading = state.readings.get(self.call)
         for name, layout, _ in reading.held if reading else ():
             found.setdefault(name, []).append(layout)
@@ -165,7 +167,9 @@ class _Trial:
             raise _Unchanged("only results have it")
         for probe, whole in self.draws:
             try:
-                pruned = run(apply(probe.copy(), plan))
+                smaller = probe.copy()
+                apply(smaller, plan)
+                pruned = run(smaller)
             except Exception as error:  # the operation's own complaint, whatever it is
                 raise _Refused(_first_line(error)) from error
             zeroed = self._sliced(run(self._changed(probe, dropped, torch.zeros_like)), kept)
@@ -185,7 +189,9 @@ class _Trial:
         """The factors for which results are not zero where the rule's ``zero`` says so."""
         reading = self.graph.state.readings.get(self.call)
         mixed = {atom for one in self.graph.state.mixed for atom in atoms(one.layout)}
-        for name, layout, places in reading.held if reading and reading.terms is not None else ():
+        if reading is None or reading.terms is None:
+            return
+        for name, layout, places in reading.held:
             holders = {value for value, _ in places} - set(self.call.results)
             vanishing = _ways_to_vanish(reading.terms, holders)
             for atom in atoms(layout):
@@ -239,7 +245,7 @@ class _Trial:
             for axis, layout in enumerate(self.graph.state.of(value)):
                 if not others.keys().isdisjoint(atoms(layout)):
                     index = np.delete(np.arange(layout.size), arranged(layout, others.get))
-                    where = (*[slice(None)] * axis, torch.as_tensor(index))
+                    where: Any = (*[slice(None)] * axis, torch.as_tensor(index))
                     data = tensors[name].data
                     data[where] = change(data[where])
         return copied

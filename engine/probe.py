@@ -49,7 +49,7 @@ class Probe(nn.Module):
         self.numbers: list[int] = []
         self.paths: list[str] = []  # of each number its argument, as a rule writes it
         self.module = copy.deepcopy(example.target) if isinstance(example.target, nn.Module) else None
-        self._call = None if self.module is not None else _calling(example.target)
+        self._target = None if self.module is not None else example.target
         names = argument_names(type(self.module) if self.module is not None else example.target) or ()
         labels = [*names[: len(example.args)], *(f"arg{i}" for i in range(len(names), len(example.args)))]
         self._args = tuple(self._held(item, name) for item, name in zip(example.args, labels))
@@ -59,7 +59,7 @@ class Probe(nn.Module):
     def forward(self) -> Any:
         args = [self._filled(item) for item in self._args]
         kwargs = {name: self._filled(item) for name, item in self._kwargs.items()}
-        result = (self._call or self.module)(*args, **kwargs)
+        result = _calling(self._target or self.module)(*args, **kwargs)
         return args[0] if result is None else result
 
     def copy(self) -> Probe:
@@ -101,9 +101,10 @@ class Probe(nn.Module):
 
 
 def _calling(target: Any) -> Callable[..., Any]:
-    """How a target is called: an autograd function by its ``apply``."""
-    is_function = isinstance(target, type) and issubclass(target, torch.autograd.Function)
-    return target.apply if is_function else target
+    """How a target is called: an autograd function by its ``apply``, as it is while a trace replaces it."""
+    if isinstance(target, type) and issubclass(target, torch.autograd.Function):
+        return target.apply
+    return target
 
 
 def run(probe: Probe, seed: int = 0) -> list[Tensor]:

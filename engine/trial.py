@@ -97,7 +97,7 @@ class Trial:
         seeds = [Place(name, axis, *form) for form in _forms(fused)]
         others = [places for key, places in self._places(size).items() if key not in {*taken, (name, axis)}]
         for count in range(min(len(others), _TOGETHER - 1) + 1):
-            fitting = []
+            fitting: list[Found] = []
             for chosen in combinations(others, count):
                 for places in product(seeds, *chosen):
                     self.tries += 1

@@ -27,7 +27,7 @@ class Unknown:
 
     @property
     def stub(self) -> str:
-        """A rule to paste into a ``.rules`` file: with the coupling, where trial on the operation finds it."""
+        """A rule to paste into a ``.rules`` file, with the coupling if trial on the operation finds it."""
         from .stub import stub_for  # which analyzes models in its turn
 
         call = self.origin.call

@@ -57,18 +57,11 @@ def examples_of(rule: Rule, targets: Mapping[str, Callable[..., Any]]) -> list[E
 
     Raises `RuleError` for a line that is not a call, or that fails.
     """
-    known: dict[Any, None] = {}
-    found: list[Example] = []
-    for text in sorted(rule.examples, key=_is_for_all):
-        others = [name for name, target in targets.items() if target not in known]
-        for written in [text.replace("_(", f"{name}(", 1) for name in others] if _is_for_all(text) else [text]:
-            found.append(_evaluated(rule, written))
-        known.update({one.rule_target: None for one in found if not _is_for_all(text)})
-    return found
-
-
-def _is_for_all(text: str) -> bool:
-    return text.startswith("_(")
+    own = [_evaluated(rule, text) for text in rule.examples if not text.startswith("_(")]
+    named = [example.rule_target for example in own]
+    others = [name for name, target in targets.items() if target not in named]
+    shared = [text.removeprefix("_") for text in rule.examples if text.startswith("_(")]
+    return own + [_evaluated(rule, name + text) for text in shared for name in others]
 
 
 def _evaluated(rule: Rule, text: str) -> Example:

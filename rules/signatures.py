@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -121,11 +122,9 @@ def tensor_arguments(target: Callable[..., Any]) -> tuple[str, ...]:
     known = {
         name for form in arguments.forms for name, kind in zip(form.names, form.kinds) if kind == "tensor"
     }
-    try:
+    with suppress(TypeError, ValueError):
         parameters = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError):
-        parameters = ()
-    known.update(one.name for one in parameters if "Tensor" in str(one.annotation))
+        known.update(one.name for one in parameters if "Tensor" in str(one.annotation))
     return tuple(name for name in arguments.names if name in known and name != "out")
 
 
