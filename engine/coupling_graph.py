@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
 
 import networkx as nx
 from attrs import evolve
@@ -28,8 +27,7 @@ class CouplingIndex:
     def __init__(self, state: Couplings):
         self.numbers: dict[Place, int] = {}
         self.couplings: list[Coupling] = []
-        self.factors: list[Layout | None] = []  # the layout of each factor instance, if it has one
-        self.layouts: list[Layout] = []  # of each axis
+        self.layouts: dict[int, Layout | None] = {}  # of every node; ``None`` for a factor of several
         self.beside: dict[int, list[int]] = {}
         self._of: dict[Call, list[Coupling]] = {}
         self._first: dict[Call, int] = {}
@@ -41,7 +39,7 @@ class CouplingIndex:
             for coupling in self._of[call]:
                 node = ~len(self.couplings)
                 self.couplings.append(coupling)
-                self.factors.append(None if coupling.layout is None else resolve(coupling.layout))
+                self.layouts[node] = None if coupling.layout is None else resolve(coupling.layout)
                 self.beside[node] = [self._beside(state, place, node) for place in coupling.places]
         # No way leads through an axis that only one factor instance has, such as a weight's.
         for node in range(-len(self.couplings), 0):
@@ -51,8 +49,8 @@ class CouplingIndex:
         """The number of an axis that a factor instance has."""
         number = self.numbers.get(place)
         if number is None:
-            number = self.numbers[place] = len(self.layouts)
-            self.layouts.append(resolve(state.of(place[0])[place[1]]))
+            number = self.numbers[place] = len(self.numbers)
+            self.layouts[number] = resolve(state.of(place[0])[place[1]])
             self.beside[number] = []
         self.beside[number].append(node)
         return number
@@ -71,10 +69,6 @@ class CouplingIndex:
         first = self._first[call]
         return (~number for number in range(first, first + len(self._of[call])))
 
-    def layout(self, place: Place) -> Layout:
-        """The layout of an axis."""
-        return self.layouts[self.numbers[place]]
-
     def of(self, call: Call) -> list[Coupling]:
         """The factor instances of a call."""
         return self._of.get(call, [])
@@ -89,35 +83,45 @@ def _whole(couplings: Iterable[Coupling]) -> Iterator[Coupling]:
         yield evolve(first, places=first.places + tuple(place for one in more for place in one.places))
 
 
-class _Memo(dict):
-    """What `find` gives for a key, found when it is first asked for; known ones cost no call."""
+class _Holders(dict[Layout | None, bool]):
+    """Whether a layout has slots of an atom, found when it is first asked for."""
 
-    def __init__(self, find: Callable[[Any], Any]):
-        self._find = find
+    def __init__(self, atom: Atom):
+        self[None] = True  # a factor of whatever its axes hold
+        self.atom = atom
 
-    def __missing__(self, key: Any) -> Any:
-        self[key] = found = self._find(key)
+    def __missing__(self, layout: Layout) -> bool:
+        self[layout] = found = any(one is self.atom for one in atoms(layout))
         return found
 
 
+class _Neighbours(dict[int, list[int]]):
+    """The neighbours of a node that hold an atom, found when they are first asked for."""
+
+    def __init__(self, index: CouplingIndex, holders: _Holders):
+        self._index = index
+        self._holders = holders
+
+    def __missing__(self, node: int) -> list[int]:
+        holders, layouts, beside = self._holders, self._index.layouts, self._index.beside[node]
+        for one in beside:
+            if not holders[layouts[one]]:
+                beside = [one for one in beside if holders[layouts[one]]]
+                break
+        self[node] = beside
+        return beside
+
+
 class CouplingGraph:
-    """The axes that hold one atom and the factor instances that hand it on: a bipartite graph."""
+    """The axes that hold one atom and the factor instances that hand it on: a bipartite graph.
+
+    ``neighbours`` gives the axes that a factor instance shares with others, or the factor instances of an axis.
+    """
 
     def __init__(self, index: CouplingIndex, atom: Atom):
         self._index = index
-        self._atom = atom
-        self._in = _Memo(lambda layout: any(one is atom for one in atoms(layout)))
-        self._in[None] = True
-        self.neighbours = _Memo(self._find).__getitem__
-
-    def _find(self, node: int) -> list[int]:
-        """The axes that a factor instance shares with others, or the factor instances of an axis."""
-        held, beside = self._in, self._index.beside[node]
-        if node < 0:
-            layouts = self._index.layouts
-            return [one for one in beside if held[layouts[one]]]
-        factors = self._index.factors
-        return [one for one in beside if held[factors[~one]]]
+        self._holders = _Holders(atom)
+        self.neighbours = _Neighbours(index, self._holders).__getitem__
 
     def passes(self, layout: Layout | None) -> bool:
         """Whether a factor of that layout hands the atom on; ``None`` is one of whatever its axes hold."""
@@ -125,14 +129,14 @@ class CouplingGraph:
 
     def holds(self, layout: Layout) -> bool:
         """Whether a layout has slots of the atom."""
-        return self._in[resolve(layout)]
+        return self._holders[resolve(layout)]
 
     def path(self, start: Place, ends: Iterable[Place]) -> Path:
         """A shortest way from axis to axis, axes and factor instances in turn; empty if it is the same."""
         first, *lasts = (self._index.numbers.get(place) for place in (start, *ends))
         if first is None or first in lasts:
             return []
-        goals = {node: last for last in lasts if last is not None for node in self._holders(last)}
+        goals = {node: last for last in lasts if last is not None for node in self._factors_at(last)}
         way = shortest(self.neighbours, [first], goals.__contains__)
         return [*way, goals[way[-1]]] if way else []
 
@@ -147,12 +151,15 @@ class CouplingGraph:
     def _has(self, coupling: Coupling) -> bool:
         """Whether the atom passes through the call of a factor instance."""
         return any(
-            self.passes(one.layout) and any(self.holds(self._index.layout(place)) for place in one.places)
+            self.passes(one.layout) and any(self._at(self._index.numbers[place]) for place in one.places)
             for one in self._index.of(coupling.origin.call)
         )
 
-    def _holders(self, place: int) -> list[int]:
-        return self.neighbours(place) if self.holds(self._index.layouts[place]) else []
+    def _at(self, number: int) -> bool:
+        return self._holders[self._index.layouts[number]]
+
+    def _factors_at(self, place: int) -> list[int]:
+        return self.neighbours(place) if self._at(place) else []
 
     def steps(self, path: Path) -> list[Coupling]:
         """The factor instances on a path."""
@@ -166,5 +173,5 @@ class CouplingGraph:
         """The graph for networkx, its nodes `Place` and `Coupling`."""
         graph = nx.Graph()
         for place, number in self._index.numbers.items():
-            graph.add_edges_from((place, self._index.couplings[~one]) for one in self._holders(number))
+            graph.add_edges_from((place, self._index.couplings[~one]) for one in self._factors_at(number))
         return graph

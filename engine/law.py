@@ -23,7 +23,7 @@ from ..rules.examples import Example
 from .axes import Atom, Layout, arranged, atoms
 from .graph import DependencyGraph
 from .plan import Plan, attribute_name, counts, make_plan
-from .probe import Probe, run
+from .probe import Probe, draws_of, has_fractions, is_equal, results_of, run, tensors_of
 from .prune import analyze, apply
 from .values import Call, Value
 
@@ -56,13 +56,13 @@ def judge(example: Example, rules: RuleSet) -> list[Verdict]:
 
     Raises `Untried`.
     """
-    trial = _Trial(example, rules)
-    found = {atom: verdict for unit in trial.units() for verdict in [trial.verdict(unit)] for atom in unit}
-    factors = trial.factors()
+    case = _Case(example, rules)
+    found = {atom: verdict for unit in case.units() for verdict in [case.verdict(unit)] for atom in unit}
+    factors = case.factors()
     verdicts = [_worst(name, layouts, found) for name, layouts in factors.items()]
     named = {atom for layouts in factors.values() for layout in layouts for atom in atoms(layout)}
     wrong = [verdict for atom, verdict in found.items() if atom not in named and verdict.kind == WRONG]
-    return [verdict for verdict in verdicts if verdict] + wrong + list(trial.false_zeros())
+    return [verdict for verdict in verdicts if verdict] + wrong + list(case.false_zeros())
 
 
 def _worst(name: str, layouts: Iterable[Layout], found: dict[Atom, Verdict]) -> Verdict | None:
@@ -87,7 +87,7 @@ class _Broken(Exception):
     """The results contradict the rule."""
 
 
-class _Trial:
+class _Case:
     """One call under one rule: its graph, and the operation to run on changed operands."""
 
     def __init__(self, example: Example, rules: RuleSet):
@@ -271,27 +271,6 @@ class _Trial:
         )
 
 
-def tensors_of(probe: Probe) -> dict[str, Tensor]:
-    return dict(itertools.chain(probe.named_parameters(), probe.named_buffers()))
-
-
-def draws_of(example: Example) -> Iterator[Probe]:
-    """The call with its own numbers, with others of the same signs, with positive and with negative ones."""
-    generator = torch.Generator().manual_seed(0)
-    for change in (None, Tensor.clone, Tensor.abs, lambda tensor: -tensor.abs()):
-        probe = Probe(example)
-        own = list(probe.parameters())
-        for tensor in [*own, *probe.buffers(recurse=False)]:
-            if not tensor.is_floating_point():
-                continue
-            if any(tensor is one for one in own):
-                tensor.data = torch.randn(tensor.shape, generator=generator).to(tensor)
-            elif change is not None:
-                factor = 0.5 + 0.5 * torch.rand(tensor.shape, generator=generator).to(tensor)
-                tensor.data = factor * change(tensor)
-        yield probe
-
-
 def _subsets(unit: Sequence[Atom], step: int) -> Iterator[dict[Atom, np.ndarray]]:
     """Which slots to drop: one, then the first and the last, or as many at once as `step` says.
 
@@ -338,32 +317,9 @@ def _other(tensor: Tensor) -> Tensor:
     return tensor * 0.625 if has_fractions(tensor) else tensor
 
 
-def has_fractions(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() or tensor.is_complex()
-
-
-def results_of(probe: Probe) -> list[Tensor]:
-    """The results of the call; none if the operation does not take these numbers."""
-    try:
-        return run(probe)
-    except Exception:  # the operation's own complaint, whatever it is
-        return []
-
-
 def _is_telling(results: Iterable[Tensor]) -> bool:
     """Whether there is anything in the results but not-a-number."""
     return not any(bool(one.isnan().all()) for one in results if one.numel())
-
-
-def is_equal(ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    return all(
-        torch.allclose(one, other, rtol=_tolerance(one), atol=_tolerance(one), equal_nan=True)
-        for one, other in zip(ones, others)
-    )
-
-
-def _tolerance(tensor: Tensor) -> float:
-    return 1e-8 if tensor.dtype in (torch.float64, torch.complex128) else 1e-4
 
 
 def _first_line(error: Exception) -> str:

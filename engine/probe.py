@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -112,6 +113,54 @@ def run(probe: Probe, seed: int = 0) -> list[Tensor]:
     with torch.no_grad(), torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed is slow: it records a traceback
         return [result.clone() for result in tensors_in(probe.copy()())]
+
+
+def tensors_of(probe: Probe) -> dict[str, Tensor]:
+    """The tensors of the call by name, those of its module too."""
+    return dict(itertools.chain(probe.named_parameters(), probe.named_buffers()))
+
+
+def draws_of(example: Example) -> Iterator[Probe]:
+    """The call with its own numbers, with others of the same signs, with positive and with negative ones."""
+    generator = torch.Generator().manual_seed(0)
+    for change in (None, Tensor.clone, Tensor.abs, lambda tensor: -tensor.abs()):
+        probe = Probe(example)
+        own = list(probe.parameters())
+        for tensor in [*own, *probe.buffers(recurse=False)]:
+            if not tensor.is_floating_point():
+                continue
+            if any(tensor is one for one in own):
+                tensor.data = torch.randn(tensor.shape, generator=generator).to(tensor)
+            elif change is not None:
+                factor = 0.5 + 0.5 * torch.rand(tensor.shape, generator=generator).to(tensor)
+                tensor.data = factor * change(tensor)
+        yield probe
+
+
+def results_of(probe: Probe) -> list[Tensor]:
+    """The results of the call; none if the operation does not take these numbers."""
+    try:
+        return run(probe)
+    except Exception:  # the operation's own complaint, whatever it is
+        return []
+
+
+def is_equal(ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    """Whether results are the same, up to rounding; not-a-number is equal to itself."""
+    return all(
+        torch.allclose(one, other, rtol=_tolerance(one), atol=_tolerance(one), equal_nan=True)
+        for one, other in zip(ones, others)
+    )
+
+
+def _tolerance(tensor: Tensor) -> float:
+    """Half of the digits that the dtype has."""
+    return torch.finfo(tensor.dtype).eps ** 0.5 if has_fractions(tensor) else 0.0
+
+
+def has_fractions(tensor: Tensor) -> bool:
+    """Whether these are numbers, rather than positions or flags."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def is_recorded(example: Example) -> bool:

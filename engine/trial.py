@@ -15,8 +15,8 @@ from attrs import define, field, frozen
 from torch import Tensor
 
 from ..rules.examples import Example
-from .law import EXACT, MIXES, draws_of, has_fractions, is_equal, results_of, tensors_of
-from .probe import Probe
+from .law import EXACT, MIXES
+from .probe import Probe, draws_of, has_fractions, is_equal, results_of, tensors_of
 
 _LARGEST = 1 << 20  # elements of all operands together: beyond, trying takes too long
 _TRIES = 2000
