@@ -6,7 +6,7 @@ So the nodes are numbers: axes from 0 up, factor instances from -1 down (``~numb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import attrgetter
 
@@ -115,7 +115,7 @@ class _Neighbours(dict[int, list[int]]):
 class CouplingGraph:
     """The axes that hold one atom and the factor instances that hand it on: a bipartite graph.
 
-    ``neighbours`` gives the axes that a factor instance shares with others, or the factor instances of an axis.
+    ``neighbours`` gives the axes that a factor instance shares with others, or an axis' factor instances.
     """
 
     def __init__(self, index: CouplingIndex, atom: Atom):
