@@ -58,7 +58,7 @@ def add_new(subcommands: Any) -> None:
 
 def run_check(options: argparse.Namespace) -> int:
     """Exit status 1 if any lint finds an error or any rule is not what it says."""
-    make_importable()
+    make_importable(options.files)
     findings: list[Finding] = []
     tried: list[Checked] = []
     for file in options.files or [None]:
@@ -83,7 +83,7 @@ def run_check(options: argparse.Namespace) -> int:
 
 
 def run_explain(options: argparse.Namespace) -> None:
-    make_importable()
+    make_importable(options.rules or ())
     import_packages()
     rules = load(options.rules or ["default"])
     print(describe(rules, options.name))
@@ -139,10 +139,11 @@ def rules_of(file: str | None) -> tuple[RuleSet, list[Rule]]:
     return rules, [rules.rules[name] for name in names]
 
 
-def make_importable() -> None:
-    """Targets may be in the current directory, as models may."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+def make_importable(files: Iterable[str] = ()) -> None:
+    """Targets may be in the current directory, as models may, or beside the file that names them."""
+    for folder in [os.getcwd(), *(str(Path(file).resolve().parent) for file in files)]:
+        if folder not in sys.path:
+            sys.path.append(folder)
 
 
 def import_packages() -> None:
