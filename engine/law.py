@@ -30,7 +30,11 @@ from .values import Call, Value
 EXACT, SUMS, MIXES, HELD, WRONG = "exact", "sums", "mixes", "held", "wrong"
 _SEVERITY = (HELD, EXACT, SUMS, MIXES, WRONG)
 _STEPS = (1, 2, 4, 8, 16)  # some operations take only multiples
+_TURNS = 4  # as often other slots are dropped
 _OUTPUTS = 64  # more results than any operation has
+
+Slots = dict[Atom, np.ndarray]
+Draw = tuple[Probe, list[Tensor]]  # a call with numbers of its own, and its results
 
 
 @frozen
@@ -144,7 +148,7 @@ class _Case:
         refused = None
         for step in _STEPS:
             try:
-                kinds = [kind for dropped in _subsets(unit, step) for kind in self._kinds(unit, dropped)]
+                kinds = [self._kind(unit, dropped, *draw) for dropped, draw in self._drops(unit, step)]
             except (PlanError, _Unchanged) as error:
                 return Verdict(name, HELD, str(error))
             except _Broken as error:
@@ -154,36 +158,42 @@ class _Case:
                 continue
             if kinds:
                 detail = "" if refused is None else f"the operation takes only multiples of {step} slots"
+                if self.is_random:
+                    detail = "results differ from run to run, so only their shapes were compared"
                 return Verdict(name, max(kinds, key=_SEVERITY.index), detail)
         if refused is not None:
             return Verdict(name, WRONG, f"with a slot less, the operation fails: {refused}")
         return Verdict(name, HELD, "there is too little to remove")
 
-    def _kinds(self, unit: Sequence[Atom], dropped: dict[Atom, np.ndarray]) -> Iterator[str]:
-        """For all numbers that are tried, what dropping these slots is; raises what speaks against it."""
+    def _drops(self, unit: Sequence[Atom], step: int) -> Iterator[tuple[Slots, Draw]]:
+        """What to drop from which numbers: other slots from each, as some may hide what others show."""
+        for turn, draw in enumerate(itertools.islice(itertools.cycle(self.draws), _TURNS)):
+            for dropped in _subsets(unit, step, turn):
+                yield dropped, draw
+
+    def _kind(self, unit: Sequence[Atom], dropped: Slots, probe: Probe, whole: list[Tensor]) -> str:
+        """What dropping these slots is for the numbers of `probe`; raises what speaks against it."""
         kept = {atom: np.delete(np.arange(atom.size), gone) for atom, gone in dropped.items()}
         plan = self._plan(kept)
         if not (plan.tensors or plan.attributes):
             raise _Unchanged("only results have it")
-        for probe, whole in self.draws:
-            try:
-                smaller = probe.copy()
-                apply(smaller, plan)
-                pruned = run(smaller)
-            except Exception as error:  # the operation's own complaint, whatever it is
-                raise _Refused(_first_line(error)) from error
-            zeroed = self._sliced(run(self._changed(probe, dropped, torch.zeros_like)), kept)
-            shapes = [tuple(one.shape) for one in pruned], [tuple(one.shape) for one in zeroed]
-            if shapes[0] != shapes[1]:
-                raise _Broken(f"the results are of shapes {shapes[0]}, not {shapes[1]}")
-            if self.is_random:
-                yield EXACT
-            elif is_equal(pruned, zeroed):
-                yield SUMS if self._touches_others(probe, dropped, kept, whole) else EXACT
-            elif self._commutes(probe, unit, whole):
-                yield MIXES
-            else:
-                raise _Broken("slots of the results do not follow those of the operands")
+        smaller = probe.copy()
+        try:
+            apply(smaller, plan)
+            pruned = run(smaller)
+        except Exception as error:  # the operation's own complaint, whatever it is
+            raise _Refused(_first_line(error)) from error
+        zeroed = self._sliced(run(self._changed(probe, dropped, torch.zeros_like)), kept)
+        shapes = [tuple(one.shape) for one in pruned], [tuple(one.shape) for one in zeroed]
+        if shapes[0] != shapes[1]:
+            raise _Broken(f"the results are of shapes {shapes[0]}, not {shapes[1]}")
+        if self.is_random:
+            return EXACT
+        if is_equal(pruned, zeroed):
+            return SUMS if self._touches_others(probe, dropped, kept, whole) else EXACT
+        if self._commutes(probe, unit, whole):
+            return MIXES
+        raise _Broken("slots of the results do not follow those of the operands")
 
     def false_zeros(self) -> Iterator[Verdict]:
         """The factors for which results are not zero where the rule's ``zero`` says so."""
@@ -202,7 +212,7 @@ class _Case:
                     yield Verdict(name, WRONG, "results are not zero where 'zero' says so")
                     return
 
-    def _vanishes(self, slots: dict[Atom, np.ndarray], operands: Iterable[Value]) -> bool:
+    def _vanishes(self, slots: Slots, operands: Iterable[Value]) -> bool:
         """Whether the results are zero in these slots where the operands are."""
         for probe, _ in self.draws:
             results = self._sliced(run(self._changed(probe, slots, torch.zeros_like, set(operands))), slots)
@@ -216,21 +226,21 @@ class _Case:
                     return False
         return True
 
-    def _plan(self, kept: dict[Atom, np.ndarray]) -> Plan:
+    def _plan(self, kept: Slots) -> Plan:
         """The plan that keeps these slots; where no tensor has them, it only changes numbers."""
         if all(map(self.graph.group_of, kept)):
             return make_plan(self.graph, kept)
         changed = self.graph.sizes.attributes(counts(kept))
         return Plan(attributes={attribute_name(*key): value for key, value in changed.items()})
 
-    def _sliced(self, results: list[Tensor], order: dict[Atom, np.ndarray]) -> list[Tensor]:
+    def _sliced(self, results: list[Tensor], order: Slots) -> list[Tensor]:
         """The results with the slots of each atom taken in `order`."""
         return [_take(result, layouts, order) for result, layouts in zip(results, self.outputs)]
 
     def _changed(
         self,
         probe: Probe,
-        slots: dict[Atom, np.ndarray],
+        slots: Slots,
         change: Callable[[Tensor], Tensor],
         only: Iterable[Value] | None = None,
     ) -> Probe:
@@ -251,17 +261,27 @@ class _Case:
         return copied
 
     def _commutes(self, probe: Probe, unit: Sequence[Atom], whole: list[Tensor]) -> bool:
-        """Whether rearranging the slots of the operands rearranges those of the results."""
-        order = {atom: np.roll(np.arange(atom.size)[::-1], 1) for atom in unit}
+        """Whether rearranging the slots of the operands rearranges those of the results.
+
+        All orders are made of these two: one slot further, and the first two exchanged.
+        """
+        orders = [
+            {atom: np.roll(np.arange(atom.size), 1) for atom in unit},
+            {atom: np.array([1, 0, *range(2, atom.size)]) for atom in unit},
+        ]
+        return all(
+            is_equal(run(self._rearranged(probe, order)), self._sliced(whole, order)) for order in orders
+        )
+
+    def _rearranged(self, probe: Probe, order: Slots) -> Probe:
+        """A copy of `probe` with the slots of the operands taken in `order`."""
         copied = probe.copy()
         tensors = tensors_of(copied)
         for name, value in self.graph.trace.tensors.items():
             tensors[name].data = _take(tensors[name].data, self.graph.state.of(value), order)
-        return is_equal(run(copied), self._sliced(whole, order))
+        return copied
 
-    def _touches_others(
-        self, probe: Probe, slots: dict[Atom, np.ndarray], kept: dict[Atom, np.ndarray], whole: list[Tensor]
-    ) -> bool:
+    def _touches_others(self, probe: Probe, slots: Slots, kept: Slots, whole: list[Tensor]) -> bool:
         """Whether a slot of the operands changes results in other slots than its own."""
         changed = self._sliced(run(self._changed(probe, slots, _other)), kept)
         return not all(
@@ -271,20 +291,24 @@ class _Case:
         )
 
 
-def _subsets(unit: Sequence[Atom], step: int) -> Iterator[dict[Atom, np.ndarray]]:
-    """Which slots to drop: one, then the first and the last, or as many at once as `step` says.
+def _subsets(unit: Sequence[Atom], step: int, turn: int) -> Iterator[Slots]:
+    """Which slots to drop: one, then half of them, or as many at once as `step` says; each turn others.
 
     All atoms of the unit lose the same share. Two parts at least stay where possible, as an axis of one slot
     is another thing to many operations.
     """
-    smallest = gcd(*(atom.size for atom in unit))
-    parts, rest = divmod(smallest, step)
-    for numbers in ([1], [0, -1]):
-        if not rest and (parts - len(numbers) > 1 or len(numbers) == 1 < parts):
-            yield {
-                atom: np.concatenate([np.arange(atom.size).reshape(parts, -1)[number] for number in numbers])
-                for atom in unit
-            }
+    generator = np.random.default_rng(turn)
+    parts, rest = divmod(gcd(*(atom.size for atom in unit)), step)
+    for count in dict.fromkeys((1, parts // 2)):
+        if not rest and 0 < count < parts and (count == 1 or parts - count > 1):
+            yield {atom: _some(atom.size, count * atom.size // parts, turn, generator) for atom in unit}
+
+
+def _some(size: int, count: int, turn: int, generator: np.random.Generator) -> np.ndarray:
+    """So many of `size` slots: the one whose turn it is, or several at random."""
+    if count == 1:
+        return np.array([turn % size])
+    return np.sort(generator.choice(size, count, replace=False))
 
 
 def _ways_to_vanish(terms: Sequence[Sequence[object]], holders: set[Value]) -> Iterator[tuple[Value, ...]]:
@@ -305,7 +329,7 @@ def _values_in(found: object) -> Iterator[Value]:
             yield one
 
 
-def _take(tensor: Tensor, layouts: Sequence[Layout], order: dict[Atom, np.ndarray]) -> Tensor:
+def _take(tensor: Tensor, layouts: Sequence[Layout], order: Slots) -> Tensor:
     for axis, layout in enumerate(layouts):
         if any(atom in order for atom in atoms(layout)):
             tensor = tensor.index_select(axis, torch.as_tensor(arranged(layout, order.get)))
