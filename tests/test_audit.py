@@ -544,7 +544,7 @@ def test_the_answers_of_real_models_stay_as_they_are(name, request):
 
 
 PAGE = (ROOT / "docs" / "why.md").read_text(encoding="utf-8")
-BLOCKS = runpy.run_path(str(ROOT / "docs" / "readme.py"))["blocks"](PAGE)
+BLOCKS = runpy.run_path(str(ROOT / "docs" / "console.py"))["blocks"](PAGE)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.name)
