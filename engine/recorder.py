@@ -206,7 +206,10 @@ class Recorder(TorchFunctionMode):
             try:
                 if kind in recorder.opaque:
                     return recorder._run_opaque(kind, call_module, module, args, kwargs)
-                return call_module(module, *args, **kwargs)
+                before = len(recorder.trace.calls), len(recorder.trace.untracked)
+                result = call_module(module, *args, **kwargs)
+                recorder._note_unseen(module, args, kwargs, result, *before)
+                return result
             except Exception as error:
                 recorder.blame(error)
                 raise
@@ -226,6 +229,30 @@ class Recorder(TorchFunctionMode):
         finally:
             setattr(torch.nn.Module, "__call__", call_module)  # noqa: B010
             setattr(torch.autograd.Function, "apply", apply_function)  # noqa: B010
+
+    def _note_unseen(self, module, args, kwargs, result, calls: int, untracked: int) -> None:
+        """Record a module as one call if tensors came up in it that no call made, and something of its own
+        was used by none: then a kernel that cannot be seen has made the ones of the others."""
+        outputs = list(tensors_in(result))
+        made = tuple(tensor for tensor in outputs if not self._is_known(tensor))
+        if not made and len(self.trace.untracked) == untracked:
+            return
+        inside = self.trace.calls[calls:]
+        seen = {value for call in inside for value in call.values}
+        seen.update(self.value_of(tensor) for tensor in outputs if self._is_known(tensor))
+        left = [value for call in inside for value in call.results if value not in seen]
+        parameters = {name: one for name, one in module._parameters.items() if one is not None}
+        own = [*tensors_in(args), *tensors_in(kwargs), *parameters.values()]
+        if left or any(self.value_of(tensor) not in seen for tensor in own):
+            self.record(type(module), args, kwargs, made, False)
+            used = {f"self.{name}": self.value_of(one) for name, one in parameters.items()}
+            used.update({f"self.[{value.index}]": value for value in left})
+            self.trace.calls[-1].arguments.update(used)
+
+    def _is_known(self, tensor: Tensor) -> bool:
+        """Whether it is the model's own, or was given or made before."""
+        entry = self._table.get(id(tensor))
+        return id(tensor) in self.state or (entry is not None and entry[0]() is tensor)
 
     def _run_opaque(self, target: type, run, module, args, kwargs):
         """Run a module or function without looking into it, and record it as one call."""

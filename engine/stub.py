@@ -38,10 +38,17 @@ def blank(name: str, arguments: Sequence[str]) -> str:
     return "\n".join(
         [
             "# The same name in two places couples them: input[n c], weight[c] -> [n c].",
-            f"#: example {name}(...)",
+            _example(f"{name}(...)"),
             f"{rule} = {name}",
             f"{rule}: {operands} -> [_]",
         ]
+    )
+
+
+def _example(text: str) -> str:
+    """The line that lets the rule be checked; in words, where somebody has to complete it."""
+    return (
+        f"# To check it, complete this line: '#: example {text}'" if "(...)" in text else f"#: example {text}"
     )
 
 
@@ -70,7 +77,7 @@ class _Writer:
         lines = [
             "# Found by trial: see that it means what you mean, then 'prunus rules check' it.",
             *self._limits(),
-            f"#: example {example.text}",
+            _example(example.text),
             f"{rule} = {example.name}",
             f"{rule}: {', '.join(operands)} -> {', '.join(results)}",
         ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 
 import torch
-from attrs import field, frozen
+from attrs import evolve, field, frozen
+from torch import nn
 
 from ..rules.examples import called
 from .groups import Groups
@@ -24,6 +25,7 @@ class Unknown:
     module: str
     costs: tuple[str, ...]
     origin: Origin = field(repr=False, eq=False)
+    model: nn.Module = field(repr=False, eq=False)
 
     @property
     def stub(self) -> str:
@@ -31,8 +33,12 @@ class Unknown:
         from .stub import stub_for  # which analyzes models in its turn
 
         call = self.origin.call
-        arguments = {name: _made(item) for name, item in call.arguments.items()}
-        return stub_for(called(call.name, call.target, arguments))
+        given = {name: item for name, item in call.arguments.items() if not name.startswith("self.")}
+        example = called(call.name, call.target, {name: _made(item) for name, item in given.items()})
+        if isinstance(call.target, type) and issubclass(call.target, nn.Module):
+            written = example.text.replace("(", "(...)(", 1)  # nobody knows how it was made
+            example = evolve(example, target=self.model.get_submodule(call.module), text=written)
+        return stub_for(example)
 
     def __str__(self) -> str:
         return f"{self.reason}, {self.source}; a rule to start from:\n{self.stub}"
@@ -58,6 +64,7 @@ def unknown_calls(graph: Groups) -> list[Unknown]:
             module=origin.call.module,
             costs=tuple(dict.fromkeys(costs[origin])),
             origin=origin,
+            model=graph.model,
         )
         for origin in graph.state.unknown
     ]

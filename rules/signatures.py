@@ -223,9 +223,10 @@ def _from_text(text: str) -> Arguments:
 
 def _from_python(target: Callable[..., Any]) -> Arguments | None:
     """Read ``def``: of ``forward`` for modules and autograd functions, without ``self`` or ``ctx``."""
-    function, skip = target, 0
+    function: Any = target
+    skip = 0
     if inspect.isclass(target) and issubclass(target, (torch.nn.Module, torch.autograd.Function)):
-        function = target.forward
+        function = getattr(target, "forward", None)  # of a scripted module there is none
         # Since torch 2.0 a Function may keep ctx in ``setup_context`` and leave it out of ``forward``.
         separate = issubclass(target, torch.autograd.Function) and (
             target.setup_context is not torch.autograd.Function.setup_context

@@ -175,16 +175,17 @@ def test_kinds_of_tensors():
     assert record.calls[1].values == [record.tensors["shift"], stranger]
 
 
-def test_a_scripted_part_is_untracked():
-    """What TorchScript computes is a tensor from nowhere."""
+def test_a_part_that_cannot_be_seen_is_one_call():
+    """What TorchScript computes comes from the scripted module, as far as anyone can tell."""
 
     class Inner(nn.Module):
         def forward(self, x):
             return x + 1
 
     record = trace(nn.Sequential(torch.jit.script(Inner()), nn.ReLU()), torch.randn(1, 3))
-    assert names(record)[-1] == "relu"
-    assert [value.kind for value in record.calls[-1].values] == ["untracked"]
+    unseen, relu = record.calls
+    assert (unseen.module, unseen.values) == ("0", record.inputs)
+    assert relu.values == list(unseen.results)
 
 
 @dataclass(frozen=True)

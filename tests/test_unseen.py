@@ -1,0 +1,85 @@
+"""Kernels that no trace can see: the module around one is a call without a rule, held and reported."""
+
+import oracle
+import pytest
+import torch
+from prunus import engine
+from torch import nn
+
+
+def kernel(x, weight):
+    """A gated product as an extension would compute it: torch is not told of any call."""
+    with torch._C.DisableTorchFunction():
+        value, gate = (x @ weight.t()).chunk(2, -1)
+        return value * gate.sigmoid()
+
+
+class Unseen(nn.Module):
+    """Half of the rows make values, half make gates."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2 * outputs, inputs) / inputs**0.5)
+
+    def forward(self, x):
+        return kernel(x, self.weight)
+
+
+class Inside(nn.Module):
+    """The kernel's result is used in the module itself, its operand made there."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.enter = nn.Linear(inputs, inputs)
+        self.weight = nn.Parameter(torch.randn(2 * outputs, inputs) / inputs**0.5)
+        self.bias = nn.Parameter(torch.randn(outputs))
+
+    def forward(self, x):
+        return kernel(self.enter(x), self.weight) + self.bias
+
+
+def net(layer):
+    return nn.Sequential(nn.Linear(7, 10), layer, nn.ReLU(), nn.Linear(12, 3))
+
+
+@pytest.mark.parametrize("layer", [Unseen, Inside])
+def test_a_module_with_an_unseen_kernel_is_held(layer):
+    """Pruning goes on around it, and it is named with what it costs."""
+    model, x = net(layer(10, 12)), torch.randn(4, 7)
+    result = engine.prune(model, example_inputs=x)
+    (unknown,) = result.graph.unknown
+    assert unknown.name.endswith(layer.__name__) and unknown.module == "1"
+    assert "1.weight[0]" in unknown.costs
+    assert model(x).shape == (4, 3)
+
+
+def test_the_stub_of_an_unseen_kernel_is_its_coupling(tmp_path):
+    """Trial on the module finds the fused gate; pasted into a file, the rule prunes exactly."""
+    model, x = net(Unseen(10, 12)), torch.randn(4, 7)
+    stub = engine.analyze(model, x).unknown[0].stub
+    assert "self.weight[(2 out) in]" in stub
+    file = tmp_path / "mine.rules"
+    file.write_text(f"use default\n{stub}\n")
+    graph = engine.analyze(model, x, rules=file)
+    assert not graph.unknown
+    assert all(group.exact for group in graph.groups)
+    oracle.check(model, x, graph.choose(0.5))
+
+
+def test_a_constant_from_outside_is_no_kernel():
+    """A tensor that comes from nowhere costs nothing but its own axes."""
+
+    class Shifted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(10))
+
+        def forward(self, x):
+            with torch._C.DisableTorchFunction():
+                one = torch.ones(())
+            return x * self.scale + one
+
+    model = nn.Sequential(nn.Linear(7, 10), Shifted(), nn.Linear(10, 3))
+    graph = engine.analyze(model, torch.randn(4, 7))
+    assert not graph.unknown
+    assert [group.size for group in graph.groups] == [10]
