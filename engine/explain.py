@@ -31,13 +31,16 @@ def members_of(graph: Groups, name: str) -> list[Member]:
     """The tensor axes that `name` (a layer, a parameter, or ``parameter[axis]``) stands for."""
     axis = re.fullmatch(r"(.*)\[(\d+)\]", name)
     tensor = axis[1] if axis else name
-    tensor = graph.trace.aliases.get(tensor, tensor)
-    tensors = graph.trace.tensors
+    tensors, aliases = graph.trace.tensors, graph.trace.aliases
+    tensor = aliases.get(tensor, tensor)
     if tensor in tensors:
         axes = [int(axis[2])] if axis else range(len(tensors[tensor].shape))
         found = [Member(tensor, one) for one in axes if one < len(tensors[tensor].shape)]
     else:
-        inside = [one for one in tensors if one.startswith(f"{name}.")]
+        names = {one: one for one in tensors} | {
+            one: real for one, real in aliases.items() if real in tensors
+        }
+        inside = dict.fromkeys(real for one, real in names.items() if one.startswith(f"{name}."))
         found = [Member(one, index) for one in inside for index in range(len(tensors[one].shape))]
     if not found:
         layers = {one.rpartition(".")[0] for one in tensors}

@@ -218,3 +218,23 @@ def test_freed_outputs_may_change():
     assert set(freed.groups) - set(kept.groups) == {"2.out"}
     engine.apply(model, freed)
     assert model(x).shape == (1, 8, 4, 4)
+
+
+def test_a_layer_whose_only_weight_is_shared_has_a_name():
+    """Tied weights are known by their first name, the other layer's question is answered all the same."""
+
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.mix, self.head = (
+                nn.Embedding(11, 6),
+                nn.Linear(6, 6),
+                nn.Linear(6, 11, bias=False),
+            )
+            self.head.weight = self.embed.weight
+
+        def forward(self, x):
+            return self.head(self.mix(self.embed(x)))
+
+    graph = engine.analyze(Shared(), torch.arange(4)[None])
+    assert "mix and head are coupled" in str(graph.why("mix", "head"))
