@@ -123,6 +123,23 @@ def multi_head_attention_forward(
     return out, scores if batched else scores.squeeze(0)
 
 
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    **options: Any,
+) -> Tensor:
+    """Causal attention as one with a mask, whose positions have an order."""
+    if is_causal and attn_mask is None:
+        sizes = query.size(-2), key.size(-2)
+        attn_mask = torch.ones(sizes, dtype=torch.bool, device=query.device).tril()
+        is_causal = False
+    return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, **options)
+
+
 def _thirds(packed: Tensor | None) -> Sequence[Tensor | None]:
     """The query's, the key's and the value's part of a packed projection."""
     return (None, None, None) if packed is None else packed.chunk(3)
@@ -352,6 +369,7 @@ def _masked_scatter(original: Callable) -> Callable:
 
 LOWERINGS: dict[Callable, Callable] = {
     F.multi_head_attention_forward: multi_head_attention_forward,
+    F.scaled_dot_product_attention: _attention,
     torch.lstm: _recurrent(_lstm),
     torch.gru: _recurrent(gru_layer),
     torch.rnn_tanh: _recurrent(rnn_layer),

@@ -17,11 +17,15 @@ class Lowering(TorchFunctionMode):
     def __init__(self):
         super().__init__()
         self.calls = []
+        self.running = []
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in lower.LOWERINGS:
+        if func in lower.LOWERINGS and func not in self.running:
+            self.running.append(func)
             with self:
-                return lower.LOWERINGS[func](*args, **(kwargs or {}))
+                result = lower.LOWERINGS[func](*args, **(kwargs or {}))
+            self.running.remove(func)
+            return result
         self.calls.append(func)
         return func(*args, **(kwargs or {}))
 
