@@ -17,7 +17,7 @@ from ..grammar import ast, narrow
 from ..grammar.validate import factor_names, mentioned, names_in
 from ..rules import RuleSet
 from ..rules.draw import draw
-from ..rules.examples import Example, examples_of
+from ..rules.examples import Example, examples_of, variations
 from ..rules.lint import Finding
 from .law import EXACT, HELD, MIXES, SUMS, WRONG, Untried, Verdict, judge, severity
 from .probe import Probe, run
@@ -95,9 +95,13 @@ class _Check:
     def run(self) -> Checked:
         """Try every call, then compare what was seen with what the rule says."""
         calls = 0
-        for name, example in self._calls():
-            calls += 1
-            self._try(name, example)
+        for name, examples in self._calls():
+            for example in examples:
+                self._try(name, example)
+            varied = [one for first in examples[:1] for one in variations(first) if complaint(one) is None]
+            for example in varied:
+                self._try(name, example, must_fit=False)
+            calls += len(examples) + len(varied)
         verdicts = {}
         for factor, by_target in self.seen.items():
             verdicts[factor] = max(chain(*by_target.values()), key=severity)
@@ -114,8 +118,8 @@ class _Check:
         message = f"{message} ({where})" if where else message
         self.failures[Finding("error", message, narrow(span, factor) if factor else span, help)] = None
 
-    def _calls(self) -> Iterator[tuple[str, Example]]:
-        """The calls to try, each with the name of its target: examples, or else drawn ones."""
+    def _calls(self) -> Iterator[tuple[str, Sequence[Example]]]:
+        """Each target by name with the calls to try: examples, or else drawn ones."""
         try:
             examples = examples_of(self.rule, self.targets)
         except RuleError as error:
@@ -123,7 +127,7 @@ class _Check:
             return
         for name, target in self.targets.items():
             own = [example for example in examples if example.rule_target == target]
-            yield from ((name, example) for example in own or self._drawn(name, target))
+            yield name, own or self._drawn(name, target)
         for example in examples:
             if example.rule_target not in self.targets.values():
                 help = f"the targets of {self.rule.name} are {', '.join(self.targets)}"
@@ -140,20 +144,24 @@ class _Check:
             self._fail(f"{name} does not take the tensors that the rule describes: {error}", "", "", help)
             return ()
 
-    def _try(self, name: str, example: Example) -> None:
+    def _try(self, name: str, example: Example, must_fit: bool = True) -> None:
         try:
             verdicts = judge(example, self.rules)
         except Untried as error:
             if _lacks_accelerator(str(error)):
                 self.notes[f"{name} needs an accelerator"] = None
-            else:
+            elif must_fit:
                 self._fail(str(error), "", example.text)
+            else:
+                self.notes[f"{error} ({example.text})"] = None
             return
         for verdict in verdicts:
-            self.seen[verdict.factor][name].append(verdict)
-            if verdict.kind == WRONG:
+            seen = self.seen[verdict.factor][name]
+            is_new = all(one.kind != WRONG for one in seen)
+            seen.append(verdict)
+            if verdict.kind == WRONG and is_new:
                 self._fail(f"'{verdict.factor}' is wrong: {verdict.detail}", verdict.factor, example.text)
-            elif verdict.kind != HELD and verdict.detail:
+            elif verdict.kind not in (HELD, WRONG) and verdict.detail:
                 self.notes[f"'{verdict.factor}': {verdict.detail} ({name})"] = None
 
     def _compare(self, factor: str, target: str, kinds: set[str]) -> None:

@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from torch import Tensor, nn
 
 from ..errors import RuleError
 from ..grammar.ast import Rule
-from .signatures import argument_names
+from .signatures import argument_defaults, argument_names
 from .targets import MissingTarget, canonical, locate
 
 _FACTORIES = ("arange", "eye", "full", "ones", "rand", "randint", "randn", "randperm", "tensor", "zeros")
@@ -155,6 +155,19 @@ def called(name: str, target: Callable[..., Any], arguments: Mapping[str, Any]) 
         args.append(rest.pop(argument))
     written = [*map(_written, args), *(f"{key}={_written(item)}" for key, item in rest.items())]
     return Example(target, tuple(args), rest, name, f"{name}({', '.join(written)})")
+
+
+def variations(example: Example) -> Iterator[Example]:
+    """The call with one option other than its default: a flag turned round, a whole number more or less."""
+    is_module = isinstance(example.target, nn.Module)
+    defaults = argument_defaults(example.target.forward if is_module else example.target)
+    names = argument_names(example.rule_target) or ()
+    given = {*names[: len(example.args)], *example.kwargs}
+    for name, default in defaults.items():
+        others = {bool: (not default,), int: (default + 1, default - 1)} if isinstance(default, int) else {}
+        for other in others.get(type(default), ()) if name in names and name not in given else ():
+            written = f"{example.text.rstrip().removesuffix(')')}, {name}={other})"
+            yield evolve(example, kwargs={**example.kwargs, name: other}, text=written)
 
 
 def _written(item: Any) -> str:
