@@ -235,7 +235,7 @@ class Recorder(TorchFunctionMode):
         was used by none: then a kernel that cannot be seen has made the ones of the others."""
         outputs = list(tensors_in(result))
         made = tuple(tensor for tensor in outputs if not self._is_known(tensor))
-        if not made and len(self.trace.untracked) == untracked:
+        if not made and not self._is_new(module, self.trace.untracked[untracked:]):
             return
         inside = self.trace.calls[calls:]
         seen = {value for call in inside for value in call.values}
@@ -248,6 +248,12 @@ class Recorder(TorchFunctionMode):
             used = {f"self.{name}": self.value_of(one) for name, one in parameters.items()}
             used.update({f"self.[{value.index}]": value for value in left})
             self.trace.calls[-1].arguments.update(used)
+
+    def _is_new(self, module: torch.nn.Module, values: list[Value]) -> bool:
+        """Whether any of these values is not one that the module keeps from an earlier run."""
+        kept = {id(tensor) for tensor in tensors_in(list(vars(module).values()))} if values else set()
+        known = {self._table[key][1] for key in kept if key in self._table}
+        return any(value not in known for value in values)
 
     def _is_known(self, tensor: Tensor) -> bool:
         """Whether it is the model's own, or was given or made before."""

@@ -83,3 +83,22 @@ def test_a_constant_from_outside_is_no_kernel():
     graph = engine.analyze(model, torch.randn(4, 7))
     assert not graph.unknown
     assert [group.size for group in graph.groups] == [10]
+
+
+def test_what_a_module_keeps_from_an_earlier_run_is_no_kernel():
+    """A cache of something made of a parameter is used, the parameter itself is not."""
+
+    class Caching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bias = nn.Parameter(torch.randn(10))
+            self.cache = {}
+
+        def forward(self, x):
+            if "bias" not in self.cache:
+                self.cache["bias"] = self.bias * 1
+            return x.relu() + self.cache["bias"]
+
+    model, x = nn.Sequential(nn.Linear(7, 10), Caching(), nn.Linear(10, 3)), torch.randn(4, 7)
+    model(x)
+    assert not engine.analyze(model, x).unknown
