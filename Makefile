@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test zoo bench readme
+.PHONY: demo test zoo bench docs
 
 demo: .venv/demo.stamp
 	$(BIN)/prunus demo
@@ -20,8 +20,8 @@ zoo: .venv/zoo.stamp
 bench: .venv/bench.stamp
 	$(BIN)/python benchmarks/speed.py
 
-readme: .venv/test.stamp
-	$(BIN)/python docs/readme.py
+docs: .venv/test.stamp
+	$(BIN)/python docs/generate.py
 
 # One stamp for each group of optional dependencies in pyproject.toml.
 # The link gives mypy the package by its name, since the repository root is the package.

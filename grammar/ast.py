@@ -104,7 +104,7 @@ class Relation:
 
 @frozen
 class Flow:
-    """``out -> next.in``: the slots of ``factor`` are produced here and flow into ``into``."""
+    """``out -> next.in``: the slots of ``out`` are produced here, and flow into what reads the result."""
 
     factor: str
     into: str

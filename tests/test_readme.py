@@ -10,7 +10,7 @@ from prunus.cli import parser
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = runpy.run_path(str(ROOT / "docs" / "readme.py"))["blocks"](README)
+BLOCKS = runpy.run_path(str(ROOT / "docs" / "console.py"))["blocks"](README)
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 

@@ -1,4 +1,4 @@
-"""Run the commands that the README shows, and put what they print below them.
+"""Console blocks of a page: the commands that it shows, with what they print below them.
 
 Between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->`` stands one console block. Its lines that start
 with ``$ `` are commands; all of them run in one shell, in the repository's root, with the programs of this
@@ -16,7 +16,6 @@ from pathlib import Path
 from attrs import frozen
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
 BLOCK = re.compile(
     r"<!-- begin: (?P<name>[\w-]+) -->\n```console\n(?P<body>.*?)```\n<!-- end: (?P=name) -->", re.DOTALL
 )
@@ -33,7 +32,7 @@ class Block:
 
 
 def blocks(text: str) -> list[Block]:
-    """The console blocks of a README, in order."""
+    """The console blocks of a page, in order."""
     return [read(match) for match in BLOCK.finditer(text)]
 
 
@@ -41,6 +40,11 @@ def read(match: re.Match[str]) -> Block:
     lines = match["body"].splitlines()
     commands = tuple(line[2:] for line in lines if line.startswith("$ "))
     return Block(match["name"], commands, "\n".join(line for line in lines if not line.startswith("$ ")))
+
+
+def renewed(text: str) -> str:
+    """The page with fresh output below each of its commands."""
+    return BLOCK.sub(rewrite, text)
 
 
 def rewrite(match: re.Match[str]) -> str:
@@ -52,7 +56,7 @@ def rewrite(match: re.Match[str]) -> str:
 
 
 def run(commands: tuple[str, ...]) -> list[str]:
-    """What each command prints; the first that fails ends the whole, and the README stays as it was."""
+    """What each command prints; the first that fails ends the whole, and the page stays as it was."""
     script = "set -eo pipefail\n" + f"\necho '{MARK}'\n".join(commands)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
@@ -69,7 +73,3 @@ def tidy(output: str) -> str:
         output = output.replace(f"{place}/", "")
     text = "\n".join(line.rstrip() for line in output.splitlines()).strip("\n")
     return f"{text}\n" if text else ""
-
-
-if __name__ == "__main__":
-    README.write_text(BLOCK.sub(rewrite, README.read_text(encoding="utf-8")), encoding="utf-8")
