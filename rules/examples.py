@@ -163,11 +163,16 @@ def variations(example: Example) -> Iterator[Example]:
     defaults = argument_defaults(example.target.forward if is_module else example.target)
     names = argument_names(example.rule_target) or ()
     given = {*names[: len(example.args)], *example.kwargs}
-    for name, default in defaults.items():
-        others = {bool: (not default,), int: (default + 1, default - 1)} if isinstance(default, int) else {}
-        for other in others.get(type(default), ()) if name in names and name not in given else ():
+    for name in [name for name in defaults if name in names and name not in given]:
+        for other in _others(defaults[name]):
             written = f"{example.text.rstrip().removesuffix(')')}, {name}={other})"
             yield evolve(example, kwargs={**example.kwargs, name: other}, text=written)
+
+
+def _others(default: object) -> tuple[object, ...]:
+    if type(default) is bool:
+        return (not default,)
+    return (default + 1, default - 1) if type(default) is int else ()
 
 
 def _written(item: Any) -> str:

@@ -152,15 +152,21 @@ def bind(target: Callable[..., Any], args: tuple, kwargs: dict[str, Any] | None 
 
 @functools.cache
 def argument_defaults(target: Callable[..., Any]) -> Mapping[str, Any]:
-    """What arguments are that a call leaves out, as far as Python or the ATen schemas tell."""
+    """What arguments are that a call leaves out, as far as Python or the schemas of operators tell."""
+    if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        return _schema_defaults(_operator_schemas(target))
     try:
         parameters = inspect.signature(target).parameters
         return {name: one.default for name, one in parameters.items() if one.default is not one.empty}
     except (TypeError, ValueError):
         name = getattr(target, "__name__", "")
     packet = getattr(torch.ops.aten, name, None) if _is_torch(target) and not name.startswith("__") else None
+    return _schema_defaults(_schemas(packet) if packet is not None else ())
+
+
+def _schema_defaults(schemas: Iterable[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for schema in _schemas(packet) if packet is not None else ():
+    for schema in schemas:
         for argument in schema.arguments:
             if argument.has_default_value():
                 found.setdefault(argument.name, argument.default_value)
@@ -264,15 +270,18 @@ def _from_torch(target: Callable[..., Any]) -> Arguments | None:
     return known or _from_overrides(target)
 
 
+def _operator_schemas(operator: Any) -> list[Any]:
+    """All overloads of an ATen packet, the first one of any other."""
+    if isinstance(operator, torch._ops.OpOverload):
+        return [operator._schema]
+    schemas = list(_schemas(operator))
+    return schemas if operator._qualified_op_name.startswith("aten::") else schemas[:1]
+
+
 def _from_operator(operator: Any) -> Arguments:
     """An operator of ``torch.ops``: its schema; a packet's first overload unless the packet is ATen's."""
-    if isinstance(operator, torch._ops.OpOverload):
-        schemas, name = [operator._schema], operator._schema.name.split("::")[-1]
-    else:
-        schemas, name = list(_schemas(operator)), operator.__name__
-        if not operator._qualified_op_name.startswith("aten::"):
-            schemas = schemas[:1]
-    known = _from_schemas(schemas, name, method=False)
+    schemas = _operator_schemas(operator)
+    known = _from_schemas(schemas, schemas[0].name.split("::")[-1], method=False) if schemas else None
     return known or Arguments((Form(()),))
 
 
