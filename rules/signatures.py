@@ -274,8 +274,9 @@ def _operator_schemas(operator: Any) -> list[Any]:
     """All overloads of an ATen packet, the first one of any other."""
     if isinstance(operator, torch._ops.OpOverload):
         return [operator._schema]
-    schemas = list(_schemas(operator))
-    return schemas if operator._qualified_op_name.startswith("aten::") else schemas[:1]
+    if operator._qualified_op_name.startswith("aten::"):
+        return list(_schemas(operator))
+    return [getattr(operator, operator.overloads()[0])._schema]
 
 
 def _from_operator(operator: Any) -> Arguments:
