@@ -71,7 +71,7 @@ def _give_up(state: Couplings, origin: Origin, text: str) -> None:
             block(layout, reason)
     for value in origin.call.results:
         state.layouts[value] = [UNIT if size == 1 else Atom(size, reason) for size in value.shape]
-    state.unknown.append(origin)
+    state.unknown.append(reason)
 
 
 def _apply_clauses(site: Site) -> None:

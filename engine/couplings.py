@@ -72,7 +72,7 @@ class Couplings:
     costs: list[Cost] = Factory(list)
     readings: dict[Call, Reading] = Factory(dict)
     zeros: set[Call] = Factory(set)
-    unknown: list[Origin] = Factory(list)
+    unknown: list[Reason] = Factory(list)
     unifier: Unifier = Factory(Unifier)
     opened: dict[tuple, list] = Factory(dict)
 

@@ -51,22 +51,19 @@ def unknown_calls(graph: Groups) -> list[Unknown]:
         origin = group.atom.reason.origin if group.atom.reason else None
         if isinstance(origin, Origin):
             costs[origin] += [f"{member.tensor}[{member.axis}]" for member in group.members]
-    reasons = {
-        group.atom.reason.origin: group.atom.reason.text
-        for group in graph.blocked
-        if group.atom.reason is not None
-    }
+    given_up = [(reason.text, reason.origin) for reason in graph.state.unknown]
     return [
         Unknown(
             name=origin.call.name,
-            reason=reasons.get(origin, f"no rule for {origin.call.name}"),
+            reason=text,
             source=f"{origin.call.source.short}: {origin.call.source.text}",
             module=origin.call.module,
             costs=tuple(dict.fromkeys(costs[origin])),
             origin=origin,
             model=graph.model,
         )
-        for origin in graph.state.unknown
+        for text, origin in given_up
+        if isinstance(origin, Origin)
     ]
 
 
