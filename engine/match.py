@@ -42,6 +42,9 @@ def _expect_named(site: Site, signature: ast.Signature, named: list[Value]) -> N
         for value in found if isinstance(found, (list, tuple)) else (found,):
             if isinstance(value, Value) and value not in named and any(size > 1 for size in value.shape):
                 raise Misfit(f"it does not speak of '{name}'")
+    for path, value in site.own_tensors():
+        if value not in named and any(size > 1 for size in value.shape):
+            raise Misfit(f"it does not speak of 'self.{path}'")
 
 
 class _Given:

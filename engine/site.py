@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from torch import nn
+
 from ..grammar import ast
 from .axes import UNIT, Atom, Layout, Reason, block
 from .couplings import Coupling, Couplings, Place
@@ -124,6 +126,14 @@ class Site:
         if found is not None:
             self.parameters.append(found)
         return found
+
+    def own_tensors(self) -> Iterable[tuple[str, Value]]:
+        """The parameters and buffers, by their paths, of the module that this call stands for, if it does."""
+        prefix = f"{self.call.module}." if self.call.module else ""
+        is_module = isinstance(self.call.target, type) and issubclass(self.call.target, nn.Module)
+        for name, value in self.state.trace.tensors.items() if is_module else ():
+            if name.startswith(prefix):
+                yield name.removeprefix(prefix), value
 
     def cut(self, layout: Layout, at: int) -> tuple[Layout, Layout]:
         """The two pieces of `layout` before and from slot `at`."""
