@@ -146,7 +146,7 @@ class _Check:
 
     def _try(self, name: str, example: Example, must_fit: bool = True) -> None:
         try:
-            verdicts = judge(example, self.rules)
+            verdicts = judge(example, self.rules, count=must_fit)
         except Untried as error:
             if _lacks_accelerator(str(error)):
                 self.notes[f"{name} needs an accelerator"] = None

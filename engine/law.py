@@ -21,9 +21,10 @@ from ..errors import PlanError, PrunusError
 from ..rules import RuleSet
 from ..rules.examples import Example
 from .axes import Atom, Layout, arranged, atoms
+from .cost import macs
 from .graph import DependencyGraph
 from .plan import Plan, attribute_name, counts, make_plan
-from .probe import Probe, draws_of, has_fractions, is_equal, results_of, run, tensors_of
+from .probe import Probe, counted_macs, draws_of, has_fractions, is_equal, results_of, run, tensors_of
 from .prune import analyze, apply
 from .values import Call, Value
 
@@ -55,10 +56,10 @@ class Untried(Exception):
     """A rule could not be tried on a call: the call fails, or the rule does not fit it."""
 
 
-def judge(example: Example, rules: RuleSet) -> list[Verdict]:
+def judge(example: Example, rules: RuleSet, count: bool = True) -> list[Verdict]:
     """Try the rule that speaks for `example` on the operation itself: a verdict for each of its factors.
 
-    Raises `Untried`.
+    With `count` its ``macs`` are compared with what torch counts. Raises `Untried`.
     """
     case = _Case(example, rules)
     found = {atom: verdict for unit in case.units() for verdict in [case.verdict(unit)] for atom in unit}
@@ -66,7 +67,11 @@ def judge(example: Example, rules: RuleSet) -> list[Verdict]:
     verdicts = [_worst(name, layouts, found) for name, layouts in factors.items()]
     named = {atom for layouts in factors.values() for layout in layouts for atom in atoms(layout)}
     wrong = [verdict for atom, verdict in found.items() if atom not in named and verdict.kind == WRONG]
-    return [verdict for verdict in verdicts if verdict] + wrong + list(case.false_zeros())
+    return (
+        [verdict for verdict in verdicts if verdict]
+        + wrong
+        + [*case.false_zeros(), *(case.false_cost() if count else ())]
+    )
 
 
 def _worst(name: str, layouts: Iterable[Layout], found: dict[Atom, Verdict]) -> Verdict | None:
@@ -191,7 +196,7 @@ class _Case:
             return EXACT
         if is_equal(pruned, zeroed):
             return SUMS if self._touches_others(probe, dropped, kept, whole) else EXACT
-        if self._commutes(probe, unit, whole):
+        if self._commutes(probe, unit, whole) and self._commutes_still(probe, plan, kept, pruned):
             return MIXES
         raise _Broken("slots of the results do not follow those of the operands")
 
@@ -211,6 +216,13 @@ class _Case:
                 if not all(self._vanishes(slots, way) for way in vanishing):
                     yield Verdict(name, WRONG, "results are not zero where 'zero' says so")
                     return
+
+    def false_cost(self) -> Iterator[Verdict]:
+        """The rule's ``macs``, if torch counts something else; what it does not count is taken on trust."""
+        said, counted = macs(self.graph, lambda atom: atom.size), counted_macs(self.draws[0][0])
+        if counted and counted != said:
+            detail = f"the rule says {said} multiply-accumulates, torch counts {counted}"
+            yield Verdict("macs", WRONG, detail)
 
     def _vanishes(self, slots: Slots, operands: Iterable[Value]) -> bool:
         """Whether the results are zero in these slots where the operands are."""
@@ -272,6 +284,21 @@ class _Case:
         return all(
             is_equal(run(self._rearranged(probe, order)), self._sliced(whole, order)) for order in orders
         )
+
+    def _commutes_still(self, probe: Probe, plan: Plan, kept: Slots, pruned: list[Tensor]) -> bool:
+        """The same for the slots that are left: the operation must not know them by their number."""
+        turned = {atom: np.roll(slots, 1) for atom, slots in kept.items()}
+        order = {atom: np.arange(atom.size) for atom in kept}
+        for atom, slots in kept.items():
+            order[atom][slots] = turned[atom]
+        smaller = self._rearranged(probe, order)
+        apply(smaller, plan)
+        expected = list(pruned)
+        for number, layouts in enumerate(self.outputs):
+            for axis, layout in enumerate(layouts):
+                index = np.searchsorted(arranged(layout, kept.get), arranged(layout, turned.get))
+                expected[number] = expected[number].index_select(axis, torch.as_tensor(index))
+        return is_equal(run(smaller), expected)
 
     def _rearranged(self, probe: Probe, order: Slots) -> Probe:
         """A copy of `probe` with the slots of the operands taken in `order`."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from attrs import frozen
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..rules.examples import Example
 from ..rules.signatures import argument_names
@@ -113,6 +114,13 @@ def run(probe: Probe, seed: int = 0) -> list[Tensor]:
     with torch.no_grad(), torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed is slow: it records a traceback
         return [result.clone() for result in tensors_in(probe.copy()())]
+
+
+def counted_macs(probe: Probe) -> int:
+    """The multiply-accumulates of the call, as far as torch counts them."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        probe.copy()()
+    return counter.get_total_flops() // 2
 
 
 def tensors_of(probe: Probe) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from .axes import UNIT, Atom, Layout, Reason, atoms, product, total
-from .couplings import Place
+from .couplings import Cost, Place
 from .indexing import assign, find, index, narrow, select
 from .joining import split, stack, unbind
 from .site import Misfit, Site, as_tuple, axis_number, negated, new_axis
@@ -270,6 +270,8 @@ def einsum(site: Site) -> None:
         site.couple(letter, places[letter], layout)
         site.held.append((letter, layout, tuple(places[letter])))
     site.terms = (tuple(operands),)
+    if len(operands) > 1:
+        site.state.costs.append(Cost(site.call, (tuple(known.values()),)))
     site.factors["out"] = [known[letter] for letter in made if len(places[letter]) == 2]
 
 
