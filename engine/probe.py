@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from attrs import frozen
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..rules.examples import Example
@@ -117,10 +118,20 @@ def run(probe: Probe, seed: int = 0) -> list[Tensor]:
 
 
 def counted_macs(probe: Probe) -> int:
-    """The multiply-accumulates of the call, as far as torch counts them."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    """The multiply-accumulates of the call, as far as torch counts them; none if it runs others' kernels."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, _Foreign() as foreign:
         probe.copy()()
-    return counter.get_total_flops() // 2
+    return 0 if foreign.met else counter.get_total_flops() // 2
+
+
+class _Foreign(TorchDispatchMode):
+    """Notes whether an operator runs that is not torch's own."""
+
+    met = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.met |= func.namespace not in ("aten", "prim", "prims")
+        return func(*args, **(kwargs or {}))
 
 
 def tensors_of(probe: Probe) -> dict[str, Tensor]:
