@@ -1,4 +1,4 @@
-"""A feed-forward block that leaves torch on its way: only the whole of it can be described, in arrays.rules."""
+"""A feed-forward block that leaves torch on its way; arrays.rules describes it as a whole."""
 
 import numpy as np
 import torch
