@@ -13,7 +13,7 @@ from .couplings import Cost, Couplings, Produced, Reading
 from .equations import Equation, SizeOf
 from .match import match
 from .origin import Origin
-from .site import Misfit, Site
+from .site import Misfit, Site, own_tensors
 from .sizes import SizeInt
 from .values import Call, Trace, Value
 
@@ -66,7 +66,8 @@ def _write_out(site: Site) -> None:
 def _give_up(state: Couplings, origin: Origin, text: str) -> None:
     """An operation that no rule explains: every axis that goes in or comes out keeps its slots."""
     reason = Reason(text, origin)
-    for value in origin.call.values:
+    own = [value for _, value in own_tensors(state.trace, origin.call)]
+    for value in [*origin.call.values, *own]:
         for layout in state.of(value):
             block(layout, reason)
     for value in origin.call.results:

@@ -9,7 +9,7 @@ from math import prod
 from ..grammar import ast
 from ..rules.signatures import argument_defaults
 from .axes import UNIT, Atom, Layout, Reason, product, total
-from .site import Misfit, Site, as_tuple
+from .site import Misfit, Site, as_tuple, own_tensors
 from .values import Value
 
 # A dim of one axis, after every star has been opened into its axes.
@@ -42,7 +42,7 @@ def _expect_named(site: Site, signature: ast.Signature, named: list[Value]) -> N
         for value in found if isinstance(found, (list, tuple)) else (found,):
             if isinstance(value, Value) and value not in named and any(size > 1 for size in value.shape):
                 raise Misfit(f"it does not speak of '{name}'")
-    for path, value in site.own_tensors():
+    for path, value in own_tensors(site.state.trace, site.call):
         if value not in named and any(size > 1 for size in value.shape):
             raise Misfit(f"it does not speak of 'self.{path}'")
 

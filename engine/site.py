@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from torch import nn
 
@@ -12,7 +12,7 @@ from .couplings import Coupling, Couplings, Place
 from .equations import Equation, SizeOf
 from .origin import Origin
 from .sizes import Const, Expr, Op, SizeInt, expr_of
-from .values import Call, Value
+from .values import Call, Trace, Value
 
 
 class Misfit(Exception):
@@ -127,14 +127,6 @@ class Site:
             self.parameters.append(found)
         return found
 
-    def own_tensors(self) -> Iterable[tuple[str, Value]]:
-        """The parameters and buffers, by their paths, of the module that this call stands for, if it does."""
-        prefix = f"{self.call.module}." if self.call.module else ""
-        is_module = isinstance(self.call.target, type) and issubclass(self.call.target, nn.Module)
-        for name, value in self.state.trace.tensors.items() if is_module else ():
-            if name.startswith(prefix):
-                yield name.removeprefix(prefix), value
-
     def cut(self, layout: Layout, at: int) -> tuple[Layout, Layout]:
         """The two pieces of `layout` before and from slot `at`."""
         if at <= 0 or at >= layout.size:
@@ -145,6 +137,15 @@ class Site:
         """Record that axes of `source` become axes of `result`: ``(old, new)`` pairs, or each its own."""
         for old, new in axes if axes is not None else ((axis, axis) for axis in range(len(result.shape))):
             self.couple(f"axis {new}", [(source, old), (result, new)])
+
+
+def own_tensors(trace: Trace, call: Call) -> Iterator[tuple[str, Value]]:
+    """The parameters and buffers, by their paths, of the module that the call stands for, if it does."""
+    prefix = f"{call.module}." if call.module else ""
+    is_module = isinstance(call.target, type) and issubclass(call.target, nn.Module)
+    for name, value in trace.tensors.items() if is_module else ():
+        if name.startswith(prefix):
+            yield name.removeprefix(prefix), value
 
 
 def axis_number(dim: object, rank: int) -> int:
