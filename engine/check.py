@@ -107,7 +107,7 @@ class _Check:
             verdicts[factor] = max(chain(*by_target.values()), key=severity)
             for target, seen in by_target.items():
                 self._compare(factor, target, {verdict.kind for verdict in seen} - {HELD})
-        if not self.failures and isinstance(self.rule.body, ast.Signature):
+        if self.targets and not self.failures and isinstance(self.rule.body, ast.Signature):
             self._expect_all(self.rule.body, verdicts)
         return Checked(
             self.rule, tuple(self.targets), calls, verdicts, tuple(self.failures), tuple(self.notes)
@@ -151,7 +151,8 @@ class _Check:
             if _lacks_accelerator(str(error)):
                 self.notes[f"{name} needs an accelerator"] = None
             elif must_fit:
-                self._fail(str(error), "", example.text)
+                said = complaint(example)
+                self._fail(f"the example fails: {said}" if said else str(error), "", example.text)
             else:
                 self.notes[f"{error} ({example.text})"] = None
             return
