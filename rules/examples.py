@@ -17,6 +17,7 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from math import isfinite
 from typing import Any
 
 import torch
@@ -95,9 +96,14 @@ class _Evaluation:
         if isinstance(tree, ast.Subscript):
             args = self.value(tree.value), self.value(tree.slice)
             return Example(Tensor.__getitem__, args, name="torch.Tensor.__getitem__", text=text)
-        if isinstance(tree, ast.Attribute) and isinstance(owner := self.value(tree.value), Tensor):
+        is_name = any(_parts(tree))
+        if (
+            isinstance(tree, ast.Attribute)
+            and not is_name
+            and isinstance(of := self.value(tree.value), Tensor)
+        ):
             target = canonical(getattr(Tensor, tree.attr))
-            return Example(target, (owner,), name=f"torch.Tensor.{tree.attr}", text=text)
+            return Example(target, (of,), name=f"torch.Tensor.{tree.attr}", text=text)
         if not isinstance(tree, ast.Call):
             raise TypeError("this is not a call")
         args = tuple(map(self.value, tree.args))
@@ -107,14 +113,22 @@ class _Evaluation:
         if isinstance(owner, Tensor):
             method = target.__name__
             return Example(getattr(Tensor, method), (owner, *args), kwargs, f"torch.Tensor.{method}", text)
-        named = tree.func.func if isinstance(tree.func, ast.Call) else tree.func
-        return Example(canonical(target), args, kwargs, ast.unparse(named).removesuffix(".apply"), text)
+        name = ast.unparse(tree.func).removesuffix(".apply")
+        if isinstance(target, nn.Module):
+            name = self._class_name(type(target), tree.func)
+        return Example(canonical(target), args, kwargs, name, text)
+
+    def _class_name(self, cls: type, tree: ast.expr) -> str:
+        """The name of a module's class as the example has it, unless something else has made the module."""
+        if isinstance(tree, ast.Call) and self.value(tree.func) is cls:
+            return ast.unparse(tree.func)
+        return f"{cls.__module__}.{cls.__qualname__}"
 
     def value(self, node: ast.expr) -> Any:
         """What an expression is, with dotted names as rules resolve them."""
         resolved = _Resolved(self.scope).visit(copy.deepcopy(node))
         expression = ast.fix_missing_locations(ast.Expression(resolved))
-        return eval(compile(expression, "<example>", "eval"), {"__builtins__": {}}, self.scope)
+        return eval(compile(expression, "<example>", "eval"), {"__builtins__": {}, **self.scope})
 
 
 class _Resolved(ast.NodeTransformer):
@@ -176,15 +190,22 @@ def _others(default: object) -> tuple[object, ...]:
 
 
 def _written(item: Any) -> str:
-    """An argument as an example has it: a tensor by a factory that makes one of its shape."""
+    """An argument as an example has it: a tensor by a factory that makes one of its shape and kind."""
     if isinstance(item, Tensor):
         shape = ", ".join(map(str, item.shape)) or "()"
         if item.is_floating_point() or item.is_complex():
             kind = "" if item.dtype in (torch.float32, torch.float64) else f", dtype={item.dtype}"
             return f"randn({shape}{kind})"
-        return f"rand({shape}) > 0.5" if item.dtype is torch.bool else f"randint(2, ({shape},))"
+        if item.dtype is torch.bool:
+            return f"rand({shape}) > 0.5"
+        kind = "" if item.dtype is torch.int64 else f", dtype={item.dtype}"
+        return f"randint(2, {tuple(item.shape)}{kind})"
     if isinstance(item, list):
         return f"[{', '.join(map(_written, item))}]"
     if isinstance(item, tuple):
-        return f"({', '.join(map(_written, item))},)"
-    return repr(item)
+        return f"({', '.join(map(_written, item))}{',' if len(item) == 1 else ''})"
+    if isinstance(item, torch.device):
+        return repr(str(item))
+    if isinstance(item, float) and not isfinite(item):
+        return f"float('{item}')"
+    return "..." if item is ... else repr(item)
