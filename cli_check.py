@@ -77,7 +77,7 @@ def run_check(options: argparse.Namespace) -> int:
     else:
         for finding in findings:
             print(finding)
-        print(summary(tried))
+        print(summary(tried) if tried else "no rule was tried")
     failed = any(finding.severity == "error" for finding in findings) or any(one.failures for one in tried)
     return int(failed)
 

@@ -74,8 +74,12 @@ def print_groups(graph: DependencyGraph) -> None:
     """Print the table of groups, then each call without a rule, what it costs, and a rule to start from."""
     out = console()
     out.print(groups_table(graph))
-    for call in graph.unknown:
-        if call.costs:
-            out.print(f"{call.reason}, {call.source}", soft_wrap=True)
-            out.print(f"  It holds {some_names(call.costs)}. A rule to start from:", soft_wrap=True)
-            out.print(textwrap.indent(call.stub, "    "), soft_wrap=True)
+    shown: set[str] = set()
+    for call in (call for call in graph.unknown if call.costs):
+        out.print(f"{call.reason}, {call.source}", soft_wrap=True)
+        if call.name in shown:
+            out.print(f"  It holds {some_names(call.costs)}.", soft_wrap=True)
+            continue
+        shown.add(call.name)
+        out.print(f"  It holds {some_names(call.costs)}. A rule to start from:", soft_wrap=True)
+        out.print(textwrap.indent(call.stub, "    "), soft_wrap=True)

@@ -48,9 +48,11 @@ def _report(result: Result) -> str:
     costly = [call for call in result.graph.unknown if call.costs]
     if costly:
         lines.append("operations without a fitting rule, and what they cost:")
+        shown: set[str] = set()
         for call in costly:
             lines.append(f"  {call.reason}, {call.source}: {', '.join(call.costs[:4])}")
-            lines += [f"      {line}" for line in call.stub.splitlines()]
+            lines += [f"      {line}" for line in call.stub.splitlines() if call.name not in shown]
+            shown.add(call.name)
     return "\n".join(lines)
 
 

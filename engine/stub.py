@@ -7,15 +7,22 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from attrs import evolve
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import PrunusError
 from ..rules import draft
 from ..rules.examples import Example
+from ..rules.targets import written_name
 from .law import MIXES, SUMS, WRONG, Untried, Verdict, judge
+from .probe import Probe, results_of
+from .replay import replays
 from .trial import Found, Place, Trial
+from .values import Call, Value
 
-Dims = list[list[str]]
+_FOUND = "# Found by trial: see that it means what you mean, then 'prunus rules check' it."
+_NOT_FOUND = (
+    "# Trial settles nothing here: write the same name where axes belong together, '_' where none do."
+)
 _LETTERS = re.compile(r"\W+")
 
 
@@ -28,7 +35,16 @@ def stub_for(example: Example) -> str:
     if not trial.probes:
         return blank(example.name, ())
     writer = _Writer(trial)
-    return writer.verified() or writer.text(())
+    return (writer.factors and writer.verified()) or writer.text(())
+
+
+def stub_of_call(call: Call, model: nn.Module) -> str:
+    """The text of a rule for a recorded call of `model`, found by making it again on small tensors."""
+    for example in replays(call, model):
+        if results_of(Probe(example)):
+            return stub_for(example)
+    name = written_name(call.target, call.name)
+    return blank(name, [name for name, item in call.arguments.items() if isinstance(item, Value)])
 
 
 def blank(name: str, arguments: Sequence[str]) -> str:
@@ -75,7 +91,7 @@ class _Writer:
         operands = [f"{_written(one)}[{' '.join(dims)}]" for one, dims in self._operands()]
         results = [f"[{' '.join(dims)}]" for dims in self._results()]
         lines = [
-            "# Found by trial: see that it means what you mean, then 'prunus rules check' it.",
+            _FOUND if self.factors else _NOT_FOUND,
             *self._limits(),
             _example(example.text),
             f"{rule} = {example.name}",
@@ -117,9 +133,10 @@ class _Writer:
     def _batch_axes(self) -> int:
         """How many leading axes the data and every result share with each other, and with nothing else."""
         dims = [next(dims for _, dims in self._operands()), *self._results()]
+        exact = {name for name, one in zip(self.names, self.factors) if not one.mixes}
         count = 0
         for column in zip(*(one[:-1] for one in dims)):
-            if len(set(column)) > 1 or re.fullmatch(r"n\d*", column[0]) is None:
+            if len(set(column)) > 1 or column[0] not in exact or re.fullmatch(r"n\d*", column[0]) is None:
                 break
             count += 1
         return count
@@ -202,6 +219,7 @@ def _named(factors: Sequence[Found], data: str) -> list[str]:
     for one in factors:
         in_data = any(place.name == data for place in one.operands)
         alone = len({place.name for place in one.operands if place.axis >= 0}) == 1
+        alone = alone and all(place.outer == place.inner == 1 for place in one.operands)
         if in_data:
             stem = ("n" if alone else "c") if one.results else "in"
         else:

@@ -18,7 +18,7 @@ from ..rules.examples import Example
 from .law import EXACT, MIXES
 from .probe import Probe, draws_of, has_fractions, is_equal, results_of, tensors_of
 
-_LARGEST = 1 << 20  # elements of all operands together: beyond, trying takes too long
+_LARGEST = 1 << 17  # elements of all operands together: beyond, trying takes too long
 _TRIES = 2000
 _FUSED = 8  # as many gates there may be on one axis
 _TOGETHER = 6  # as many axes as shrink together
@@ -71,8 +71,7 @@ class Trial:
     def factors(self) -> list[Found]:
         """The factors that trial singles out, in the order of the axes; an axis in none is not settled."""
         found: list[Found] = []
-        size = sum(tensor.numel() for tensor in self.tensors.values()) if self.probes else _LARGEST
-        if size >= _LARGEST:
+        if not self.probes or sum(tensor.numel() for tensor in self.tensors.values()) > _LARGEST:
             return found
         for name, tensor in self.tensors.items():
             for axis, length in enumerate(tensor.shape):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch._library.custom_ops import CustomOpDef
+from torch._library.custom_ops import OPDEFS, CustomOpDef
 
 from ..grammar import did_you_mean
 
@@ -96,6 +96,23 @@ def canonical(target: Any) -> Callable[..., Any]:
     if not callable(target) and hasattr(target, "__get__"):
         return target.__get__
     return target
+
+
+def written_name(target: Any, name: str) -> str:
+    """How a rule file best names a target: a custom operator by the function that defines it.
+
+    ``torch.ops.mine.gate`` is only there once somebody has imported its module, ``mine.ops.gate`` imports it.
+    """
+    packet = target.overloadpacket if isinstance(target, torch._ops.OpOverload) else target
+    definition = OPDEFS.get(getattr(packet, "_qualified_op_name", ""))
+    function = getattr(definition, "_init_fn", None)
+    if function is None or function.__module__ == "__main__":
+        return name
+    written = f"{function.__module__}.{function.__qualname__}"
+    try:
+        return written if resolve(written) is packet else name
+    except MissingTarget:
+        return name
 
 
 def spellings(name: str) -> Iterator[Callable[..., Any]]:

@@ -1,0 +1,56 @@
+"""A recorded call made again outside of its model, on any tensors of its shapes or of smaller ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from math import gcd
+from typing import Any
+
+import torch
+from attrs import evolve
+from torch import nn
+
+from ..rules.examples import Example, called
+from ..rules.targets import written_name
+from .sizes import SizeInt
+from .values import Call, Value
+
+_SMALL = 8  # sizes up to here are left alone: they may be what the operation insists on
+_FRESH = (5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
+
+
+def replays(call: Call, model: nn.Module) -> Iterator[Example]:
+    """The call with small tensors in the place of large ones, then with those of its own shapes."""
+    given = {name: item for name, item in call.arguments.items() if not name.startswith("self.")}
+    is_module = isinstance(call.target, type) and issubclass(call.target, nn.Module)
+    name = written_name(call.target, call.name)
+    for small in ({},) if is_module else (_smaller(size for one in call.values for size in one.shape), {}):
+        example = called(name, call.target, {name: _made(item, small) for name, item in given.items()})
+        if is_module:
+            written = example.text.replace("(", "(...)(", 1)  # nobody knows how it was made
+            example = evolve(example, target=model.get_submodule(call.module), text=written)
+        yield example
+
+
+def _smaller(sizes: Iterable[int]) -> dict[int, int]:
+    """A small size for each large one; where one is a few times another, so it stays."""
+    large = sorted({size for size in sizes if size > _SMALL})
+    fresh = iter(_FRESH)
+    small: dict[int, int] = {}
+    for size in large:
+        root = next((one for one in small if size % one == 0 and size // one <= _SMALL), None)
+        # What an operation can halve, or take a third of, it still can.
+        small[size] = small[root] * (size // root) if root else gcd(size, 12) * next(fresh, size)
+    return {size: one for size, one in small.items() if one < size}
+
+
+def _made(item: Any, small: Mapping[int, int]) -> Any:
+    """Any tensor in the place of a value, plain numbers in the place of traced ones."""
+    if isinstance(item, Value):
+        shape = [small.get(size, size) for size in item.shape]
+        if item.dtype.is_floating_point or item.dtype.is_complex:
+            return torch.randn(shape).to(item.dtype)
+        return torch.zeros(shape, dtype=item.dtype)
+    if isinstance(item, (list, tuple)):
+        return type(item)(_made(part, small) for part in item)
+    return small.get(int(item), int(item)) if type(item) in (int, SizeInt) else item
