@@ -9,7 +9,7 @@ from math import prod
 from ..grammar import ast
 from ..rules.signatures import argument_defaults
 from .axes import UNIT, Atom, Layout, Reason, product, total
-from .site import Misfit, Site, as_tuple, own_tensors
+from .site import Misfit, Site, as_tuple
 from .values import Value
 
 # A dim of one axis, after every star has been opened into its axes.
@@ -42,9 +42,6 @@ def _expect_named(site: Site, signature: ast.Signature, named: list[Value]) -> N
         for value in found if isinstance(found, (list, tuple)) else (found,):
             if isinstance(value, Value) and value not in named and any(size > 1 for size in value.shape):
                 raise Misfit(f"it does not speak of '{name}'")
-    for path, value in own_tensors(site.state.trace, site.call):
-        if value not in named and any(size > 1 for size in value.shape):
-            raise Misfit(f"it does not speak of 'self.{path}'")
 
 
 class _Given:
@@ -97,10 +94,7 @@ def _values(site: Site, operand: ast.Operand) -> list[Value]:
     """The tensors of an operand in this call; a number in its place simply drops out."""
     if operand.name is None:
         return [site.tensor()]
-    if operand.name.startswith("self."):
-        found: object = site.parameter(operand.name.removeprefix("self."))
-    else:
-        found = site.arguments.get(operand.name)
+    found = site.arguments.get(operand.name)
     if operand.many and isinstance(found, (list, tuple)):
         return [one for one in found if isinstance(one, Value)]
     return [found] if isinstance(found, Value) else []
@@ -128,13 +122,12 @@ def _star_lengths(given: _Given, operands: Sequence[tuple[tuple, Value]]) -> dic
 
 
 def _length_before(dims: tuple, rank: int, positions: Mapping[str, int], lengths: dict[str, int]) -> None:
-    """``at c = dim`` tells how many axes the star before ``c`` has."""
+    """``at c = dim`` tells how many axes the star before ``c``, or before a product with it, has."""
     for index, dim in enumerate(dims):
-        if type(dim) is ast.Factor and dim.name in positions:
-            stars = [one.name for one in dims[:index] if type(one) is ast.Star]
-            position = positions[dim.name] % max(rank, 1)
-            if len(stars) == 1:
-                lengths.setdefault(stars[0], position - (index - 1))
+        at = next((positions[name] for name, _ in _keys(dim) if name in positions), None)
+        stars = [one.name for one in dims[:index] if type(one) is ast.Star]
+        if at is not None and len(stars) == 1:
+            lengths.setdefault(stars[0], at % max(rank, 1) - (index - 1))
 
 
 def _opened(dims: tuple, lengths: Mapping[str, int]) -> list[Axis]:
