@@ -13,7 +13,7 @@ from .couplings import Cost, Couplings, Produced, Reading
 from .equations import Equation, SizeOf
 from .match import match
 from .origin import Origin
-from .site import Misfit, Site, own_tensors
+from .site import Misfit, Site
 from .sizes import SizeInt
 from .values import Call, Trace, Value
 
@@ -66,8 +66,7 @@ def _write_out(site: Site) -> None:
 def _give_up(state: Couplings, origin: Origin, text: str) -> None:
     """An operation that no rule explains: every axis that goes in or comes out keeps its slots."""
     reason = Reason(text, origin)
-    own = [value for _, value in own_tensors(state.trace, origin.call)]
-    for value in [*origin.call.values, *own]:
+    for value in origin.call.values:
         for layout in state.of(value):
             block(layout, reason)
     for value in origin.call.results:
@@ -119,8 +118,7 @@ def _note_zeros(site: Site) -> None:
 def _held_by_a_constant(site: Site, layout: Layout) -> bool:
     """Slots are produced where a weight has them; what data is multiplied with data has them already."""
     own = set(atoms(layout))
-    operands = [*site.call.values, *site.parameters]
-    constants = (value for value in operands if value not in site.state.from_input)
+    constants = (value for value in site.call.values if value not in site.state.from_input)
     return any(own & set(atoms(axis)) for value in constants for axis in site.axes(value))
 
 

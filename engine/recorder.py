@@ -91,9 +91,10 @@ class Recorder(TorchFunctionMode):
             self.record(target, args, kwargs, (first,), True)
         return result
 
-    def record(self, target, args, kwargs, tensors: tuple[Tensor, ...], inplace: bool) -> None:
-        """Write down one call of `target` that returned, or changed, `tensors`."""
+    def record(self, target, args, kwargs, tensors: tuple[Tensor, ...], inplace: bool, **own: Value) -> None:
+        """Write down one call of `target` that returned, or changed, `tensors`; a module reads `own` too."""
         arguments = {name: self.describe(item) for name, item in bind(target, args, kwargs).items()}
+        arguments.update(own)
         calls = self.trace.calls
         path, kind = self.running[-1]
         call = Call(len(calls), target, arguments, path, kind, locate(self.ledger.root), inplace)
@@ -240,20 +241,21 @@ class Recorder(TorchFunctionMode):
         inside = self.trace.calls[calls:]
         seen = {value for call in inside for value in call.values}
         seen.update(self.value_of(tensor) for tensor in outputs if self._is_known(tensor))
-        left = [value for call in inside for value in call.results if value not in seen]
-        parameters = {name: one for name, one in module._parameters.items() if one is not None}
-        own = [*tensors_in(args), *tensors_in(kwargs), *parameters.values()]
-        if left or any(self.value_of(tensor) not in seen for tensor in own):
-            self.record(type(module), args, kwargs, made, False)
-            used = {f"self.{name}": self.value_of(one) for name, one in parameters.items()}
+        left = [value for call in inside if seen.isdisjoint(call.results) for value in call.results]
+        left = [value for value in left if value.dtype.is_floating_point and _has_axes(value)]
+        parameters = module.named_parameters(recurse=False, remove_duplicate=False)
+        used = {f"self.{name}": self.value_of(one) for name, one in parameters}
+        given = [self.value_of(tensor) for tensor in tensors_in([args, kwargs])]
+        if left or not seen.issuperset([*given, *used.values()]):
             used.update({f"self.[{value.index}]": value for value in left})
-            self.trace.calls[-1].arguments.update(used)
+            self.record(type(module), args, kwargs, made, False, **used)
 
     def _is_new(self, module: torch.nn.Module, values: list[Value]) -> bool:
-        """Whether any of these values is not one that the module keeps from an earlier run."""
-        kept = {id(tensor) for tensor in tensors_in(list(vars(module).values()))} if values else set()
-        known = {self._table[key][1] for key in kept if key in self._table}
-        return any(value not in known for value in values)
+        """Whether any of these values has axes, and is not one that a module keeps from an earlier run."""
+        values = [value for value in values if _has_axes(value)]
+        holders = [vars(one) for one in module.modules()] if values else []
+        known = {self._table[id(one)][1] for one in tensors_in(holders) if id(one) in self._table}
+        return not known.issuperset(values)
 
     def _is_known(self, tensor: Tensor) -> bool:
         """Whether it is the model's own, or was given or made before."""
@@ -267,10 +269,14 @@ class Recorder(TorchFunctionMode):
             result = run(module, *args, **kwargs)
         finally:
             self.ledger.open = True
-        if module is not None:
-            for tensor in (*module.parameters(), *module.buffers()):
-                self._entry(tensor)  # its rule may speak of any of them
+        own: dict[str, Value] = {}
+        for names in (module.named_parameters, module.named_buffers) if module is not None else ():
+            own.update({f"self.{name}": self.value_of(one) for name, one in names(remove_duplicate=False)})
         tensors = tuple(tensors_in(result))
         if tensors:
-            self.record(target, args, kwargs, tensors, False)
+            self.record(target, args, kwargs, tensors, False, **own)
         return result
+
+
+def _has_axes(value: Value) -> bool:
+    return any(size > 1 for size in value.shape)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-
-from torch import nn
+from collections.abc import Iterable, Sequence
 
 from ..grammar import ast
 from .axes import UNIT, Atom, Layout, Reason, block
@@ -12,7 +10,7 @@ from .couplings import Coupling, Couplings, Place
 from .equations import Equation, SizeOf
 from .origin import Origin
 from .sizes import Const, Expr, Op, SizeInt, expr_of
-from .values import Call, Trace, Value
+from .values import Call, Value
 
 
 class Misfit(Exception):
@@ -36,7 +34,6 @@ class Site:
         self.held: list[tuple[str, Layout, tuple[Place, ...]]] = []
         self.terms: tuple[tuple[object, ...], ...] | None = None
         self.sizes_read: set[str] = set()
-        self.parameters: list[Value] = []
 
     def axes(self, value: Value) -> list[Layout]:
         """The layouts of the axes of `value`."""
@@ -114,18 +111,7 @@ class Site:
         """What the call has in the place of a rule's operand: a tensor, several, a number or nothing."""
         if name == "in" and name not in self.arguments:
             return self.tensor()
-        if name.startswith("self."):
-            return self.parameter(name.removeprefix("self."))
         return self.arguments.get(name)
-
-    def parameter(self, path: str) -> Value | None:
-        """A parameter of the module that this call stands for, by its path inside the module."""
-        name = f"{self.call.module}.{path}" if self.call.module else path
-        trace = self.state.trace
-        found = trace.tensors.get(trace.aliases.get(name, name))
-        if found is not None:
-            self.parameters.append(found)
-        return found
 
     def cut(self, layout: Layout, at: int) -> tuple[Layout, Layout]:
         """The two pieces of `layout` before and from slot `at`."""
@@ -137,15 +123,6 @@ class Site:
         """Record that axes of `source` become axes of `result`: ``(old, new)`` pairs, or each its own."""
         for old, new in axes if axes is not None else ((axis, axis) for axis in range(len(result.shape))):
             self.couple(f"axis {new}", [(source, old), (result, new)])
-
-
-def own_tensors(trace: Trace, call: Call) -> Iterator[tuple[str, Value]]:
-    """The parameters and buffers, by their paths, of the module that the call stands for, if it does."""
-    prefix = f"{call.module}." if call.module else ""
-    is_module = isinstance(call.target, type) and issubclass(call.target, nn.Module)
-    for name, value in trace.tensors.items() if is_module else ():
-        if name.startswith(prefix):
-            yield name.removeprefix(prefix), value
 
 
 def axis_number(dim: object, rank: int) -> int:

@@ -135,9 +135,9 @@ class Value:
 class Call:
     """One recorded call of the forward.
 
-    ``arguments`` are by the callable's own names; tensors in them (also inside tuples, lists, dicts and
-    slices) are `Value`, traced integers `SizeInt`. ``results`` are the result's tensors in order; for an
-    in-place call the new version of the changed tensor.
+    ``arguments`` are by the callable's own names, a module's own tensors by ``self.weight`` and the like;
+    tensors in them (also inside tuples, lists, dicts and slices) are `Value`, traced integers `SizeInt`.
+    ``results`` are the result's tensors in order; for an in-place call the new version of the changed tensor.
     """
 
     index: int

@@ -278,7 +278,8 @@ def test_opaque_modules_are_one_call():
     record = trace(net, torch.randn(1, 3), opaque=frozenset({nn.Sequential, Swish}))
     layer, swish = record.calls
     assert (layer.target, layer.module, layer.module_class) == (nn.Sequential, "layer", nn.Sequential)
-    assert layer.arguments == {"input": record.inputs[0]}
+    own = {f"self.0.{name}": record.tensors[f"layer.0.{name}"] for name in ("weight", "bias")}
+    assert layer.arguments == {"input": record.inputs[0], **own}
     assert list(record.tensors) == ["layer.0.weight", "layer.0.bias"]
     assert swish.target is Swish
     assert swish.arguments["x"] is layer.results[0]

@@ -85,20 +85,69 @@ def test_a_constant_from_outside_is_no_kernel():
     assert [group.size for group in graph.groups] == [10]
 
 
-def test_what_a_module_keeps_from_an_earlier_run_is_no_kernel():
-    """A cache of something made of a parameter is used, the parameter itself is not."""
+class Caching(nn.Module):
+    """Something made of a parameter is kept and used, the parameter itself is not."""
 
-    class Caching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.randn(10))
+        self.cache = {}
+
+    def forward(self, x):
+        if "bias" not in self.cache:
+            self.cache["bias"] = self.bias * 1
+        return x.relu() + self.cache["bias"]
+
+
+def test_what_a_part_keeps_from_an_earlier_run_is_no_kernel():
+    """Not even where the module around it makes something that nobody uses."""
+
+    class Wasteful(nn.Sequential):
+        def forward(self, x):
+            x.exp()
+            return super().forward(x)
+
+    model, x = nn.Sequential(nn.Linear(7, 10), Wasteful(Caching()), nn.Linear(10, 3)), torch.randn(4, 7)
+    model(x)
+    assert not engine.analyze(model, x).unknown
+
+
+def test_what_no_kernel_reads_is_no_sign_of_one():
+    """Flags, positions, and results that came along with another are thrown away in many models."""
+
+    class Careful(nn.Module):
+        def forward(self, x):
+            assert not x.isnan().any()
+            largest, _ = x.max(0)
+            with torch._C.DisableTorchFunction():
+                steps = torch.arange(4.0)[:, None]
+            return (x - largest) * steps
+
+    graph = engine.analyze(nn.Sequential(nn.Linear(7, 10), Careful(), nn.Linear(10, 3)), torch.randn(4, 7))
+    assert not graph.unknown
+    assert [group.size for group in graph.groups] == [10]
+
+
+def test_a_kernel_holds_what_it_may_read_only():
+    """The layers inside of the module around it that a trace can see are free."""
+
+    class Around(nn.Module):
         def __init__(self):
             super().__init__()
-            self.bias = nn.Parameter(torch.randn(10))
-            self.cache = {}
+            self.enter, self.inner = nn.Linear(7, 10), nn.Linear(10, 5)
+            self.weight = nn.Parameter(torch.randn(6, 5))
+            self.leave = nn.Linear(3, 2)
 
         def forward(self, x):
-            if "bias" not in self.cache:
-                self.cache["bias"] = self.bias * 1
-            return x.relu() + self.cache["bias"]
+            return self.leave(kernel(self.inner(self.enter(x).relu()), self.weight))
 
+    graph = engine.analyze(Around(), torch.randn(4, 7))
+    assert len(graph.unknown) == 1
+    assert [group.name for group in graph.groups] == ["enter.out"]
+
+
+def test_what_a_module_keeps_from_an_earlier_run_is_no_kernel():
+    """A cache of something made of a parameter is used, the parameter itself is not."""
     model, x = nn.Sequential(nn.Linear(7, 10), Caching(), nn.Linear(10, 3)), torch.randn(4, 7)
     model(x)
     assert not engine.analyze(model, x).unknown
