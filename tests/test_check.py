@@ -1,4 +1,4 @@
-"""``prunus rules check``: the shipped rules obey the law, reports can be relied on, nothing is left behind."""
+"""``prunus rules check``: the shipped rules obey the law, reports are reliable, nothing is left behind."""
 
 import contextlib
 import io
@@ -116,10 +116,8 @@ def test_the_same_twice(capsys):
 def test_nothing_is_left_behind(flags):
     """Random numbers, the deterministic-algorithms flag and gradients are as before, even with failures."""
     rules = load()
-    before = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
+    strict = torch.are_deterministic_algorithms_enabled()
+    lenient = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(flags[0], warn_only=flags[1])
     try:
         state = torch.get_rng_state()
