@@ -17,7 +17,8 @@ from .engine.check import Checked, check, complaint
 from .engine.law import EXACT, HELD, MIXES, SUMS, WRONG
 from .engine.probe import is_recorded
 from .engine.stub import blank, stub_for
-from .errors import PrunusError
+from .errors import PrunusError, RuleError
+from .grammar import did_you_mean
 from .grammar.ast import Rule
 from .rules import RuleSet, load
 from .rules.describe import describe, find_rule
@@ -61,25 +62,37 @@ def run_check(options: argparse.Namespace) -> int:
     make_importable(options.files)
     findings: list[Finding] = []
     tried: list[Checked] = []
+    seen: set[str] = set()
     for file in options.files or [None]:
         found = lint_all(file)
         findings += found
         if any(finding.severity == "error" for finding in found):
             continue
         rules, own = rules_of(file)
+        seen.update(rule.name for rule in own)
         for rule in own:
             if options.rule is None or rule.name in options.rule:
                 tried.append(check(rule, rules))
                 if not options.json:
                     print_checked(tried[-1])
+    failed = any(finding.severity == "error" for finding in findings) or any(one.failures for one in tried)
+    if not failed:
+        expect_names(options.rule or (), seen)
     if options.json:
         print(json.dumps(as_dict(findings, tried), indent=2))
     else:
         for finding in findings:
             print(finding)
         print(summary(tried) if tried else "no rule was tried")
-    failed = any(finding.severity == "error" for finding in findings) or any(one.failures for one in tried)
     return int(failed)
+
+
+def expect_names(names: Iterable[str], known: Iterable[str]) -> None:
+    """A rule that was asked for and is not there must not pass for one that was tried."""
+    for name in names:
+        if name not in known:
+            help = did_you_mean(name, known) or "'--rule' takes a name that the files have"
+            raise RuleError(f"no rule is called '{name}'", help=help)
 
 
 def run_explain(options: argparse.Namespace) -> None:

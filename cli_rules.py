@@ -73,7 +73,7 @@ def read(name: str) -> str:
     """The text of a file, or of standard input for ``-``, with the line ends that it has."""
     try:
         data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise PrunusError(f"cannot read {name}: {reason}") from error

@@ -147,7 +147,7 @@ def _used_layers(file: RuleFile, path: Path, above: tuple[Path, ...], fail: Fail
 def read(path: Path, shown: str) -> str:
     """The text of a rule file; ``shown`` is what errors call it."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # some editors of Windows mark UTF-8
     except FileNotFoundError:
         help = did_you_mean(shown, ["default"]) or "rules= takes 'default', paths and lists of these"
         raise RuleError(f"no rule file '{shown}'", help=help) from None

@@ -203,9 +203,9 @@ def test_warnings_do_not_fail(tmp_path, capsys):
     assert status == 0 and "warning: 'c' is written only once in three" in printed.out
 
 
-@pytest.mark.parametrize("arguments", [["nowhere.rules"], ["--rule"], ["--verdict"]])
+@pytest.mark.parametrize("arguments", [["nowhere.rules"], ["--rule"], ["--rule", "softmx"], ["--verdict"]])
 def test_bad_usage(arguments, tmp_path, monkeypatch, capsys):
-    """A file that is not there and options that do not exist give exit status 2 and say so."""
+    """A file, a rule or an option that does not exist gives exit status 2 and is named."""
     monkeypatch.chdir(tmp_path)
     try:
         status = cli.main(["rules", "check", *arguments])

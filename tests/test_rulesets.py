@@ -370,6 +370,16 @@ def test_refining_with_a_wrong_argument(rules):
         rules(NN, "conv: hold gg")
 
 
+@pytest.mark.parametrize(
+    "text", ["\ufeffuse default\nmine = torch.relu\n{}", "use default\r\nmine = torch.relu\r\n{}"]
+)
+def test_files_from_windows(tmp_path, text):
+    """A mark at the beginning and line ends of two characters mean nothing."""
+    file = tmp_path / "mine.rules"
+    file.write_bytes(text.format("mine: in <-> out").encode())
+    assert load(file).rule_for(torch.relu).name == "mine"
+
+
 def test_missing_file():
     """A path that does not exist is said so."""
     with pytest.raises(RuleError, match=r"no rule file 'defalt'\nhelp: did you mean 'default'"):
