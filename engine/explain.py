@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 
+from ..errors import PlanError
 from .apart import explain_apart
 from .axes import Atom, atoms
 from .couplings import Coupling
@@ -43,9 +44,22 @@ def members_of(graph: Groups, name: str) -> list[Member]:
         inside = dict.fromkeys(real for one, real in names.items() if one.startswith(f"{name}."))
         found = [Member(one, index) for one in inside for index in range(len(tensors[one].shape))]
     if not found:
-        layers = {one.rpartition(".")[0] for one in tensors}
-        raise unknown_name(name, [*tensors, *sorted(layers)])
+        raise _no_axes(graph, name, tensor)
     return found
+
+
+def _no_axes(graph: Groups, name: str, tensor: str) -> PlanError:
+    """The error for a name that stands for no axis: a group, a tensor without that axis, or nothing."""
+    tensors = graph.trace.tensors
+    if tensor in tensors:
+        count = len(tensors[tensor].shape)
+        there = f"axes 0 to {count - 1}" if count else "no axes"
+        return PlanError(f"there is no axis {name!r}; {tensor!r} has {there}")
+    group = next((one for one in (*graph.groups, *graph.blocked) if one.name == name), None)
+    if group is not None:
+        return PlanError(f"{name!r} is a group; ask about an axis that has it, such as '{group.members[0]}'")
+    layers = {one.rpartition(".")[0] for one in tensors}
+    return unknown_name("layer, parameter or axis", name, [*tensors, *sorted(layers)])
 
 
 def _shared(graph: Groups, ours: list[Member], theirs: list[Member]) -> list[tuple[Group, Member, Member]]:

@@ -127,7 +127,7 @@ class Groups:
         """The group of that name, or that has a producer of that name."""
         found = self._names.get(name)
         if found is None:
-            raise unknown_name(name, self._names)
+            raise unknown_name("group", name, self._names)
         return found
 
     @property
@@ -229,11 +229,11 @@ def _producers(state: Couplings) -> dict[Atom, list[str]]:
     return found
 
 
-def unknown_name(name: str, known: Iterable[str]) -> PlanError:
-    """The error for a group, layer or axis that the model does not have."""
+def unknown_name(what: str, name: str, known: Iterable[str]) -> PlanError:
+    """The error for `what`, a group or a layer, that the model does not have."""
     close = difflib.get_close_matches(name, list(known), 1)
-    hint = f"did you mean {close[0]!r}?" if close else "`graph.groups` lists them all"
-    return PlanError(f"there is no group {name!r}; {hint}")
+    hint = f"did you mean {close[0]!r}?" if close else "`graph.groups` lists what there is"
+    return PlanError(f"there is no {what} {name!r}; {hint}")
 
 
 def _find_products(layout: Layout, found: dict[int, Product]) -> None:

@@ -141,6 +141,37 @@ def test_an_unknown_name_is_one_clear_error(graph, name, hint):
     assert hint in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("convv", "there is no layer, parameter or axis 'convv'; did you mean 'conv'?"),
+        ("conv.weight[4]", "there is no axis 'conv.weight[4]'; 'conv.weight' has axes 0 to 3"),
+        ("conv.out", "'conv.out' is a group; ask about an axis that has it, such as 'conv.weight[0]'"),
+    ],
+)
+def test_a_name_without_axes_says_what_it_is(graph, name, message):
+    """A slip, an axis too many, a group's name out of the table."""
+    with pytest.raises(PlanError) as error:
+        graph.why(name)
+    assert str(error.value) == message
+
+
+def test_a_parameter_that_is_one_number_has_no_axes():
+    """There is nothing to ask about, and it is not taken for a slip."""
+
+    class Scaled(nn.Linear):
+        def __init__(self):
+            super().__init__(4, 4)
+            self.scale = nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, x):
+            return super().forward(x) * self.scale
+
+    graph = engine.analyze(Scaled(), torch.randn(2, 4))
+    with pytest.raises(PlanError, match=r"there is no axis 'scale'; 'scale' has no axes"):
+        graph.why("scale")
+
+
 def test_answers_are_the_same_every_time():
     """Names, groups and explanations do not depend on what was analysed before."""
     model, x = Residual().eval(), torch.randn(1, 3, 8, 8)
