@@ -73,8 +73,9 @@ class _Contraction:
         """The nodes that the results of `call` come from."""
         from_input = self.graph.state.from_input
         data = [value for value in call.values if value in from_input]
-        # Indices and masks, which have no slots, are no part of the picture where something else flows.
-        data = [value for value in data if self._groups_in(value)] or data
+        # Indices and masks, which have no slots, are no part of the picture where something else flows;
+        # what a layer made is, also where nothing is known of its slots.
+        data = [value for value in data if self._groups_in(value) or self._is_made(value)] or data
         layers = {
             layer: None
             for value in call.values
@@ -93,6 +94,10 @@ class _Contraction:
         join = self._add(f"call {call.index}", "join", call.name.rpartition(".")[2].rstrip("_"))
         self._connect(data, join)
         return {join: None}
+
+    def _is_made(self, value: Value) -> bool:
+        """Whether a value comes out of a call that has parameters, and not only out of the model's inputs."""
+        return any(self.flow.nodes[name].kind != "input" for name in self.sources.get(value, ()))
 
     def _layers(self, value: Value, call: Call) -> Nodes:
         """The layers whose parameters `value` is made of; of a shared parameter the one that calls."""

@@ -159,6 +159,23 @@ def test_a_shared_parameter_is_drawn_at_each_of_its_layers():
     assert ("norm", "head") in picture.edges and ("head", "output 0") in picture.edges
 
 
+def test_what_an_unknown_operation_makes_flows_on():
+    """A layer whose operation has no rule is held, but it is not the end of the picture."""
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.inner, self.head = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.head(x + twist(self.inner(x)))
+
+    picture = flow(graph_of(Residual(), 3, 4))
+    (add,) = [name for name, node in picture.nodes.items() if node.kind == "join"]
+    assert ("inner", add) in picture.edges and ("stem", add) in picture.edges
+
+
 def test_the_command_writes_the_page(tmp_path, capsys):
     """``prunus report MODEL -o FILE``, with the options of ``prune``."""
     path = tmp_path / "page.html"
