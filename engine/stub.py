@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import PrunusError
 from ..rules import draft
 from ..rules.examples import Example
+from ..rules.signatures import argument_names
 from ..rules.targets import written_name
 from .law import MIXES, SUMS, WRONG, Untried, Verdict, judge
 from .probe import Probe, results_of
@@ -35,7 +36,7 @@ def stub_for(example: Example) -> str:
     if not trial.probes:
         return blank(example.name, ())
     writer = _Writer(trial)
-    return (writer.factors and writer.verified()) or writer.text(())
+    return writer.verified() or writer.text(())
 
 
 def stub_of_call(call: Call, model: nn.Module) -> str:
@@ -88,7 +89,10 @@ class _Writer:
         """The rule with these clauses."""
         example = self.trial.example
         rule = rule_name(example.name)
-        operands = [f"{_written(one)}[{' '.join(dims)}]" for one, dims in self._operands()]
+        operands = dict.fromkeys(
+            f"{self._written(one)}{'...' * self._is_listed(one)}[{' '.join(dims)}]"
+            for one, dims in self._operands()
+        )
         results = [f"[{' '.join(dims)}]" for dims in self._results()]
         lines = [
             _FOUND if self.factors else _NOT_FOUND,
@@ -100,21 +104,38 @@ class _Writer:
         return "\n".join([*lines, *(f"    {clause}" for clause in clauses)])
 
     def verified(self) -> str | None:
-        """The most that can be said and stands the law; nothing if not even the bare signature does."""
+        """The most that can be said and stands the law, without factors that do not; nothing if none do."""
         clauses = [*self._given(), *self._flows()]
         self._spread(clauses)
         verdicts = self._judged(self.text(clauses))
-        if verdicts is None or any(verdict.kind == WRONG for verdict in verdicts):
+        while wrong := self._wrong(verdicts):
+            self._forget(wrong)
+            clauses = [*self._given(), *self._flows()]
+            verdicts = self._judged(self.text(clauses))
+        if verdicts is None or not self.factors:
             return None
         for clause, kind in (("mixes", MIXES), ("sums", SUMS)):
             named = [verdict.factor for verdict in verdicts if verdict.kind == kind]
             clauses += [f"{clause} {', '.join(named)}"] if named else []
         for zero in self._zeros():
             verdicts = self._judged(self.text([*clauses, zero]))
-            if verdicts is not None and not any(verdict.kind == WRONG for verdict in verdicts):
+            if not self._wrong(verdicts):
                 clauses.append(zero)
                 break
         return self.text(clauses)
+
+    def _wrong(self, verdicts: list[Verdict] | None) -> set[str]:
+        """The factors that the law refutes; all of them if the rule could not be tried."""
+        if verdicts is None:
+            return set(self.names)
+        wrong = {verdict.factor for verdict in verdicts if verdict.kind == WRONG}
+        return wrong & set(self.names) or (set(self.names) if wrong else set())
+
+    def _forget(self, names: set[str]) -> None:
+        """Say nothing of the axes of these factors."""
+        known = [(one, name) for one, name in zip(self.factors, self.names) if name not in names]
+        self.factors, self.names = [one for one, _ in known], [name for _, name in known]
+        self.leading = 0
 
     def _spread(self, clauses: Iterable[str]) -> None:
         """Write the leading axes of the data as a star if the operation takes one axis more as well."""
@@ -144,7 +165,7 @@ class _Writer:
     def _judged(self, text: str, example: Example | None = None) -> list[Verdict] | None:
         try:
             _, rules = draft(text, "<stub>")
-            return judge(example or self.trial.example, rules)
+            return judge(example or self.trial.example, rules, count=False)
         except (Untried, PrunusError):
             return None
 
@@ -159,9 +180,8 @@ class _Writer:
 
     def _operands(self) -> Iterator[tuple[str, list[str]]]:
         for name, tensor in self.trial.tensors.items():
-            dims = self._dims(name, tensor.dim(), [one.operands for one in self.factors])
-            if name == self.data or set(dims) != {"_"}:
-                yield name, dims
+            if tensor.dim():
+                yield name, self._dims(name, tensor.dim(), [one.operands for one in self.factors])
 
     def _results(self) -> Iterator[list[str]]:
         for number, result in enumerate(self.trial.wholes[0]):
@@ -197,16 +217,23 @@ class _Writer:
 
     def _zeros(self) -> list[str]:
         """What may be true of zeros, the strongest first."""
-        tensors = self.trial.tensors
-        names = [name for name, _ in self._operands()]
-        vectors = [_written(name) for name in names if tensors[name].dim() < 2 and name != self.data]
-        others = [_written(name) for name in names if _written(name) not in vectors]
-        product, total = " ".join(_written(name) for name in names), " + ".join(map(_written, names))
-        return list(
-            dict.fromkeys(
-                [f"zero {product}", f"zero {' + '.join([' '.join(others), *vectors])}", f"zero {total}"]
-            )
-        )
+        ranks = {self._written(name): self.trial.tensors[name].dim() for name, _ in self._operands()}
+        names = list(ranks)
+        vectors = [name for name in names[1:] if ranks[name] < 2]
+        others = [name for name in names if name not in vectors]
+        terms = [" ".join(names), " + ".join([" ".join(others), *vectors]), " + ".join(names)]
+        return [f"zero {term}" for term in dict.fromkeys(terms)]
+
+    def _written(self, name: str) -> str:
+        """An operand as a rule writes it: a module's parameters begin with ``self.``, a list has one name."""
+        if name.startswith("module."):
+            return f"self.{name.removeprefix('module.')}"
+        return name.rstrip("_").rpartition("_")[0] if self._is_listed(name) else name
+
+    def _is_listed(self, name: str) -> bool:
+        """Whether this is one of a list of tensors."""
+        item = re.fullmatch(r"(.+)_\d+_", name)
+        return item is not None and item[1] in (argument_names(self.trial.example.rule_target) or ())
 
 
 def _kinds(verdicts: Iterable[Verdict] | None) -> dict[str, str] | None:
@@ -233,8 +260,3 @@ def _dim(place: Place, factor: str) -> str:
     if place.outer > 1:
         return f"({place.outer} {factor})"
     return f"({factor} {place.inner})" if place.inner > 1 else factor
-
-
-def _written(name: str) -> str:
-    """An operand as a rule writes it: parameters of a module begin with ``self.``."""
-    return f"self.{name.removeprefix('module.')}" if name.startswith("module.") else name

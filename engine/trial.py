@@ -127,8 +127,8 @@ class Trial:
             kinds = {
                 self._kind(probe, whole, operands, results, dropped, size)
                 for probe, whole in zip(self.probes, self.wholes)
-                for dropped in ([1], [0, size - 1])
-                if size - len(dropped) > 1 or dropped == [1]
+                for dropped in ([0], [1], [0, size - 1])
+                if size - len(dropped) > 1 or len(dropped) == 1
             }
             if None not in kinds:
                 yield Found(size, tuple(operands), results, MIXES in kinds)
@@ -151,9 +151,11 @@ class Trial:
             return None
         if is_equal(pruned, zeroed):
             return EXACT
-        order = np.roll(np.arange(size)[::-1], 1)
-        moved = results_of(rearranged(probe, operands, order))
-        return MIXES if moved and is_equal(moved, _taken(whole, results, order)) else None
+        for order in (np.roll(np.arange(size), 1), np.array([1, 0, *range(2, size)])):  # they make all others
+            moved = results_of(rearranged(probe, operands, order))
+            if not moved or not is_equal(moved, _taken(whole, results, order)):
+                return None
+        return MIXES
 
 
 def _forms(fused: int) -> list[tuple[int, int]]:
