@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..rules.examples import Example
-from ..rules.signatures import argument_names
+from ..rules.signatures import argument_names, bind, changed_arguments
 from .trace import trace
 from .values import tensors_in
 
@@ -63,7 +63,12 @@ class Probe(nn.Module):
         args = [self._filled(item) for item in self._args]
         kwargs = {name: self._filled(item) for name, item in self._kwargs.items()}
         result = _calling(self._target or self.module)(*args, **kwargs)
-        return args[0] if result is None else result
+        if result is not None:
+            return result
+        if self._target is not None and (names := changed_arguments(self._target)):
+            given = bind(self._target, tuple(args), kwargs)
+            return [given[name] for name in names if name in given]
+        return args[:1]
 
     def copy(self) -> Probe:
         """The same call with tensors of its own."""

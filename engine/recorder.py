@@ -10,16 +10,14 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ..rules.signatures import bind
+from ..rules.signatures import bind, changed_arguments
 from .sizes import Dim, Ledger, Op, SizeInt, expr_of
 from .values import Call, Trace, Value, locate, tensors_in
 
 Tensor = torch.Tensor
 # Each access of these makes a new object, but all are equal and hash alike.
 _SHAPE = vars(torch._C.TensorBase)["shape"].__get__
-_SET_DATA = vars(torch._C.TensorBase)["data"].__set__
 _LITERALS = frozenset({int, float, bool, str, type(None), SizeInt, torch.dtype, torch.device})
-_CHANGE_AND_RETURN_NOTHING = frozenset({Tensor.__setitem__, _SET_DATA})
 
 
 class Recorder(TorchFunctionMode):
@@ -81,14 +79,16 @@ class Recorder(TorchFunctionMode):
         finally:
             ledger.open = True
         if isinstance(result, Tensor):
-            changed = (result is first and version != first._version) or kwargs.get("out") is result
-            self.record(target, args, kwargs, (result,), changed)
+            inplace = (result is first and version != first._version) or kwargs.get("out") is result
+            self.record(target, args, kwargs, (result,), inplace)
         elif isinstance(result, (tuple, list, dict)):
             tensors = tuple(tensors_in(result))
             if tensors:
                 self.record(target, args, kwargs, tensors, kwargs.get("out") is not None)
-        elif result is None and target in _CHANGE_AND_RETURN_NOTHING:
-            self.record(target, args, kwargs, (first,), True)
+        elif result is None and (names := changed_arguments(target)):
+            given = bind(target, args, kwargs)
+            changed = tuple(tensors_in([given.get(name) for name in names]))
+            self.record(target, args, kwargs, changed, True)
         return result
 
     def record(self, target, args, kwargs, tensors: tuple[Tensor, ...], inplace: bool, **own: Value) -> None:

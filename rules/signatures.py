@@ -128,6 +128,17 @@ def tensor_arguments(target: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(name for name in arguments.names if name in known and name != "out")
 
 
+@functools.cache
+def changed_arguments(target: Callable[..., Any]) -> tuple[str, ...]:
+    """The arguments that ``target`` writes into and does not return, as far as torch tells."""
+    if target in (torch.Tensor.__setitem__, torch.Tensor.data.__set__):  # type: ignore[attr-defined]
+        return ("input",)
+    if not isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        return ()
+    arguments = (one for schema in _operator_schemas(target)[:1] for one in schema.arguments)
+    return tuple(one.name for one in arguments if one.alias_info is not None and one.alias_info.is_write)
+
+
 def bind(target: Callable[..., Any], args: tuple, kwargs: dict[str, Any] | None = None) -> dict[str, Any]:
     """Match the arguments of a call to their names; no defaults are filled in.
 

@@ -203,6 +203,17 @@ def test_warnings_do_not_fail(tmp_path, capsys):
     assert status == 0 and "warning: 'c' is written only once in three" in printed.out
 
 
+def test_an_operator_that_returns_nothing(tmp_path, capsys):
+    """It is tried on what it writes."""
+    file = tmp_path / "my.rules"
+    rule = "into: out[*b c], x[*b c], weight[c] -> [*b c]; zero x weight"
+    file.write_text(f"use default\ninto = corpus_layers.scale_into\n{rule}\n")
+    status, printed = run(file, capsys=capsys)
+    assert status == 0 and "exact: b, c" in printed.out
+    file.write_text(file.read_text().replace("weight[c]", "weight[_]"))
+    assert run(file, capsys=capsys)[0] == 1
+
+
 @pytest.mark.parametrize("arguments", [["nowhere.rules"], ["--rule"], ["--rule", "softmx"], ["--verdict"]])
 def test_bad_usage(arguments, tmp_path, monkeypatch, capsys):
     """A file, a rule or an option that does not exist gives exit status 2 and is named."""

@@ -268,6 +268,28 @@ class Swish(torch.autograd.Function):
         return gradient, None
 
 
+@torch.library.custom_op("prunus_trace_tests::double_into", mutates_args=("out", "count"))
+def double_into(out: torch.Tensor, x: torch.Tensor, count: torch.Tensor) -> None:
+    """As many kernels do, it returns nothing."""
+    out.copy_(2 * x)
+    count.add_(1)
+
+
+def test_an_operator_that_returns_nothing_makes_what_it_writes():
+    """Each tensor that it changes is a new value from then on."""
+
+    def forward(self, x):
+        out, count = torch.empty_like(x), x.new_zeros(1)
+        double_into(out, x, count)
+        return out + 1, count
+
+    record = trace(make(forward), torch.randn(2, 3))
+    made = next(call for call in record.calls if call.name.endswith("double_into"))
+    assert made.inplace and [value.shape for value in made.results] == [(2, 3), (1,)]
+    assert record.calls[-1].values == [made.results[0]]
+    assert record.outputs[1] is made.results[1]
+
+
 def test_opaque_modules_are_one_call():
     """A module or function with a rule of its own is not looked into; its parameters are known."""
 
