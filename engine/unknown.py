@@ -7,6 +7,7 @@ from collections import defaultdict
 from attrs import field, frozen
 from torch import nn
 
+from ..rules import load
 from .groups import Groups
 from .origin import Origin
 
@@ -25,9 +26,14 @@ class Unknown:
 
     @property
     def stub(self) -> str:
-        """A rule to paste into a ``.rules`` file, with the coupling if trial on the operation finds it."""
+        """A rule to paste into a ``.rules`` file, with the coupling if trial on the operation finds it.
+
+        Where a shipped rule speaks for the operation, it is the line that takes the shipped rules in.
+        """
         from .stub import stub_of_call  # which analyzes models in its turn
 
+        if self.origin.rule is None and load().rule_for(self.origin.call.target) is not None:
+            return f"use default  # a shipped rule speaks for {self.name}"
         return stub_of_call(self.origin.call, self.model)
 
     def __str__(self) -> str:

@@ -202,11 +202,19 @@ def test_an_operation_without_a_rule_is_reported_with_a_stub():
     result = engine.prune(Unruled(), example_inputs=torch.randn(3, 4))
     (call,) = [call for call in result.graph.unknown if call.costs]
     assert call.name == "torch.ops.prunus_tests.twist" and "a.weight[0]" in call.costs
-    assert "twist = torch.ops.prunus_tests.twist" in call.stub and "twist: x[" in call.stub
+    assert "twist = test_explain.twist" in call.stub and "twist: x[" in call.stub
     assert "no rule for torch.ops.prunus_tests.twist" in str(result) and call.stub.splitlines()[0] in str(
         result
     )
     assert not result.plan.groups and "nothing was removed" in str(result)
+
+
+def test_rules_without_the_shipped_ones_are_told_where_those_are(tmp_path):
+    """A rule file that forgets ``use default`` is not answered with a rule for every operation of torch."""
+    rules = tmp_path / "twist.rules"
+    rules.write_text("twist = test_explain.twist\ntwist: x[*n] -> [*n]\n")
+    stubs = {call.stub for call in engine.analyze(Unruled(), torch.randn(3, 4), rules=rules).unknown}
+    assert stubs == {"use default  # a shipped rule speaks for torch.nn.functional.linear"}
 
 
 def test_a_rule_can_tie_two_factors(tmp_path):
