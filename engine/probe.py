@@ -93,7 +93,8 @@ class Probe(nn.Module):
         if isinstance(item, slice):
             return _Slice(tuple(self._held(bound, name) for bound in (item.start, item.stop, item.step)))
         if isinstance(item, (list, tuple)):
-            return type(item)(self._held(part, f"{name}[{index}]") for index, part in enumerate(item))
+            parts = [self._held(part, f"{name}[{index}]") for index, part in enumerate(item)]
+            return parts if isinstance(item, list) else tuple(parts)
         return item
 
     def _filled(self, item: Any) -> Any:
@@ -104,7 +105,8 @@ class Probe(nn.Module):
         if isinstance(item, _Slice):
             return slice(*map(self._filled, item.bounds))
         if isinstance(item, (list, tuple)):
-            return type(item)(map(self._filled, item))
+            parts = [self._filled(part) for part in item]
+            return parts if isinstance(item, list) else tuple(parts)
         return item
 
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from prunus.engine.check import complaint
 from prunus.rules.examples import called, evaluate
 from torch import nn
 
@@ -77,3 +78,8 @@ def kind(item):
     if isinstance(item, torch.Tensor):
         return item.shape, item.dtype
     return type(item)(map(kind, item)) if isinstance(item, (list, tuple)) else item
+
+
+def test_a_shape_is_an_argument():
+    """As it is of ``reshape``: its numbers may be sizes like any others."""
+    assert complaint(evaluate("torch.reshape(randn(2, 3), randn(6).shape)")) is None
