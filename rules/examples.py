@@ -69,7 +69,7 @@ def _evaluated(rule: Rule, text: str) -> Example:
     try:
         return evaluate(text)
     except ValueError as error:
-        help = "write one call of a target, with its arguments"
+        help = "write one call of a target, with all names in full: mypkg.Gate(4)(randn(2, 4))"
         raise RuleError(f"an example of rule {rule.name} fails: {error}", rule.span, help) from error
 
 

@@ -168,6 +168,7 @@ def check_arguments(rule: Rule, target: Target, found: Callable[..., Any], fail:
         elif known is not None and base not in known:
             message = f"'{base}' is not an argument of {target.name}"
             help = did_you_mean(base, known) or f"its arguments are {', '.join(known)}"
+            help += f"; a parameter is written 'self.{base}'" if is_module else ""
             fail(_error(message, span, base, help))
 
 

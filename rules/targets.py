@@ -64,7 +64,11 @@ def locate(name: str) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise MissingTarget(did_you_mean(part, dir(found))) from None
+            help = did_you_mean(part, dir(found))
+            if name.startswith("torch.ops."):
+                # An operator is only there once its module is imported, which this name does not do.
+                help = help or "name it as the Python module that defines it does: 'mypkg.ops.gate'"
+            raise MissingTarget(help) from None
     return found
 
 

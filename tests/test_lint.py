@@ -39,6 +39,24 @@ error: no target 'nowhere.at.all'
         ^^^^^^^^^^^^^^
 help: no package 'nowhere' is installed
 ====
+m = torch.ops.nowhere.gate
+m: in <-> out
+----
+error: no target 'torch.ops.nowhere.gate'
+  my.rules:1:5
+    m = torch.ops.nowhere.gate
+        ^^^^^^^^^^^^^^^^^^^^^^
+help: name it as the Python module that defines it does: 'mypkg.ops.gate'
+====
+m = torch.nn.Linear
+m: input[*n i], weight[o i] -> [*n o]
+----
+error: 'weight' is not an argument of torch.nn.Linear
+  my.rules:2:17
+    m: input[*n i], weight[o i] -> [*n o]
+                    ^^^^^^
+help: its arguments are input; a parameter is written 'self.weight'
+====
 m = torch.conv1d
 m: inptu[n i x], weight[o i k] -> [n o y]
    where k = grops
