@@ -164,9 +164,10 @@ def draws_of(example: Example) -> Iterator[Probe]:
 
 
 def results_of(probe: Probe) -> list[Tensor]:
-    """The results of the call; none if the operation does not take these numbers."""
+    """The results of the call; none if the operation does not take these numbers, or there are no numbers."""
     try:
-        return run(probe)
+        results = run(probe)
+        return [] if any(one.is_meta for one in results) else results
     except Exception:  # the operation's own complaint, whatever it is
         return []
 

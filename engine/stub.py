@@ -45,13 +45,14 @@ def stub_of_call(call: Call, model: nn.Module) -> str:
         if results_of(Probe(example)):
             return stub_for(example)
     name = written_name(call.target, call.name)
-    return blank(name, [name for name, item in call.arguments.items() if isinstance(item, Value)])
+    given = [name for name, item in call.arguments.items() if isinstance(item, Value)]
+    return blank(name, [name for name in given if "[" not in name])
 
 
 def blank(name: str, arguments: Sequence[str]) -> str:
     """A rule that says nothing yet, for a callable that was not called."""
     rule = rule_name(name)
-    operands = ", ".join(f"{argument}[*{argument}]" for argument in arguments) or "input[*input]"
+    operands = ", ".join(f"{one}[*{rule_name(one)}]" for one in arguments) or "input[*input]"
     return "\n".join(
         [
             "# The same name in two places couples them: input[n c], weight[c] -> [n c].",

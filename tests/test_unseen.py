@@ -4,6 +4,7 @@ import oracle
 import pytest
 import torch
 from prunus import engine
+from prunus.grammar import parse
 from torch import nn
 
 
@@ -64,6 +65,15 @@ def test_the_stub_of_an_unseen_kernel_is_its_coupling(tmp_path):
     assert not graph.unknown
     assert all(group.exact for group in graph.groups)
     oracle.check(model, x, graph.choose(0.5))
+
+
+def test_a_kernel_on_the_meta_device_has_a_blank_stub():
+    """There is nothing to try; the stub can be read all the same."""
+    with torch.device("meta"):
+        model = net(Inside(10, 12))
+    (unknown,) = engine.analyze(model, torch.randn(4, 7, device="meta"), fake=True).unknown
+    assert "self.weight[*weight], self.bias[*bias]" in unknown.stub
+    assert parse(unknown.stub).statements
 
 
 def test_a_constant_from_outside_is_no_kernel():
