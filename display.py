@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .engine import DependencyGraph
+from .engine.unknown import with_stubs
 
 PIPE_WIDTH = 120
 NAMES_SHOWN = 2
@@ -74,12 +75,9 @@ def print_groups(graph: DependencyGraph) -> None:
     """Print the table of groups, then each call without a rule, what it costs, and a rule to start from."""
     out = console()
     out.print(groups_table(graph))
-    shown: set[str] = set()
-    for call in (call for call in graph.unknown if call.costs):
+    for call, stub in with_stubs(call for call in graph.unknown if call.costs):
+        more = " A rule to start from:" if stub else ""
         out.print(f"{call.reason}, {call.source}", soft_wrap=True)
-        if call.name in shown:
-            out.print(f"  It holds {some_names(call.costs)}.", soft_wrap=True)
-            continue
-        shown.add(call.name)
-        out.print(f"  It holds {some_names(call.costs)}. A rule to start from:", soft_wrap=True)
-        out.print(textwrap.indent(call.stub, "    "), soft_wrap=True)
+        out.print(f"  It holds {some_names(call.costs)}.{more}", soft_wrap=True)
+        if stub:
+            out.print(textwrap.indent(stub, "    "), soft_wrap=True)

@@ -7,6 +7,7 @@ from torch import nn
 
 from .graph import DependencyGraph
 from .plan import Plan
+from .unknown import with_stubs
 
 # How many lines of each kind are printed; the graph has them all.
 SHOWN = 12
@@ -48,11 +49,9 @@ def _report(result: Result) -> str:
     costly = [call for call in result.graph.unknown if call.costs]
     if costly:
         lines.append("operations without a fitting rule, and what they cost:")
-        shown: set[str] = set()
-        for call in costly:
+        for call, stub in with_stubs(costly):
             lines.append(f"  {call.reason}, {call.source}: {', '.join(call.costs[:4])}")
-            lines += [f"      {line}" for line in call.stub.splitlines() if call.name not in shown]
-            shown.add(call.name)
+            lines += [f"      {line}" for line in (stub or "").splitlines()]
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 
 from attrs import field, frozen
 from torch import nn
@@ -38,6 +39,14 @@ class Unknown:
 
     def __str__(self) -> str:
         return f"{self.reason}, {self.source}; a rule to start from:\n{self.stub}"
+
+
+def with_stubs(calls: Iterable[Unknown]) -> Iterator[tuple[Unknown, str | None]]:
+    """The calls, the first of each operation with its stub: to find one takes about a second."""
+    tried: set[str] = set()
+    for call in calls:
+        yield call, None if call.name in tried else call.stub
+        tried.add(call.name)
 
 
 def unknown_calls(graph: Groups) -> list[Unknown]:

@@ -8,6 +8,7 @@ from typing import Any
 from ..engine import DependencyGraph, Group, Plan
 from ..engine.axes import Atom
 from ..engine.cost import macs, parameters
+from ..engine.unknown import with_stubs
 from .flow import Flow, flow, owner_of
 from .questions import questions_of
 
@@ -61,11 +62,11 @@ def group_of(graph: DependencyGraph, group: Group, kept: dict[Atom, int]) -> dic
 
 
 def unknown_of(graph: DependencyGraph) -> list[dict[str, Any]]:
-    """The operations without a fitting rule, those that cost something first."""
+    """The operations without a fitting rule, those that cost something first; one stub for each operation."""
     calls = sorted(graph.unknown, key=lambda call: not call.costs)
     return [
-        {"reason": call.reason, "source": call.source, "costs": list(call.costs), "stub": call.stub}
-        for call in calls
+        {"reason": call.reason, "source": call.source, "costs": list(call.costs), "stub": stub}
+        for call, stub in with_stubs(calls)
     ]
 
 

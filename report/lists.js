@@ -46,9 +46,10 @@ function drawUnknown(panel, rows) {
   items.append("p").append("strong").text((call) => call.reason);
   items.append("p").attr("class", "soft").text((call) => call.source);
   items.append("p").text((call) => (call.costs.length ? `It holds ${call.costs.join(", ")}.` : "It holds nothing."));
-  items.append("p").text("A rule to start from: ").append("button").attr("type", "button").text("Copy")
+  const first = items.filter((call) => call.stub !== null);  // of the calls of one operation
+  first.append("p").text("A rule to start from: ").append("button").attr("type", "button").text("Copy")
     .on("click", (event, call) => copy(event.currentTarget, call.stub));
-  items.append("pre").text((call) => call.stub);
+  first.append("pre").text((call) => call.stub);
   return items;
 }
 

@@ -176,6 +176,23 @@ def test_what_an_unknown_operation_makes_flows_on():
     assert ("inner", add) in picture.edges and ("stem", add) in picture.edges
 
 
+def test_each_operation_without_a_rule_has_one_stub():
+    """The second call of the operation is listed, and its stub is not looked for again."""
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.inner, self.head = nn.Linear(4, 8), nn.Linear(8, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            x = twist(self.stem(x))
+            return self.head(twist(self.inner(x)))
+
+    first, second = data_of(graph_of(Twice(), 3, 4), None)["unknown"]
+    assert "twist: x[" in first["stub"] and second["stub"] is None
+    assert first["reason"] == second["reason"] and first["source"] != second["source"]
+
+
 def test_the_command_writes_the_page(tmp_path, capsys):
     """``prunus report MODEL -o FILE``, with the options of ``prune``."""
     path = tmp_path / "page.html"
