@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 import torch
 from attrs import evolve
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 
 from ..errors import PrunusError
 from ..rules import draft
-from ..rules.examples import Example
+from ..rules.examples import Example, variations
 from ..rules.signatures import argument_names
 from ..rules.targets import written_name
-from .law import MIXES, SUMS, WRONG, Untried, Verdict, judge
+from .law import MIXES, SUMS, WRONG, Untried, Verdict, judge, severity
 from .probe import Probe, results_of
 from .replay import replays
 from .trial import Found, Place, Trial
@@ -107,16 +108,17 @@ class _Writer:
     def verified(self) -> str | None:
         """The most that can be said and stands the law, without factors that do not; nothing if none do."""
         clauses = [*self._given(), *self._flows()]
-        self._spread(clauses)
         verdicts = self._judged(self.text(clauses))
         while wrong := self._wrong(verdicts):
             self._forget(wrong)
             clauses = [*self._given(), *self._flows()]
             verdicts = self._judged(self.text(clauses))
+        self._spread(clauses)
+        verdicts = self._judged(self.text(clauses))
         if verdicts is None or not self.factors:
             return None
         for clause, kind in (("mixes", MIXES), ("sums", SUMS)):
-            named = [verdict.factor for verdict in verdicts if verdict.kind == kind]
+            named = [self._starred(verdict.factor) for verdict in verdicts if verdict.kind == kind]
             clauses += [f"{clause} {', '.join(named)}"] if named else []
         for zero in self._zeros():
             verdicts = self._judged(self.text([*clauses, zero]))
@@ -124,6 +126,10 @@ class _Writer:
                 clauses.append(zero)
                 break
         return self.text(clauses)
+
+    def _starred(self, factor: str) -> str:
+        """A factor as clauses write it."""
+        return f"*{factor}" if self.leading and factor == "n" else factor
 
     def _wrong(self, verdicts: list[Verdict] | None) -> set[str]:
         """The factors that the law refutes; all of them if the rule could not be tried."""
@@ -149,7 +155,9 @@ class _Writer:
         data = example.args[place]
         args = (*example.args[:place], torch.stack([data] * 3), *example.args[place + 1 :])
         text = self.text(clauses)
-        if _kinds(self._judged(text)) != _kinds(self._judged(text, evolve(example, args=args))):
+        verdicts = self._judged(text)
+        one_more = self._judged(text, evolve(example, args=args))
+        if self._wrong(verdicts) or _kinds(verdicts) != _kinds(one_more):
             self.leading = 0
 
     def _batch_axes(self) -> int:
@@ -164,11 +172,18 @@ class _Writer:
         return count
 
     def _judged(self, text: str, example: Example | None = None) -> list[Verdict] | None:
+        """What the law says of the rule: the worst of the call and of those with other options."""
+        example = example or self.trial.example
         try:
             _, rules = draft(text, "<stub>")
-            return judge(example or self.trial.example, rules, count=False)
+            verdicts = judge(example, rules, count=False)
         except (Untried, PrunusError):
             return None
+        for other in variations(example):
+            with suppress(Untried):
+                verdicts += judge(other, rules, count=False)
+        worst = {verdict.factor: verdict for verdict in sorted(verdicts, key=severity)}
+        return list(worst.values())
 
     def _limits(self) -> list[str]:
         """What else the call was given, of which the rule knows nothing."""

@@ -151,6 +151,8 @@ class Trial:
             return None
         if is_equal(pruned, zeroed):
             return EXACT
+        if size == 2:
+            return None  # whatever treats two slots alike looks like a statistic
         for order in (np.roll(np.arange(size), 1), np.array([1, 0, *range(2, size)])):  # they make all others
             moved = results_of(rearranged(probe, operands, order))
             if not moved or not is_equal(moved, _taken(whole, results, order)):
