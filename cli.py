@@ -54,10 +54,15 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="prunus", description="Structural pruning of PyTorch models, exact and explained.")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
 
-    prune = commands.add_parser("prune", help="prune a model and report what changed")
+    prune = commands.add_parser("prune", help="prune a model and report what changed; --plan keeps the plan")
     add_model(prune)
     add_choice(prune)
-    prune.add_argument("--plan", type=Path, metavar="FILE", help="write the plan as JSON")
+    prune.add_argument(
+        "--plan",
+        type=Path,
+        metavar="FILE",
+        help="write the plan as JSON, for engine.apply(model, engine.Plan.from_json(text))",
+    )
     prune.add_argument("--dry-run", action="store_true", help="plan and report, but slice nothing")
     prune.set_defaults(run=run_prune)
 

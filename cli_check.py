@@ -37,6 +37,7 @@ def add_check(subcommands: Any) -> None:
     command.add_argument("files", nargs="*", metavar="FILE", help="default: the shipped rules")
     command.add_argument("--rule", action="append", metavar="NAME", help="only this one; may be repeated")
     command.add_argument("--json", action="store_true", help="everything that was found, as JSON")
+    add_import(command)
     command.set_defaults(run=run_check)
 
 
@@ -46,6 +47,7 @@ def add_explain(subcommands: Any) -> None:
     command.add_argument(
         "--rules", action="append", metavar="FILE", help="rules to look in (default: default)"
     )
+    add_import(command)
     command.set_defaults(run=run_explain)
 
 
@@ -54,12 +56,22 @@ def add_new(subcommands: Any) -> None:
     command.add_argument(
         "call", metavar="CALL", help="a call to try, 'my.ops.gate(randn(3, 8), randn(4))', or just a name"
     )
+    add_import(command)
     command.set_defaults(run=run_new)
+
+
+def add_import(command: Any) -> None:
+    """Operators written in C++ have no Python name: only their package makes ``torch.ops.NAME`` known."""
+    help = "a package to import first, for the operators that it registers; may be repeated"
+    command.add_argument(
+        "--import", action="append", default=[], dest="packages", metavar="PACKAGE", help=help
+    )
 
 
 def run_check(options: argparse.Namespace) -> int:
     """Exit status 1 if any lint finds an error or any rule is not what it says."""
     make_importable(options.files)
+    import_all(options.packages)
     findings: list[Finding] = []
     tried: list[Checked] = []
     seen: set[str] = set()
@@ -97,6 +109,7 @@ def expect_names(names: Iterable[str], known: Iterable[str]) -> None:
 
 def run_explain(options: argparse.Namespace) -> None:
     make_importable(options.rules or ())
+    import_all(options.packages)
     import_packages()
     rules = load(options.rules or ["default"])
     print(describe(rules, options.name))
@@ -108,6 +121,7 @@ def run_explain(options: argparse.Namespace) -> None:
 
 def run_new(options: argparse.Namespace) -> None:
     make_importable()
+    import_all(options.packages)
     if "(" in options.call or "[" in options.call:
         try:
             example = evaluate(options.call)
@@ -157,6 +171,14 @@ def make_importable(files: Iterable[str] = ()) -> None:
     for folder in [os.getcwd(), *(str(Path(file).resolve().parent) for file in files)]:
         if folder not in sys.path:
             sys.path.append(folder)
+
+
+def import_all(packages: Iterable[str]) -> None:
+    for package in packages:
+        try:
+            importlib.import_module(package)
+        except Exception as error:  # the package's own code: whatever it raises is to be reported
+            raise PrunusError(f"importing {package} failed: {type(error).__name__}: {error}") from error
 
 
 def import_packages() -> None:

@@ -185,3 +185,19 @@ def test_the_installed_command_is_this_one():
     """The console script leads to ``main``."""
     (script,) = entry_points(group="console_scripts", name="prunus")
     assert script.load() is main
+
+
+def test_an_operator_that_a_package_registers_is_reached_by_importing_it(tmp_path, monkeypatch, capsys):
+    """Such an operator has no Python name; a package that is not there is one clear error."""
+    (tmp_path / "registers_twice.py").write_text(
+        "import torch\n"
+        "LIBRARY = torch.library.Library('prunus_cli', 'DEF')\n"
+        "LIBRARY.define('twice(Tensor x) -> Tensor')\n"
+        "LIBRARY.impl('twice', lambda x: x * 2, 'CompositeExplicitAutograd')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    call = "torch.ops.prunus_cli.twice(randn(3, 4))"
+    assert main(["rules", "new", "--import", "registers_twice", call]) == 0
+    assert "twice: x[*n n2] -> [*n n2]" in capsys.readouterr().out
+    assert main(["rules", "new", "--import", "registers_twise", call]) == 2
+    assert "importing registers_twise failed" in capsys.readouterr().err
