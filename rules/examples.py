@@ -33,6 +33,8 @@ _FACTORIES = ("arange", "eye", "full", "ones", "rand", "randint", "randn", "rand
 _BUILTINS = ("slice", "dict", "list", "tuple", "range", "float", "int", "bool")
 _NAMES = {name: getattr(torch, name) for name in _FACTORIES} | {name: eval(name) for name in _BUILTINS}
 
+_IMPORT = {"__import__": __import__}  # torch's own code imports modules on demand, in whatever scope it runs
+
 
 @frozen(eq=False)
 class Example:
@@ -128,7 +130,7 @@ class _Evaluation:
         """What an expression is, with dotted names as rules resolve them."""
         resolved = _Resolved(self.scope).visit(copy.deepcopy(node))
         expression = ast.fix_missing_locations(ast.Expression(resolved))
-        return eval(compile(expression, "<example>", "eval"), {"__builtins__": {}, **self.scope})
+        return eval(compile(expression, "<example>", "eval"), {"__builtins__": _IMPORT, **self.scope})
 
 
 class _Resolved(ast.NodeTransformer):
