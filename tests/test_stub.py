@@ -127,7 +127,10 @@ def test_the_stub_says_how_it_was_found():
 
 
 def functions():
-    """The shipped signature rules with the first of their calls that trial could look at."""
+    """The shipped signature rules with their functions of torch.
+
+    Recurrent cells are left out: that a state is fed back is not to be seen in one call.
+    """
     rules = load()
     for rule in rules.rules.values():
         targets = {
@@ -135,7 +138,7 @@ def functions():
             for name, target in rules.targets_of(rule).items()
             if name.startswith("torch.") and not name.startswith(("torch.Tensor.", "torch.ops."))
         }
-        if isinstance(rule.body, Signature) and targets:
+        if isinstance(rule.body, Signature) and targets and rule.span.file != "recurrent.rules":
             yield rule, targets, rules
 
 
@@ -164,6 +167,8 @@ def free(example, rules):
 def test_a_stub_contradicts_no_shipped_rule(rule, targets, rules):
     """What trial finds of a function of torch stands the law, and splits nothing that its rule couples."""
     example = first_call(rule, targets)
+    if complaint(example):
+        pytest.skip("this installation of torch does not take the call")
     if not is_recorded(example):
         pytest.skip("a function in Python, which is looked into")
     text = stub_for(example)
