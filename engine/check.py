@@ -212,7 +212,8 @@ def _uses(dims: Iterable[ast.Dim], factor: str) -> int:
 
 
 def _lacks_accelerator(message: str) -> bool:
-    return ("CUDA" in message or "NVIDIA" in message) and not torch.cuda.is_available()
+    hints = ("CUDA", "NVIDIA", "accelerator")
+    return any(hint in message for hint in hints) and not torch.cuda.is_available()
 
 
 def complaint(example: Example) -> str | None:
