@@ -109,6 +109,8 @@ class _Case:
             raise Untried(str(error)) from error
         draws = [(probe, whole) for probe in draws_of(example) if (whole := results_of(probe))]
         self.draws = [draw for draw in draws if _is_telling(draw[1])] or draws[:1]
+        if not self.draws:
+            raise Untried("it returns no tensor")
         probe, whole = self.draws[0]
         self.is_random = not is_equal(run(probe, seed=1), whole)
         state = self.graph.state
@@ -208,7 +210,7 @@ class _Case:
             return
         for name, layout, places in reading.held:
             holders = {value for value, _ in places} - set(self.call.results)
-            vanishing = _ways_to_vanish(reading.terms, holders)
+            vanishing = list(_ways_to_vanish(reading.terms, holders))
             for atom in atoms(layout):
                 slots = {atom: np.array([atom.size - 1])}
                 if not holders or atom.reason is not None or atom in mixed:
