@@ -25,17 +25,29 @@ def explain_apart(graph: Groups, one: Named, other: Named) -> Explanation:
     axes = [*_axes(graph, one, way), *_axes(graph, other, way[::-1])]
     tied = _tie_between(graph, one[1], other[1])
     names = f"{one[0]} and {other[0]}"
-    if tied:
+    unknown = _unknown_to_both(graph, one[1], other[1])
+    if unknown:
+        headline = f"{names} may be coupled: {unknown}, and it holds axes of both"
+    elif tied:
         headline = f"{names} share no slots, but are tied: they shrink by the same proportion"
     else:
         headline = f"{names} are not coupled: no axis of the one holds slots of the other"
     return Explanation(
-        kind="tied" if tied else "apart",
+        kind="unknown" if unknown else "tied" if tied else "apart",
         headline=headline,
         held=tied,
         axes=tuple(dict.fromkeys(axes)),
         meeting=_meeting(graph, way or [graph.place(one[1][0])[0]], one[1], other[1]),
     )
+
+
+def _unknown_to_both(graph: Groups, ours: Sequence[Member], theirs: Sequence[Member]) -> str | None:
+    """Why nobody knows: a call that no rule explains holds axes of both, and may well couple them."""
+    texts = {reason.text for reason in graph.state.unknown}
+    for side in (ours, theirs):
+        groups = (group for member in side for group in graph.groups_at(member))
+        texts &= {group.blocked for group in groups if group.blocked is not None}
+    return min(texts, default=None)
 
 
 def _axes(graph: Groups, named: Named, way: Sequence[Any]) -> Iterator[AxisGroup]:

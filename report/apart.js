@@ -10,10 +10,13 @@ function explainApart(book, [a, ours], [b, theirs]) {
   const back = way.toReversed();
   const pairs = d3.cross(wide(ours).keys(), wide(theirs).keys());
   const tied = pairs.find(([one, other]) => one !== other && one.tie && one.tie === other.tie);
+  const unknown = unknownToBoth(book, ours, theirs);
   const meeting = meetingOf(book, flow, way.length ? way : [ours[0].value], ours, theirs);
   return {
-    kind: tied ? "tied" : "apart",
-    headline: tied
+    kind: unknown ? "unknown" : tied ? "tied" : "apart",
+    headline: unknown
+      ? `${a} and ${b} may be coupled: ${unknown}, and it holds axes of both`
+      : tied
       ? `${a} and ${b} share no slots, but are tied: they shrink by the same proportion`
       : `${a} and ${b} are not coupled: no axis of the one holds slots of the other`,
     start: "", end: "", path: [],
@@ -24,6 +27,12 @@ function explainApart(book, [a, ours], [b, theirs]) {
       ...axesLines([...sideOf(book, flow, a, ours, way), ...sideOf(book, flow, b, theirs, back)]),
     ],
   };
+}
+
+// Why nobody knows: a call that no rule explains holds axes of both, and may well couple them.
+function unknownToBoth(book, ours, theirs) {
+  const [held, other] = [ours, theirs].map((side) => new Set([...groupsAmong(side).keys()].map(({blocked}) => blocked)));
+  return d3.min(book.data.unknown, ({reason}) => (held.has(reason) && other.has(reason) ? reason : undefined));
 }
 
 // The groups of these axes, without those that one tensor has alone where there are others.

@@ -277,3 +277,26 @@ def test_a_layer_whose_only_weight_is_shared_has_a_name():
 
     graph = engine.analyze(Shared(), torch.arange(4)[None])
     assert "mix and head are coupled" in str(graph.why("mix", "head"))
+
+
+@torch.library.custom_op("prunus_explain::mystery", mutates_args=())
+def mystery(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """An operation that no rule explains."""
+    return x @ weight.t()
+
+
+def test_what_an_unknown_operation_joins_is_not_said_to_be_apart():
+    """It holds axes of both layers, so nobody can say that they are not coupled."""
+
+    class Between(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.before, self.after = nn.Linear(3, 6), nn.Linear(4, 2)
+            self.weight = nn.Parameter(torch.randn(4, 6))
+
+        def forward(self, x):
+            return self.after(mystery(self.before(x), self.weight))
+
+    answer = engine.analyze(Between(), torch.randn(5, 3)).why("before", "after")
+    assert answer.to_dict()["kind"] == "unknown"
+    assert answer.headline.startswith("before and after may be coupled: no rule for")

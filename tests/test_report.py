@@ -364,9 +364,20 @@ class Tied(nn.Module):
         return self.back(torch.cat([self.norm(x), y.softmax(-1).flatten(1)], -1))
 
 
-@pytest.mark.parametrize(("model", "shape"), [(Block(), (1, 3, 8, 8)), (Tied(), (2, 5))])
+class Between(nn.Module):
+    """Nobody knows what the operation between two layers joins."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.after = nn.Linear(3, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.after(twist(self.before(x)))
+
+
+@pytest.mark.parametrize(("model", "shape"), [(Block(), (1, 3, 8, 8)), (Tied(), (2, 5)), (Between(), (2, 3))])
 def test_the_page_agrees_on_every_pair(browser, tmp_path, model, shape):
-    """All layers and all axes of a small network: coupled, tied or apart."""
+    """All layers and all axes of a small network: coupled, tied, apart or unknown."""
     graph = graph_of(model, *shape)
     report.write(graph, tmp_path / "page.html")
     layers = [name for name, module in model.named_modules() if name]
