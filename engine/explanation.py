@@ -146,9 +146,9 @@ class Explanation:
     """The answer to `why`.
 
     ``kind`` is ``coupled``, ``tied``, ``apart`` or ``unknown`` for two names, and for one ``free``,
-    ``follows`` or ``held``. A coupling has a path from axis to axis, the relation of its slots, the calls that
-    each alone hold the two together (``None`` where nothing but their own calls lies between), and what holds
-    the group back. The others have a list of axes with their groups.
+    ``follows`` or ``held``. A coupling has a path from axis to axis, the relation of its slots, the calls
+    that each alone hold the two together (``None`` where nothing but their own calls lies between), and what
+    holds the group back. The others have a list of axes with their groups.
     """
 
     kind: str
