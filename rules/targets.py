@@ -128,9 +128,10 @@ def spellings(name: str) -> Iterator[Callable[..., Any]]:
     owner, _, stem = name.rpartition(".")
     if owner not in ("torch", "torch.Tensor", "torch.nn.functional") or stem.endswith("_"):
         return
-    homes: tuple[Any, ...] = (torch, torch.Tensor, torch.nn.functional)
+    # Other packages replace functions of torch by theirs, which call the built-in ones.
+    homes: tuple[Any, ...] = (torch, torch._C._VariableFunctions, torch.Tensor, torch.nn.functional)
     if stem in _HOMONYMS:
-        homes = (torch.nn.functional,) if owner == "torch.nn.functional" else (torch, torch.Tensor)
+        homes = (torch.nn.functional,) if owner == "torch.nn.functional" else homes[:3]
     for home in homes:
         for spelled in (stem, f"{stem}_"):
             found = getattr(home, spelled, None)

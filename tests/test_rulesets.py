@@ -156,6 +156,13 @@ def test_spellings(rules, code):
     assert (rule and rule.name) == SPELLINGS[code]
 
 
+def test_a_function_that_another_package_replaces(rules, monkeypatch):
+    """The built-in one, which the replacement calls, keeps its rule."""
+    built_in = torch.select
+    monkeypatch.setattr(torch, "select", lambda *args: built_in(*args))
+    assert rules("pick = torch.select\npick: select").rule_for(built_in).name == "pick"
+
+
 def test_explicit_target_beats_a_spelling(rules):
     """Whatever the order, a target that is written out goes to its own rule; in-place names stand alone."""
     both = rules("a = torch.relu\na: in <-> out\nb = torch.Tensor.relu_\nb: roll")
