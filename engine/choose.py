@@ -13,6 +13,7 @@ from .cost import COSTS, Count
 from .criteria import Criterion, criterion_of
 from .groups import Group, Groups
 from .plan import Plan, broken_plan, make_plan
+from .slotwise import Tensors
 from .units import Unit, check_pattern, matches, units_of
 
 # How often other sizes are tried when the model's own code would not run with the ones chosen.
@@ -43,7 +44,7 @@ def choose(
     ratio : fraction of the slots of each group to remove, in [0, 1); 0.5 if no budget is given either.
     params, macs : budgets, as the fraction of the model's parameters or multiply-accumulates to keep.
     ratios : other ratios by group name, kind or module pattern (``"layer1.*": 0.25``); the last wins.
-    criterion : a name in `engine.criteria`, or a callable ``(group, graph, tensors) -> scores``.
+    criterion : a name in `engine.criteria`, or a callable ``(group, tensors) -> scores``.
     skip, only : group names, kinds or module patterns to leave out, or to prune alone.
     round_to : kept slots are a multiple of this.
     exact_only : leave groups alone over which a statistic is taken.
@@ -175,15 +176,13 @@ def _counts(units: list[Unit]) -> Count:
 
 def _best(graph: Groups, units: list[Unit], score: Criterion) -> dict[Atom, np.ndarray]:
     """The slots with the highest scores of every group, in order; of equal ones the first."""
-    from ..adapters.tensors import named_tensors
-
-    tensors = named_tensors(graph.model)
+    tensors = Tensors(graph)
     kept: dict[Atom, np.ndarray] = {}
     for unit in units:
         if unit.steps == unit.whole:
             continue
         for group in unit.groups:
-            scores = score(group, graph, tensors)
+            scores = score(group, tensors)
             if not isinstance(scores, torch.Tensor):
                 raise PlanError(
                     f"the criterion gave {scores!r} for {group.name}, which is no tensor of scores"

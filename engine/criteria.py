@@ -1,65 +1,53 @@
 """Criteria score the slots of a group: higher is kept. Own criteria are callables of the same form.
 
-A criterion is called as ``criterion(group, graph, tensors)`` where ``tensors`` gives the model's tensors by
-name, and returns a float tensor of shape ``(group.size,)``.
+A criterion is called as ``criterion(group, tensors)`` where ``tensors`` are the model's, by name and slot by
+slot (`slotwise.Tensors`), and returns a float tensor of shape ``(group.size,)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ..errors import PlanError
-from .axes import spread
-from .groups import Group, Groups, Member
+from .groups import Group
+from .slotwise import Tensors
 
-Criterion = Callable[["Group", "Groups", Mapping[str, Tensor]], Tensor]
+Criterion = Callable[[Group, Tensors], Tensor]
 
 
 class Magnitude:
     """The group-level L2 norm of DepGraph (Fang et al., CVPR 2023, eq. 6): all members of a slot together.
 
-    The squares of everything that goes with a slot are summed over the group's parameters and divided by
-    their mean. A member in which the group is one part of a product is summed over the other parts.
+    The squares of all weights that go with a slot are summed over the group and divided by their mean;
+    biases, which are only added, do not count.
     """
 
     def __init__(self) -> None:
         self._squares: dict[str, list[Tensor]] = {}
-        self._slots: dict[Member, dict] = {}
 
-    def __call__(self, group: Group, graph: Groups, tensors: Mapping[str, Tensor]) -> Tensor:
-        scores: Tensor | None = None
-        for member in group.members:
-            tensor = tensors[member.tensor]
-            if not isinstance(tensor, torch.nn.Parameter) or not tensor.is_floating_point():
-                continue
-            norms = self._along(member.tensor, tensor)[member.axis]
-            if scores is None:
-                scores = norms.new_zeros(group.size)
-            if graph.layout(member) is group.atom:
-                scores += norms
-            else:
-                where, slot = self._spread(member, graph)[group.atom]
-                indices = torch.from_numpy(where).to(norms.device), torch.from_numpy(slot).to(norms.device)
-                scores.index_add_(0, indices[1], norms[indices[0]])
-        if scores is None:
-            return torch.ones(group.size)
-        return scores / scores.mean().clamp_min(torch.finfo(scores.dtype).tiny)
+    def __call__(self, group: Group, tensors: Tensors) -> Tensor:
+        scores = torch.zeros(group.size)
+        for member in tensors.weights(group):
+            norms = self._along(member.tensor, tensors)[member.axis]
+            where = tensors.where(group, member)
+            norms = norms if where is None else norms[where.to(norms.device)].sum(1)
+            scores = scores.to(norms.device) + norms
+        return mean_one(scores)
 
-    def _along(self, name: str, tensor: Tensor) -> list[Tensor]:
+    def _along(self, name: str, tensors: Tensors) -> list[Tensor]:
         """The sums of squares along every axis of a tensor: one pass over it, kept for its other groups."""
         known = self._squares.get(name)
         if known is None:
-            known = self._squares[name] = _sums_of_squares(tensor.detach())
+            known = self._squares[name] = _sums_of_squares(tensors[name].detach())
         return known
 
-    def _spread(self, member: Member, graph: Groups) -> dict:
-        known = self._slots.get(member)
-        if known is None:
-            known = self._slots[member] = spread(graph.layout(member))
-        return known
+
+def mean_one(scores: Tensor) -> Tensor:
+    """Scores of any scale, made comparable between groups: their mean becomes one."""
+    return scores / scores.mean().clamp_min(torch.finfo(scores.dtype).tiny)
 
 
 def _sums_of_squares(tensor: Tensor) -> list[Tensor]:
@@ -81,7 +69,7 @@ class Random:
     def __init__(self, seed: int = 0):
         self._generator = torch.Generator().manual_seed(seed)
 
-    def __call__(self, group: Group, graph: Groups, tensors: Mapping[str, Tensor]) -> Tensor:
+    def __call__(self, group: Group, tensors: Tensors) -> Tensor:
         return torch.rand(group.size, generator=self._generator)
 
 

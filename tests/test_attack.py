@@ -323,7 +323,7 @@ def test_slots_by_hand_that_are_no_slots_are_refused(slots):
 def test_criterion_without_scores_is_refused():
     """A user's own criterion may forget to return them."""
     with pytest.raises(PlanError, match="criterion"):
-        engine.prune(attention(), example_inputs=X, criterion=lambda group, graph, tensors: None)
+        engine.prune(attention(), example_inputs=X, criterion=lambda group, tensors: None)
 
 
 def test_pruned_in_inference_mode_trains_on():

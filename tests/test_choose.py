@@ -103,7 +103,7 @@ def test_price_of_a_plan_is_that_of_the_pruned_model(graph):
         ({"round_to": 0}, "round_to"),
         ({"prefer": "middle"}, "prefer"),
         ({"criterion": "beauty"}, "beauty"),
-        ({"criterion": lambda group, graph, tensors: torch.ones(3)}, "scores of shape"),
+        ({"criterion": lambda group, tensors: torch.ones(3)}, "scores of shape"),
         ({"skip": ["no.such.layer"]}, "no.such.layer"),
         ({"only": ["no.such.layer"]}, "no.such.layer"),
         ({"ratios": {"no.such.layer": 0.1}}, "no.such.layer"),
@@ -162,7 +162,7 @@ def test_magnitude_keeps_the_largest_slots():
 def test_own_criterion_is_a_callable():
     """The scores decide, whatever they are computed from."""
 
-    def last_ones(group, graph, tensors):
+    def last_ones(group, tensors):
         return torch.arange(group.size).float()
 
     plan = engine.prune(Block(), example_inputs=X, criterion=last_ones, dry_run=True).plan

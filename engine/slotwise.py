@@ -1,0 +1,90 @@
+"""The tensors of an analysed model as a criterion sees them: by name, and slot by slot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..adapters.tensors import named_tensors
+from .axes import spread
+from .groups import Group, Groups, Member
+from .values import Value
+
+Loss = Callable[[nn.Module, Any], Tensor]
+
+
+class Tensors(Mapping[str, Tensor]):
+    """What a criterion may look at: ``tensors[name]``, and the entries of each slot by `slots`.
+
+    Parameters
+    ----------
+    graph : the analysed model.
+    data : batches of inputs, in the forms that `analyze` takes; what statistics are collected from.
+    loss : ``loss(model, batch) -> scalar``, for criteria that need gradients.
+    """
+
+    def __init__(self, graph: Groups, data: Iterable[Any] | None = None, loss: Loss | None = None):
+        self.graph = graph
+        self.data = None if data is None else list(data)
+        self.loss = loss
+        self._named = named_tensors(graph.model)
+        self._where: dict[tuple[Group, Member], Tensor | None] = {}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._named[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __len__(self) -> int:
+        return len(self._named)
+
+    def weights(self, group: Group) -> list[Member]:
+        """The group's axes of floating parameters that multiply; what is only added (biases) is left out."""
+        return [
+            member
+            for member in group.members
+            if isinstance(self[member.tensor], nn.Parameter)
+            and self[member.tensor].is_floating_point()
+            and member.tensor not in self.added
+        ]
+
+    def slots(self, group: Group, member: Member, of: Tensor | None = None) -> Tensor:
+        """The entries of each slot on an axis, as a matrix of ``(group.size, entries)``.
+
+        Where the group is one part of the axis (a head among heads x head size) the entries of a slot are
+        those at all its indices. `of` is another tensor of the same shape, such as a gradient.
+        """
+        tensor = self[member.tensor] if of is None else of
+        rows = tensor.detach().movedim(member.axis, 0)
+        where = self.where(group, member)
+        return (rows if where is None else rows[where.to(rows.device)]).reshape(group.size, -1)
+
+    def where(self, group: Group, member: Member) -> Tensor | None:
+        """The indices of each slot on an axis, ``(group.size, times)``; ``None`` if slot i is index i."""
+        if self.graph.layout(member) is group.atom:
+            return None
+        known = self._where.get((group, member))
+        if known is None:
+            where, slot = map(torch.from_numpy, spread(self.graph.layout(member))[group.atom])
+            known = where[slot.argsort(stable=True)].view(group.size, -1)
+            self._where[group, member] = known
+        return known
+
+    @cached_property
+    def added(self) -> frozenset[str]:
+        """The tensors that their calls only add to something else, such as biases, by name."""
+        factors: set[Value] = set()
+        summands: set[Value] = set()
+        for reading in self.graph.state.readings.values():
+            terms = reading.terms or ()
+            for term in terms:
+                alone = len(terms) > 1 and len(term) == 1
+                (summands if alone else factors).update(one for one in term if isinstance(one, Value))
+        return frozenset(
+            name for name, value in self.graph.trace.tensors.items() if value in summands - factors
+        )
