@@ -10,7 +10,7 @@ from torch import nn
 
 from ..errors import PrunusError, VerificationError
 from .modules import ChangedAttribute
-from .optimizers import SlicedState
+from .optimizers import Optimizers, sliced_optimizers
 from .tensors import Indices, SlicedTensor, check_fits, named_tensors
 
 if TYPE_CHECKING:
@@ -22,36 +22,34 @@ def carry_out(
     model: nn.Module,
     plan: Plan,
     *,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: Optimizers | None = None,
     graph: Groups | None = None,
-) -> None:
+) -> list[str]:
     """Slice the tensors of `model`, set its attributes, and run it once if `graph` has example inputs.
 
-    On any failure everything is put back, and a `PrunusError` is raised.
+    On any failure everything is put back, and a `PrunusError` is raised. Returns what is to be noticed:
+    optimizer state that could not be sliced.
     """
     # What a caller's inference mode made of the parameters could never be trained again.
     with torch.inference_mode(False), torch.no_grad():
-        _carry_out(model, plan, optimizer, graph)
+        return _carry_out(model, plan, optimizer, graph)
 
 
 def _carry_out(
     model: nn.Module,
     plan: Plan,
-    optimizer: torch.optim.Optimizer | None,
+    optimizer: Optimizers | None,
     graph: Groups | None,
-) -> None:
+) -> list[str]:
     tensors = named_tensors(model)
     check_fits(tensors, plan.tensors, plan.shapes)
     steps: list[Any] = [
         ChangedAttribute(model, name, value, plan.before.get(name)) for name, value in plan.attributes.items()
     ]
     indices = Indices()
-    for name, kept in plan.tensors.items():
-        tensor = tensors[name]
-        axes = indices.of(kept, tensor.device)
-        if optimizer is not None:
-            steps.append(SlicedState(optimizer, tensor, axes))
-        steps.append(SlicedTensor(tensor, axes))
+    slices = {tensors[name]: indices.of(kept, tensors[name].device) for name, kept in plan.tensors.items()}
+    states = [] if optimizer is None else sliced_optimizers(optimizer, slices, tensors.values())
+    steps += [*states, *(SlicedTensor(tensor, axes) for tensor, axes in slices.items())]
     done: list[Any] = []
     try:
         for step in steps:
@@ -65,6 +63,7 @@ def _carry_out(
         if isinstance(error, PrunusError) or not isinstance(error, Exception):
             raise
         raise VerificationError(f"the plan cannot be carried out; the model is as it was: {error}") from error
+    return [note for state in states for note in state.notes]
 
 
 def verify(model: nn.Module, graph: Groups) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..adapters.apply import carry_out
 from ..adapters.inputs import guess_inputs
 from ..adapters.lower import LOWERINGS
+from ..adapters.optimizers import Optimizers
 from ..errors import PlanError, RuleError
 from ..rules import load
 from .choose import choose
@@ -70,7 +71,7 @@ def prune(
     only: Sequence[str] = (),
     prefer: str = "outer",
     round_to: int = 1,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: Optimizers | None = None,
     dry_run: bool = False,
     verify: bool = True,
     strict: bool = False,
@@ -79,7 +80,8 @@ def prune(
 
     Parameters are those of `analyze` and of `choose`; besides
 
-    optimizer : its state (momentum, moments) is sliced along with the parameters.
+    optimizer : its state (momentum, moments) is sliced along with the parameters; one, or several in a list.
+        State of another form is dropped, which `Result.notes` tells.
     dry_run : only plan; the model is not changed.
     verify : run the pruned model once; the output shapes must be as before.
 
@@ -104,15 +106,19 @@ def prune(
     )
     before = count_parameters(model)
     if not dry_run:
-        carry_out(model, plan, optimizer=optimizer, graph=graph if verify else None)
+        notes += carry_out(model, plan, optimizer=optimizer, graph=graph if verify else None)
     kept = {graph.group(name).atom: len(slots) for name, slots in plan.groups.items()}
     after = parameters(graph, lambda atom: kept.get(atom, atom.size)) if dry_run else count_parameters(model)
     return Result(model, plan, graph, before, after, notes, described)
 
 
-def apply(model: nn.Module, plan: Plan, *, optimizer: torch.optim.Optimizer | None = None) -> nn.Module:
-    """Carry out `plan` on `model`, in place; raises `PlanError` if it was made for another model."""
-    carry_out(model, plan, optimizer=optimizer)
+def apply(model: nn.Module, plan: Plan, *, optimizer: Optimizers | None = None) -> nn.Module:
+    """Carry out `plan` on `model`, in place; raises `PlanError` if it was made for another model.
+
+    The state of `optimizer`, one or several in a list, goes along; a warning tells what had to be dropped.
+    """
+    for note in carry_out(model, plan, optimizer=optimizer):
+        warnings.warn(note, stacklevel=2)
     return model
 
 

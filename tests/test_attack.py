@@ -348,23 +348,6 @@ def test_optimizers_go_on_after_pruning(kind):
         optimizer.zero_grad()
 
 
-def test_optimizer_whose_state_cannot_be_sliced_is_refused():
-    """LBFGS keeps one vector of all parameters; the model is left as it was."""
-    net = attention()
-    optimizer = torch.optim.LBFGS(net.parameters(), lr=1e-3, max_iter=3)
-
-    def closure():
-        loss = net(X).square().sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    before = contents(net)
-    with pytest.raises(PlanError, match="LBFGS"):
-        engine.prune(net, example_inputs=X, optimizer=optimizer)
-    assert unchanged(net, before)
-
-
 # --- random nets --------------------------------------------------------------------------------------------
 
 
