@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..adapters.tensors import named_tensors
 from .axes import spread
+from .couplings import Reading
 from .groups import Group, Groups, Member
 from .values import Value
 
@@ -53,6 +54,10 @@ class Tensors(Mapping[str, Tensor]):
             and member.tensor not in self.added
         ]
 
+    def scales(self, group: Group) -> list[Member]:
+        """The group's weights of one axis that multiply data slot by slot, such as batch norm's."""
+        return [member for member in self.weights(group) if member.tensor in self.multiplied]
+
     def slots(self, group: Group, member: Member, of: Tensor | None = None) -> Tensor:
         """The entries of each slot on an axis, as a matrix of ``(group.size, entries)``.
 
@@ -88,3 +93,23 @@ class Tensors(Mapping[str, Tensor]):
         return frozenset(
             name for name, value in self.graph.trace.tensors.items() if value in summands - factors
         )
+
+    @cached_property
+    def multiplied(self) -> frozenset[str]:
+        """The tensors of one axis that stand beside data in a product, slot by slot and not summed, by name."""
+        found: set[Value] = set()
+        for reading in self.graph.state.readings.values():
+            for term in reading.terms or ():
+                inside = [one for one in term if isinstance(one, Value)]
+                if not self.graph.state.from_input.isdisjoint(inside):
+                    found.update(value for value in inside if _slot_by_slot(value, reading))
+        return frozenset(name for name, value in self.graph.trace.tensors.items() if value in found)
+
+
+def _slot_by_slot(value: Value, reading: Reading) -> bool:
+    """Whether the one axis of `value` is an axis of the results of this call, too."""
+    results = reading.origin.call.results
+    return len(value.shape) == 1 and any(
+        (value, 0) in places and factor not in reading.summed and any(one in results for one, _ in places)
+        for factor, _, places in reading.held
+    )
