@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import PlanError
 from .axes import Atom
-from .cost import COSTS, Count
+from .budget import Budget, counts
+from .cost import COSTS
 from .criteria import Criterion, criterion_of
 from .groups import Group, Groups
 from .plan import Plan, broken_plan, make_plan
-from .slotwise import Tensors
+from .scopes import SCOPES, families_of
+from .slotwise import Loss, Tensors
 from .units import Unit, check_pattern, matches, units_of
 
 # How often other sizes are tried when the model's own code would not run with the ones chosen.
 ATTEMPTS = 100
-# How far from a budget a plan may be, as a fraction of the whole model's cost.
-TOLERANCE = 0.01
 
 
 def choose(
@@ -28,11 +29,16 @@ def choose(
     *,
     params: float | None = None,
     macs: float | None = None,
+    latency: Any = None,
+    scope: str = "local",
     ratios: Mapping[str, float] | None = None,
     criterion: str | Criterion = "magnitude",
+    data: Iterable[Any] | None = None,
+    loss: Loss | None = None,
     skip: Sequence[str] = (),
     only: Sequence[str] = (),
     round_to: int = 1,
+    min_keep: float = 1,
     exact_only: bool = False,
     notes: list[str] | None = None,
 ) -> Plan:
@@ -41,12 +47,19 @@ def choose(
     Parameters
     ----------
     graph : the analysed model.
-    ratio : fraction of the slots of each group to remove, in [0, 1); 0.5 if no budget is given either.
-    params, macs : budgets, as the fraction of the model's parameters or multiply-accumulates to keep.
+    ratio : fraction of the slots to remove, in [0, 1); 0.5 if no budget is given either.
+    params, macs, latency : budgets, as the fraction of the model's parameters, multiply-accumulates or
+        seconds to keep; ``latency=(0.5, seconds)`` where a function of yours says what a call takes, see
+        `engine.latency`.
+    scope : where the ratio holds: ``"local"`` in every group, ``"global"`` in one ranking of all slots,
+        ``"isomorphic"`` among groups of the same structure.
     ratios : other ratios by group name, kind or module pattern (``"layer1.*": 0.25``); the last wins.
     criterion : a name in `engine.criteria`, or a callable ``(group, tensors) -> scores``.
+    data : batches of inputs for criteria that look at activations or gradients.
+    loss : ``loss(model, batch) -> scalar`` for criteria that look at gradients.
     skip, only : group names, kinds or module patterns to leave out, or to prune alone.
     round_to : kept slots are a multiple of this.
+    min_keep : how many slots (from 1) or what fraction (below 1) of every group stays at least.
     exact_only : leave groups alone over which a statistic is taken.
     notes : receives a line for every group that was left alone, and for a budget that was not met closely.
 
@@ -61,36 +74,50 @@ def choose(
         For a ratio outside [0, 1), two budgets, one that cannot be met, a pattern that fits nothing.
     """
     notes = [] if notes is None else notes
-    budgets = {name: given for name, given in (("params", params), ("macs", macs)) if given is not None}
-    if len(budgets) + (ratio is not None) > 1:
-        raise PlanError("ratio, params and macs are three ways to say how much goes; give one of them")
-    if not isinstance(round_to, int) or round_to < 1:
-        raise PlanError(f"round_to must be a whole number of at least 1, not {round_to!r}")
-    for name, fraction in budgets.items():
-        if not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
-            raise PlanError(f"{name} is the fraction to keep, above 0 and up to 1; {fraction!r} is not")
+    budget = _budget(ratio, params=params, macs=macs, latency=latency)
+    _check(scope, round_to, min_keep)
     wanted = _Wanted(graph, 0.5 if ratio is None else ratio, ratios or {})
-    score = criterion_of(criterion)
+    ranked = _Ranked(graph, criterion_of(criterion), Tensors(graph, data, loss))
     rigid: dict[Atom, str] = {}
     found = -1
     while found < len(rigid):
         found = len(rigid)
-        units = units_of(graph, skip, only, exact_only, rigid)
-        missed = [_meet(graph, units, wanted, round_to, *budget) for budget in budgets.items()]
-        _shrink(units, wanted, round_to)
-        rigid.update(_heed_the_code(graph, units, round_to))
-    notes += [note for note in missed if note]
+        units = units_of(graph, skip, only, exact_only, rigid, round_to, min_keep)
+        shrink = _shrinking(graph, units, wanted, scope, ranked)
+        missed = ""
+        if budget is None:
+            shrink(wanted.ratio)
+        else:
+            missed = budget.meet(graph, units, shrink)
+        rigid.update(_heed_the_code(graph, units))
+    notes += [missed] if missed else []
     notes += [f"{graph.group_of(atom).name}: left whole, {why}" for atom, why in rigid.items()]  # type: ignore[union-attr]
-    notes += [
-        f"{unit.groups[0].name}: nothing removed, as its {unit.whole} steps cannot shrink by so little"
-        for unit in units
-        if unit.steps == unit.whole and any(wanted(group) > 0 for group in unit.groups)
-    ]
-    return make_plan(graph, _best(graph, units, score))
+    notes += [_why_whole(unit) for unit in units if unit.steps == unit.whole and _asked(unit, wanted)]
+    return make_plan(graph, ranked.best(units))
+
+
+def _budget(ratio: float | None, **given: Any) -> Budget | None:
+    budgets = {name: given[name] for name in COSTS if given[name] is not None}
+    if len(budgets) + (ratio is not None) > 1:
+        raise PlanError(f"ratio, {' and '.join(COSTS)} are ways to say how much goes; give one of them")
+    return next((Budget.of(*one) for one in budgets.items()), None)
+
+
+def _check(scope: str, round_to: int, min_keep: float) -> None:
+    if scope not in SCOPES:
+        raise PlanError(f"scope is one of {', '.join(SCOPES)}, not {scope!r}")
+    if not isinstance(round_to, int) or round_to < 1:
+        raise PlanError(f"round_to must be a whole number of at least 1, not {round_to!r}")
+    if (
+        not isinstance(min_keep, (int, float))
+        or min_keep <= 0
+        or (min_keep > 1 and min_keep != int(min_keep))
+    ):
+        raise PlanError(f"min_keep is a number of slots, or a fraction below 1, not {min_keep!r}")
 
 
 class _Wanted:
-    """The fraction to remove of a group: one for all, but where a pattern says otherwise."""
+    """The fraction to remove: one for all, but where a pattern says otherwise."""
 
     def __init__(self, graph: Groups, ratio: float, ratios: Mapping[str, float]):
         for given in [ratio, *ratios.values()]:
@@ -101,53 +128,45 @@ class _Wanted:
         self.ratio = ratio
         self._ratios = list(ratios.items())[::-1]
 
-    def __call__(self, group: Group) -> float:
-        return next((ratio for pattern, ratio in self._ratios if matches(group, pattern)), self.ratio)
+    def of(self, unit: Unit) -> float | None:
+        """The ratio of a unit's own, the least of those of its groups; `None` if no pattern fits."""
+        found = [self._of(group) for group in unit.groups]
+        given = [self.ratio if ratio is None else ratio for ratio in found]
+        return None if all(ratio is None for ratio in found) else min(given)
+
+    def _of(self, group: Group) -> float | None:
+        return next((ratio for pattern, ratio in self._ratios if matches(group, pattern)), None)
 
 
-def _shrink(units: list[Unit], wanted: _Wanted, round_to: int) -> None:
-    for unit in units:
-        unit.keep(1 - min(map(wanted, unit.groups)), round_to)
+def _shrinking(
+    graph: Groups, units: list[Unit], wanted: _Wanted, scope: str, ranked: _Ranked
+) -> Callable[[float], None]:
+    """What sets the units' steps for a ratio; units with a ratio of their own keep to that."""
+    own = {unit: ratio for unit in units if (ratio := wanted.of(unit)) is not None}
+    families = families_of(scope, graph, [unit for unit in units if unit not in own], ranked.values)
+    for unit, ratio in own.items():
+        unit.keep(1 - ratio)
+
+    def shrink(ratio: float) -> None:
+        for family in families:
+            family.shrink(ratio)
+
+    return shrink
 
 
-def _meet(
-    graph: Groups,
-    units: list[Unit],
-    wanted: _Wanted,
-    round_to: int,
-    budget: str,
-    fraction: float,
-) -> str:
-    """Find the one ratio with which the plan costs `fraction` of the model, as nearly as its steps allow.
-
-    Returns a note if that is not near.
-    """
-
-    def cost(ratio: float) -> float:
-        wanted.ratio = ratio
-        _shrink(units, wanted, round_to)
-        return COSTS[budget](graph, _counts(units)) / whole
-
-    whole = COSTS[budget](graph, lambda atom: atom.size)
-    if not whole:
-        raise PlanError(f"no call of this model has a cost in {budget}; give a ratio instead")
-    low, high = 0.0, 1 - 1e-9
-    if cost(high) > fraction + TOLERANCE:
-        raise PlanError(
-            f"{budget}={fraction} cannot be met: with one slot left of every group that may be pruned, "
-            f"{cost(high):.1%} of the {budget} remain"
-        )
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        low, high = (middle, high) if cost(middle) > fraction else (low, middle)
-    wanted.ratio = min((low, high), key=lambda ratio: abs(cost(ratio) - fraction))
-    found = cost(wanted.ratio)
-    if abs(found - fraction) <= TOLERANCE:
-        return ""
-    return f"{budget}: {found:.1%} kept, the nearest to {fraction:.1%} that sizes and ties allow"
+def _asked(unit: Unit, wanted: _Wanted) -> bool:
+    own = wanted.of(unit)
+    return (wanted.ratio if own is None else own) > 0
 
 
-def _heed_the_code(graph: Groups, units: list[Unit], round_to: int) -> dict[Atom, str]:
+def _why_whole(unit: Unit) -> str:
+    name = unit.groups[0].name
+    if unit.least == unit.whole:
+        return f"{name}: left whole, as no fewer of its {unit.groups[0].size} slots may be kept"
+    return f"{name}: nothing removed, as its {unit.whole} steps cannot shrink by so little"
+
+
+def _heed_the_code(graph: Groups, units: list[Unit]) -> dict[Atom, str]:
     """Where the model's own code would not go along with the sizes, the units in the way keep more.
 
     Returns the atoms that thereby keep all their slots, and why.
@@ -155,7 +174,7 @@ def _heed_the_code(graph: Groups, units: list[Unit], round_to: int) -> dict[Atom
     whole: dict[Atom, str] = {}
     unit_of = {group.atom: unit for unit in units for group in unit.groups}
     for _ in range(ATTEMPTS):
-        broken = graph.sizes.violations(_counts(units))
+        broken = graph.sizes.violations(counts(units))
         if not broken:
             return whole
         involved = {unit_of[atom] for atom in broken[0].atoms if atom in unit_of}
@@ -163,37 +182,53 @@ def _heed_the_code(graph: Groups, units: list[Unit], round_to: int) -> dict[Atom
         if not shrunk:
             break
         unit = min(shrunk, key=lambda unit: unit.steps / unit.whole)
-        unit.grow(round_to)
+        unit.steps = unit.rounded(unit.steps + 1)
         if unit.steps == unit.whole:
             whole.update((group.atom, f"as otherwise {broken[0].text}") for group in unit.groups)
     raise broken_plan(broken[0])
 
 
-def _counts(units: list[Unit]) -> Count:
-    kept = {group.atom: unit.kept(group) for unit in units for group in unit.groups}
-    return lambda atom: kept.get(atom, atom.size)
+class _Ranked:
+    """The slots of every group, best first, by a criterion that is asked once for each group."""
 
+    def __init__(self, graph: Groups, criterion: Criterion, tensors: Tensors):
+        self._criterion = criterion
+        self._tensors = tensors
+        self._known: dict[Group, tuple[np.ndarray, np.ndarray]] = {}
 
-def _best(graph: Groups, units: list[Unit], score: Criterion) -> dict[Atom, np.ndarray]:
-    """The slots with the highest scores of every group, in order; of equal ones the first."""
-    tensors = Tensors(graph)
-    kept: dict[Atom, np.ndarray] = {}
-    for unit in units:
-        if unit.steps == unit.whole:
-            continue
+    def best(self, units: Sequence[Unit]) -> dict[Atom, np.ndarray]:
+        """The slots that are kept, in order; of equal ones the first."""
+        return {
+            group.atom: np.sort(self._of(group)[0][: unit.kept(group)])
+            for unit in units
+            if unit.steps < unit.whole
+            for group in unit.groups
+        }
+
+    def values(self, unit: Unit) -> np.ndarray:
+        """The mean score of the slots in each step of a unit, best first."""
+        total = np.zeros(unit.whole)
         for group in unit.groups:
-            scores = score(group, tensors)
-            if not isinstance(scores, torch.Tensor):
-                raise PlanError(
-                    f"the criterion gave {scores!r} for {group.name}, which is no tensor of scores"
-                )
-            if tuple(scores.shape) != (group.size,):
-                raise PlanError(
-                    f"the criterion gave scores of shape {tuple(scores.shape)} "
-                    f"for {group.name} of {group.size} slots"
-                )
-            if scores.is_meta:
-                raise PlanError("weights on the meta device cannot be ranked; load them, or rank at random")
-            ranked = np.argsort(-np.nan_to_num(scores.detach().float().cpu().numpy()), kind="stable")
-            kept[group.atom] = np.sort(ranked[: unit.kept(group)])
-    return kept
+            total += self._of(group)[1].reshape(unit.whole, -1).sum(1)
+        return total / (unit.slots // unit.whole)
+
+    def _of(self, group: Group) -> tuple[np.ndarray, np.ndarray]:
+        """The slots of a group, best first, and their scores."""
+        if group not in self._known:
+            scores = self._scores(group)
+            order = np.argsort(-scores, kind="stable")
+            self._known[group] = order, scores[order]
+        return self._known[group]
+
+    def _scores(self, group: Group) -> np.ndarray:
+        scores = self._criterion(group, self._tensors)
+        if not isinstance(scores, torch.Tensor):
+            raise PlanError(f"the criterion gave {scores!r} for {group.name}, which is no tensor of scores")
+        if tuple(scores.shape) != (group.size,):
+            raise PlanError(
+                f"the criterion gave scores of shape {tuple(scores.shape)} "
+                f"for {group.name} of {group.size} slots"
+            )
+        if scores.is_meta:
+            raise PlanError("weights on the meta device cannot be ranked; load them, or rank at random")
+        return np.nan_to_num(scores.detach().double().cpu().numpy())

@@ -2,28 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
 from math import prod
 
-from .axes import Atom
+from attrs import define, frozen
+
+from .axes import Atom, Layout, atoms
 from .equations import size_of
 from .groups import Groups
+from .values import Call
 
 Count = Callable[[Atom], int]
+Term = Sequence[Layout]
+COSTS = ("params", "macs", "latency")
+
+
+@frozen(eq=False)
+class Price:
+    """A sum of products of layout sizes, and a `rest` that no choice changes."""
+
+    terms: tuple[Term, ...]
+    rest: int = 0
+
+    def __call__(self, count: Count) -> int:
+        """The price with `count` slots kept of each atom."""
+        return self.rest + sum(prod(size_of(layout, count) for layout in term) for term in self.terms)
+
+    def of(self, varying: Collection[Atom]) -> Price:
+        """The same price where only these atoms ever shrink: what does not change is added up once."""
+        changing = tuple(
+            term for term in self.terms if any(atom in varying for part in term for atom in atoms(part))
+        )
+        return Price(changing, self(whole) - Price(changing)(whole))
+
+
+def whole(atom: Atom) -> int:
+    """All slots of an atom."""
+    return atom.size
+
+
+def parameters_of(graph: Groups) -> Price:
+    """The number of parameters; those that the trace did not meet stay as they are."""
+    used = [value for value in graph.trace.tensors.values() if value.kind == "parameter"]
+    everything = sum(parameter.numel() for parameter in graph.model.parameters())
+    rest = everything - sum(prod(value.shape) for value in used)
+    return Price(tuple(tuple(graph.state.of(value)) for value in used), rest)
+
+
+def macs_of(graph: Groups) -> Price:
+    """Multiply-accumulates of one forward on the example inputs, by the rules' ``macs``."""
+    return Price(tuple(term for cost in graph.state.costs for term in cost.terms))
 
 
 def parameters(graph: Groups, count: Count) -> int:
-    """The number of parameters with `count` slots kept of each atom; those that are not used stay."""
-    used = [value for value in graph.trace.tensors.values() if value.kind == "parameter"]
-    before = sum(prod(value.shape) for value in used)
-    after = sum(prod(size_of(layout, count) for layout in graph.state.of(value)) for value in used)
-    return sum(parameter.numel() for parameter in graph.model.parameters()) - before + after
+    """The number of parameters with `count` slots kept of each atom."""
+    return parameters_of(graph)(count)
 
 
 def macs(graph: Groups, count: Count) -> int:
-    """Multiply-accumulates of one forward on the example inputs, by the rules' ``macs``."""
-    terms = (term for cost in graph.state.costs for term in cost.terms)
-    return sum(prod(size_of(layout, count) for layout in term) for term in terms)
+    """Multiply-accumulates of one forward with `count` slots kept of each atom."""
+    return macs_of(graph)(count)
 
 
-COSTS: dict[str, Callable[[Groups, Count], int]] = {"params": parameters, "macs": macs}
+@frozen(eq=False)
+class CallCost:
+    """One call of the forward: its multiply-accumulates, and the parameters that it is the first to use."""
+
+    call: Call
+    macs: int
+    params: int
+
+
+@define(eq=False, slots=False)
+class Cost:
+    """What a model costs on its example inputs, in all and call by call; ``print`` shows it."""
+
+    model_name: str
+    params: int
+    calls: list[CallCost]
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of one forward."""
+        return sum(row.macs for row in self.calls)
+
+    def __str__(self) -> str:
+        rows = [row for row in self.calls if row.macs or row.params]
+        names = [row.call.module or self.model_name for row in rows]
+        wide = max(map(len, names), default=0)
+        lines = [f"{self.model_name}: {self.params:,} parameters, {self.macs:,} multiply-accumulates"]
+        lines += [
+            f"  {name:{wide}}  {row.params:>13,}  {row.macs:>17,}  {row.call.name.rpartition('.')[2]}"
+            for name, row in zip(names, rows)
+        ]
+        return "\n".join(lines)
+
+
+def cost_of(graph: Groups) -> Cost:
+    """The cost of an analysed model, call by call."""
+    by_call: dict[Call, int] = {}
+    for cost in graph.state.costs:
+        by_call[cost.call] = by_call.get(cost.call, 0) + Price(cost.terms)(whole)
+    rows = []
+    seen = set()
+    for call in graph.trace.calls:
+        own = [value for value in dict.fromkeys(call.values) if value.kind == "parameter"]
+        new = sum(prod(value.shape) for value in own if value not in seen)
+        seen.update(own)
+        rows.append(CallCost(call, by_call.get(call, 0), new))
+    return Cost(graph.trace.model_name, parameters(graph, whole), rows)

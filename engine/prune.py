@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -22,6 +22,7 @@ from .graph import DependencyGraph
 from .plan import Plan
 from .repair import solve
 from .result import Result
+from .slotwise import Loss
 from .trace import trace
 
 
@@ -65,12 +66,17 @@ def prune(
     ratio: float | None = None,
     params: float | None = None,
     macs: float | None = None,
+    latency: Any = None,
     criterion: str | Criterion = "magnitude",
+    scope: str = "local",
     ratios: Mapping[str, float] | None = None,
     skip: Sequence[str] = (),
     only: Sequence[str] = (),
     prefer: str = "outer",
     round_to: int = 1,
+    min_keep: float = 1,
+    data: Iterable[Any] | None = None,
+    loss: Loss | None = None,
     optimizer: Optimizers | None = None,
     dry_run: bool = False,
     verify: bool = True,
@@ -97,11 +103,16 @@ def prune(
         ratio,
         params=params,
         macs=macs,
+        latency=latency,
+        scope=scope,
         ratios=ratios,
         criterion=criterion,
+        data=data,
+        loss=loss,
         skip=skip,
         only=only,
         round_to=round_to,
+        min_keep=min_keep,
         notes=notes,
     )
     before = count_parameters(model)

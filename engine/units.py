@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from math import ceil, gcd
+from math import ceil, gcd, lcm
 
 from attrs import define
 
@@ -15,35 +15,51 @@ from .groups import Group, Groups
 
 @define(eq=False)
 class Unit:
-    """Groups that shrink together in `whole` equal steps, of which `steps` are kept."""
+    """Groups that shrink together in `whole` equal steps, of which `steps` are kept.
+
+    At least `least` steps stay, and multiples of `every` or all of them.
+    """
 
     groups: list[Group]
     whole: int
+    every: int
+    least: int
     steps: int
 
     @classmethod
-    def of(cls, groups: list[Group]) -> Unit:
-        """The unit of tied groups, with all slots kept."""
+    def of(cls, groups: list[Group], round_to: int = 1, min_keep: float = 1) -> Unit:
+        """The unit of tied groups, with all slots kept.
+
+        `round_to` is what the kept slots are multiples of, `min_keep` the number of slots (from 1) or the
+        fraction (below 1) that stays of every group.
+        """
         whole = gcd(*(group.size for group in groups))
-        return cls(groups, whole, whole)
+        every = lcm(*(round_to // gcd(round_to, group.size // whole) for group in groups))
+        fractions = (min_keep if min_keep < 1 else min_keep / group.size for group in groups)
+        unit = cls(groups, whole, every, 1, whole)
+        unit.least = unit.rounded(max(1, _ceil(whole * max(fractions))))
+        return unit
 
-    def keep(self, fraction: float, round_to: int) -> None:
-        """Keep no less than `fraction` of the slots, one step at least, and multiples of `round_to`."""
-        self.steps = max(1, ceil(self.whole * fraction - 1e-9))
-        self._round_up(round_to)
+    def keep(self, fraction: float) -> None:
+        """Keep no less than `fraction` of the slots."""
+        self.steps = self.rounded(max(self.least, _ceil(self.whole * fraction)))
 
-    def grow(self, round_to: int) -> None:
-        """Keep one step more, or the next that `round_to` allows."""
-        self.steps += 1
-        self._round_up(round_to)
+    def rounded(self, steps: int) -> int:
+        """The next number of steps from `steps` up that may be kept."""
+        return min(self.whole, -(-steps // self.every) * self.every)
 
-    def kept(self, group: Group) -> int:
+    def kept(self, group: Group, steps: int | None = None) -> int:
         """How many slots of `group` are kept."""
-        return group.size * self.steps // self.whole
+        return group.size * (self.steps if steps is None else steps) // self.whole
 
-    def _round_up(self, round_to: int) -> None:
-        while self.steps < self.whole and any(self.kept(group) % round_to for group in self.groups):
-            self.steps += 1
+    @property
+    def slots(self) -> int:
+        """How many slots all groups have together."""
+        return sum(group.size for group in self.groups)
+
+
+def _ceil(number: float) -> int:
+    return ceil(number - 1e-9)
 
 
 def units_of(
@@ -52,6 +68,8 @@ def units_of(
     only: Sequence[str],
     exact_only: bool,
     rigid: Collection[Atom],
+    round_to: int = 1,
+    min_keep: float = 1,
 ) -> list[Unit]:
     """The units that are free, wanted, and made by some producer; one for each product of several.
 
@@ -73,7 +91,8 @@ def units_of(
             return False
         return unit.whole > 1 and any(group.producers for group in unit.groups)
 
-    return _one_of_each_product(graph, [unit for unit in map(Unit.of, graph.tied()) if fits(unit)])
+    units = (Unit.of(tied, round_to, min_keep) for tied in graph.tied())
+    return _one_of_each_product(graph, [unit for unit in units if fits(unit)])
 
 
 def matches(group: Group, pattern: str) -> bool:
