@@ -1,5 +1,7 @@
 """The engine: from a model to a smaller one."""
 
+from ..adapters.masking import mask
+from ..adapters.recalibrate import recalibrate
 from .graph import DependencyGraph
 from .groups import Group, Member
 from .plan import Plan
@@ -7,4 +9,16 @@ from .prune import analyze, apply, prune
 from .result import Result
 from .trace import trace
 
-__all__ = ["DependencyGraph", "Group", "Member", "Plan", "Result", "analyze", "apply", "prune", "trace"]
+__all__ = [
+    "DependencyGraph",
+    "Group",
+    "Member",
+    "Plan",
+    "Result",
+    "analyze",
+    "apply",
+    "mask",
+    "prune",
+    "recalibrate",
+    "trace",
+]

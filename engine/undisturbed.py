@@ -23,6 +23,7 @@ def undisturbed(model: torch.nn.Module, tensors: Iterable[torch.Tensor]) -> Iter
         stack.enter_context(_random_states_kept())
         stack.enter_context(_no_fast_paths())
         stack.enter_context(_no_einops_cache())
+        stack.enter_context(_no_compiled_code())
         yield
 
 
@@ -62,6 +63,16 @@ def _no_fast_paths() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+@contextmanager
+def _no_compiled_code() -> Iterator[None]:
+    """Compiled code shows no calls; where the compiler is not even loaded there is none."""
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @contextmanager

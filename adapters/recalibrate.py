@@ -1,0 +1,114 @@
+"""Estimates running statistics anew, which pruning leaves as they were for the whole model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..engine.trace import call_arguments
+from ..engine.undisturbed import undisturbed
+from ..errors import PlanError
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def recalibrate(model: nn.Module, data: Iterable[Any]) -> nn.Module:
+    """Estimate the running statistics of batch norms (and of instance norms that keep them) from `data`.
+
+    Each becomes the average over the batches of `data`, all with the same weight. Only these modules are
+    told to train meanwhile: dropout stays off, so that they see what they will see in use, and random
+    numbers, parameters, gradients, training flags and other buffers are as before.
+    (`torch.optim.swa_utils.update_bn` would train all modules, and set the training flag of all alike.)
+
+    Parameters
+    ----------
+    model : its statistics are changed in place. One that keeps none is returned as it is, `data` unread.
+    data : batches of inputs, without labels, each in one of the forms that `analyze` takes: a tensor, a tuple
+        of positional arguments (or a list, as a `DataLoader` yields it), a dict of keyword arguments, or the
+        pair ``(args, kwargs)``. A generator will do. Batches are best as large as in training.
+
+    Returns
+    -------
+    The model itself.
+
+    Raises
+    ------
+    PlanError
+        If there is no batch, or the model does not run on one. The statistics are then as before.
+    """
+    if isinstance(data, (Tensor, Mapping)):
+        raise PlanError("data is an iterable of batches: put the only one into a list")
+    normalisations = [module for module in model.modules() if _keeps_statistics(module)]
+    if not normalisations:
+        return model
+    own = {id(value) for module in normalisations for value in _statistics(module).values()}
+    others = [buffer for buffer in model.buffers() if id(buffer) not in own]
+    with undisturbed(model, others), ExitStack() as stack:
+        for module in normalisations:
+            stack.enter_context(_averaging(module))
+        _run_all(model, data)
+    return model
+
+
+def _run_all(model: nn.Module, data: Iterable[Any]) -> None:
+    number = 0
+    for number, batch in enumerate(data, 1):
+        try:
+            args, kwargs = call_arguments(tuple(batch) if isinstance(batch, list) else batch)
+            model(*args, **kwargs)
+        except Exception as error:
+            raise PlanError(
+                f"the model does not run on batch {number} of data ({type(error).__name__}: {error}). "
+                "A batch is the inputs alone, without labels: a tensor, a tuple of positional arguments, a "
+                "dict of keyword arguments, or the pair (args, kwargs). The statistics are as they were"
+            ) from error
+    if not number:
+        raise PlanError("data has no batch: a generator may have been used up")
+
+
+@contextmanager
+def _averaging(module: nn.Module) -> Iterator[None]:
+    """Let one module train, with a momentum that makes all calls count alike.
+
+    The first call starts from nothing; without any (the forward may read the statistics without calling the
+    module), or after an error, they are as before.
+    """
+    before = [(name, value, value.clone()) for name, value in _statistics(module).items()]
+    momentum, calls = module.momentum, 0
+
+    def count(module: nn.Module, args: tuple[Any, ...]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            _reset(module)
+        module.momentum = 1 / calls  # type: ignore[assignment]
+
+    module.training = True
+    hook = module.register_forward_pre_hook(count)
+    try:
+        yield
+    except BaseException:
+        for name, value, contents in before:
+            module._buffers[name] = value.copy_(contents)
+        raise
+    finally:
+        hook.remove()
+        module.momentum = momentum
+
+
+def _keeps_statistics(module: nn.Module) -> bool:
+    """Frozen batch norms have statistics but no momentum: they are not meant to change."""
+    return _statistics(module).keys() >= {"running_mean", "running_var"} and hasattr(module, "momentum")
+
+
+def _statistics(module: nn.Module) -> dict[str, Tensor]:
+    buffers = {name: module._buffers.get(name) for name in _STATISTICS}
+    return {name: value for name, value in buffers.items() if value is not None}
+
+
+def _reset(module: nn.Module) -> None:
+    for name, value in _statistics(module).items():
+        value.fill_(1 if name == "running_var" else 0)
