@@ -15,8 +15,8 @@ from .units import Unit
 
 # How far from a budget a plan may be, as a fraction of the whole model's cost.
 TOLERANCE = 0.01
-# How near one ratio for all comes before single units are adjusted, and how fine that ratio is.
-NEAR, FINE = 0.001, 1e-6
+# How near is near enough, how fine a ratio is, and how many units are set apart to come nearer.
+NEAR, FINE, PINNED = 0.001, 1e-6, 8
 
 
 @frozen(eq=False)
@@ -49,54 +49,87 @@ class Budget:
     def meet(self, graph: Groups, units: Sequence[Unit], shrink: Callable[[float], None]) -> str:
         """Set the units' steps so that the model costs what it may, as nearly as the steps allow.
 
-        `shrink` sets them for one ratio; then single units get some back. Returns a note if that is not near.
+        `shrink` sets them for one ratio. Where a unit's steps are too coarse it stays at the nearer one, and
+        the ratio is found again for the others. Returns a note if the budget is not met closely.
         """
         price = self.price(graph, {group.atom for unit in units for group in unit.groups})
-
-        def cost(ratio: float) -> float:
-            shrink(ratio)
-            return price(counts(units))
-
-        low, high = 0.0, 1.0
-        least = cost(high)
+        search = _Search(self.fraction, units, shrink, price)
+        least = search.cost(1.0)
         if least > self.fraction + TOLERANCE:
             raise PlanError(
                 f"{self.name}={self.fraction} cannot be met: with the fewest slots of every group that may "
                 f"be pruned, {least:.1%} of the {self.name} remain"
             )
-        while high - low > FINE:
-            middle = (low + high) / 2
-            low, high = (middle, high) if cost(middle) > self.fraction else (low, middle)
-        self._approach(units, cost, price, low, high)
-        found = price(counts(units))
+        found = search.run()
         if abs(found - self.fraction) <= TOLERANCE:
             return ""
         return f"{self.name}: {found:.1%} kept, the nearest to {self.fraction:.1%} that sizes and ties allow"
 
-    def _approach(
+
+class _Search:
+    """Looks for the units' steps that cost a fraction, among those that one ratio for all nearly gives."""
+
+    def __init__(
         self,
+        fraction: float,
         units: Sequence[Unit],
-        cost: Callable[[float], float],
+        shrink: Callable[[float], None],
         price: Callable[[Count], float],
-        low: float,
-        high: float,
-    ) -> None:
-        """Between two ratios that differ in the last step only, take that step in some of the units."""
-        above = cost(low)
-        more = [unit.steps for unit in units]
-        below = cost(high)
-        if self.fraction - below <= NEAR:
-            return
-        for unit, steps in zip(units, more):
-            fewer, unit.steps = unit.steps, steps
-            found = price(counts(units)) if steps > fewer else below
-            if found > self.fraction:
+    ):
+        self._fraction = fraction
+        self._units = units
+        self._shrink = shrink
+        self._price = price
+        self._pinned: dict[Unit, int] = {}
+        self._best: tuple[float, list[int]] = (float("inf"), [])
+
+    def cost(self, ratio: float) -> float:
+        """What the model costs at a ratio, but for the units that are pinned."""
+        self._shrink(ratio)
+        for unit, steps in self._pinned.items():
+            unit.steps = steps
+        return self._price(counts(self._units))
+
+    def run(self) -> float:
+        """Set the steps that come nearest, and return their cost."""
+        while self._round() and len(self._pinned) < PINNED:
+            continue
+        for unit, steps in zip(self._units, self._best[1]):
+            unit.steps = steps
+        return self._price(counts(self._units))
+
+    def _round(self) -> bool:
+        """Find the ratio, adjust single units; pin the coarsest if that is not near. Whether to go on."""
+        low, high = 0.0, 1.0
+        while high - low > FINE:
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.cost(middle) > self._fraction else (low, middle)
+        self._note(self.cost(low))
+        more = [unit.steps for unit in self._units]
+        below = self.cost(high)
+        rises: dict[Unit, tuple[float, int]] = {}
+        for unit, steps in zip(self._units, more):
+            fewer = unit.steps
+            if steps == fewer:
+                continue
+            unit.steps = steps
+            found = self._price(counts(self._units))
+            self._note(found)
+            rises[unit] = found - below, (steps if found - self._fraction < self._fraction - below else fewer)
+            if found > self._fraction:
                 unit.steps = fewer
             else:
                 below = found
-        if above - self.fraction < self.fraction - below:
-            for unit, steps in zip(units, more):
-                unit.steps = steps
+        self._note(below)
+        if self._best[0] <= NEAR or not rises:
+            return False
+        coarsest = max(rises, key=lambda unit: rises[unit][0])
+        self._pinned[coarsest] = rises[coarsest][1]
+        return True
+
+    def _note(self, found: float) -> None:
+        if abs(found - self._fraction) < self._best[0]:
+            self._best = abs(found - self._fraction), [unit.steps for unit in self._units]
 
 
 def counts(units: Sequence[Unit]) -> Count:
