@@ -5,7 +5,7 @@ from ..adapters.recalibrate import recalibrate
 from .graph import DependencyGraph
 from .groups import Group, Member
 from .plan import Plan
-from .prune import analyze, apply, prune
+from .prune import analyze, apply, cost, prune
 from .result import Result
 from .trace import trace
 
@@ -17,6 +17,7 @@ __all__ = [
     "Result",
     "analyze",
     "apply",
+    "cost",
     "mask",
     "prune",
     "recalibrate",

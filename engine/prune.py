@@ -15,7 +15,7 @@ from ..adapters.optimizers import Optimizers
 from ..errors import PlanError, RuleError
 from ..rules import load
 from .choose import choose
-from .cost import parameters
+from .cost import Cost, cost_of, parameters
 from .couple import couple
 from .criteria import Criterion
 from .graph import DependencyGraph
@@ -131,6 +131,14 @@ def apply(model: nn.Module, plan: Plan, *, optimizer: Optimizers | None = None) 
     for note in carry_out(model, plan, optimizer=optimizer):
         warnings.warn(note, stacklevel=2)
     return model
+
+
+def cost(model: nn.Module, example_inputs: Any = None, *, rules: Any = "default") -> Cost:
+    """What `model` costs on its example inputs: parameters and multiply-accumulates, in all and by call.
+
+    Both are priced by the rules; an operation without ``macs`` in its rule, or without a rule, has none.
+    """
+    return cost_of(analyze(model, example_inputs, rules=rules))
 
 
 def count_parameters(model: nn.Module) -> int:
