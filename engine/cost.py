@@ -52,7 +52,8 @@ def parameters_of(graph: Groups) -> Price:
 
 def macs_of(graph: Groups) -> Price:
     """Multiply-accumulates of one forward on the example inputs, by the rules' ``macs``."""
-    return Price(tuple(term for cost in graph.state.costs for term in cost.terms))
+    forward = set(graph.trace.forward)
+    return Price(tuple(term for cost in graph.state.costs if cost.call in forward for term in cost.terms))
 
 
 def parameters(graph: Groups, count: Count) -> int:
@@ -106,7 +107,7 @@ def cost_of(graph: Groups) -> Cost:
         by_call[cost.call] = by_call.get(cost.call, 0) + Price(cost.terms)(whole)
     rows = []
     seen = set()
-    for call in graph.trace.calls:
+    for call in graph.trace.forward:
         own = [value for value in dict.fromkeys(call.values) if value.kind == "parameter"]
         new = sum(prod(value.shape) for value in own if value not in seen)
         seen.update(own)

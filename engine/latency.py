@@ -46,7 +46,7 @@ class Latency:
         self._known: dict[str, float] = {}
 
     def __call__(self, count: Count) -> float:
-        return sum(self._of(call, count) for call in self._graph.trace.calls)
+        return sum(self._of(call, count) for call in self._graph.trace.forward)
 
     def _of(self, call: Call, count: Count) -> float:
         arguments = {name: self._at(item, count) for name, item in call.arguments.items()}

@@ -202,7 +202,7 @@ class Trace:
 
     ``tensors`` are the parameters, buffers and plain tensor attributes that were used, by their first
     name; ``aliases`` leads from other names of the same tensors to it. ``training_outputs`` are those of a
-    second run, where parameters are left for training. ``attributes`` gives the integers of the modules
+    second run, where parameters are left for training; `forward` are the calls before it. ``attributes`` gives the integers of the modules
     that were traced, by module path, attribute name and key.
     """
 
@@ -211,12 +211,18 @@ class Trace:
     inputs: list[Value] = field(factory=list)
     outputs: list[Value] = field(factory=list)
     training_outputs: list[Value] = field(factory=list)
+    training_from: int | None = None
     tensors: dict[str, Value] = field(factory=dict, repr=False)
     aliases: dict[str, str] = field(factory=dict, repr=False)
     conditions: list[Condition] = field(factory=list, repr=False)
     numbers: list[Number] = field(factory=list, repr=False)
     attributes: dict[tuple[str, str, tuple | None], int] = field(factory=dict, repr=False)
     untracked: list[Value] = field(factory=list, repr=False)
+
+    @property
+    def forward(self) -> list[Call]:
+        """The calls of the forward itself, without those of a second run for training."""
+        return self.calls[: self.training_from]
 
     @property
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:
