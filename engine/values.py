@@ -202,8 +202,8 @@ class Trace:
 
     ``tensors`` are the parameters, buffers and plain tensor attributes that were used, by their first
     name; ``aliases`` leads from other names of the same tensors to it. ``training_outputs`` are those of a
-    second run, where parameters are left for training; `forward` are the calls before it. ``attributes`` gives the integers of the modules
-    that were traced, by module path, attribute name and key.
+    second run, where parameters are left for training; `forward` are the calls before it. ``attributes``
+    gives the integers of the modules that were traced, by module path, attribute name and key.
     """
 
     model_name: str
