@@ -6,6 +6,7 @@ from .graph import DependencyGraph
 from .groups import Group, Member
 from .plan import Plan
 from .prune import analyze, apply, cost, prune
+from .regularizer import Regularizer
 from .result import Result
 from .trace import trace
 
@@ -14,6 +15,7 @@ __all__ = [
     "Group",
     "Member",
     "Plan",
+    "Regularizer",
     "Result",
     "analyze",
     "apply",
