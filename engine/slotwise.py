@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ..adapters.tensors import named_tensors
 from .axes import spread
-from .couplings import Reading
 from .groups import Group, Groups, Member
+from .scaling import slotwise_weights
 from .values import Value
 
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -34,6 +34,7 @@ class Tensors(Mapping[str, Tensor]):
         self.loss = loss
         self._named = named_tensors(graph.model)
         self._where: dict[tuple[Group, Member], Tensor | None] = {}
+        self._known: dict[Hashable, Any] = {}
 
     def __getitem__(self, name: str) -> Tensor:
         return self._named[name]
@@ -43,6 +44,12 @@ class Tensors(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._named)
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` gives: computed when a criterion first asks for it, and kept for the other groups."""
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
 
     def weights(self, group: Group) -> list[Member]:
         """The group's axes of floating parameters that multiply; what is only added (biases) is left out."""
@@ -54,9 +61,18 @@ class Tensors(Mapping[str, Tensor]):
             and member.tensor not in self.added
         ]
 
+    def slotwise(self, group: Group) -> list[Member]:
+        """The group's weights that multiply data slot by slot: scales, and kernels of one slot each."""
+        found = self.once("slotwise", lambda: slotwise_weights(self.graph))
+        return [member for member in self.weights(group) if (*member, group.atom) in found]
+
     def scales(self, group: Group) -> list[Member]:
-        """The group's weights of one axis that multiply data slot by slot, such as batch norm's."""
-        return [member for member in self.weights(group) if member.tensor in self.multiplied]
+        """Those of one number for each index, such as batch norm's."""
+        return [
+            member
+            for member in self.slotwise(group)
+            if self[member.tensor].numel() == self[member.tensor].shape[member.axis]
+        ]
 
     def slots(self, group: Group, member: Member, of: Tensor | None = None) -> Tensor:
         """The entries of each slot on an axis, as a matrix of ``(group.size, entries)``.
@@ -93,23 +109,3 @@ class Tensors(Mapping[str, Tensor]):
         return frozenset(
             name for name, value in self.graph.trace.tensors.items() if value in summands - factors
         )
-
-    @cached_property
-    def multiplied(self) -> frozenset[str]:
-        """The tensors of one axis that stand beside data in a product, slot by slot and not summed, by name."""
-        found: set[Value] = set()
-        for reading in self.graph.state.readings.values():
-            for term in reading.terms or ():
-                inside = [one for one in term if isinstance(one, Value)]
-                if not self.graph.state.from_input.isdisjoint(inside):
-                    found.update(value for value in inside if _slot_by_slot(value, reading))
-        return frozenset(name for name, value in self.graph.trace.tensors.items() if value in found)
-
-
-def _slot_by_slot(value: Value, reading: Reading) -> bool:
-    """Whether the one axis of `value` is an axis of the results of this call, too."""
-    results = reading.origin.call.results
-    return len(value.shape) == 1 and any(
-        (value, 0) in places and factor not in reading.summed and any(one in results for one, _ in places)
-        for factor, _, places in reading.held
-    )

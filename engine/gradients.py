@@ -1,0 +1,142 @@
+"""Criteria that look at weights and gradients, and where the gradients come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import PlanError
+from .groups import Group, Member
+from .slotwise import Tensors
+from .sums import mean_one, slot_sums, sums_along, total
+from .undisturbed import undisturbed
+
+
+def taylor(group: Group, tensors: Tensors) -> Tensor:
+    """First-order Taylor expansion (Molchanov et al., CVPR 2019): how the loss changes without a slot.
+
+    ``score[i] = sum(mean(|sum(w * g for the entries w of slot i)|))``, the mean over batches, the outer sum
+    over the weights of the group, divided by its mean over the group. `gradients` says where ``g`` is from.
+    """
+    along = tensors.once("taylor", lambda: _sums_of_products(tensors, Tensor.float))
+    sums = (slot_sums(group, tensors, member, along.__getitem__) for member in _known(group, tensors, along))
+    return mean_one(total(group, (one.abs().mean(0) for one in sums)))
+
+
+def fisher(group: Group, tensors: Tensors) -> Tensor:
+    """Optimal brain damage (LeCun et al., NeurIPS 1989) with the Fisher information as Hessian diagonal.
+
+    ``score[i] = sum(w ** 2 * mean(g ** 2) for all weights w of slot i)``, the mean over batches, divided by
+    its mean over the group. One batch is one sample of the estimate: batches of one example are the most
+    exact. `gradients` says where ``g`` is from.
+    """
+    along = tensors.once("fisher", lambda: _sums_of_products(tensors, Tensor.square))
+    sums = (slot_sums(group, tensors, member, along.__getitem__) for member in _known(group, tensors, along))
+    return mean_one(total(group, (one.mean(0) for one in sums)))
+
+
+def gradients(tensors: Tensors) -> Iterator[dict[str, Tensor]]:
+    """The gradients of the model's weights by name, batch by batch.
+
+    They are those of ``tensors.loss`` for each batch of ``tensors.data`` if both are given, with the model in
+    eval mode and left as it was; otherwise what an earlier ``backward`` left in the parameters, as one batch.
+
+    Raises
+    ------
+    PlanError
+        There is neither, or the loss cannot be used.
+    """
+    weights: dict[str, Tensor] = {
+        name: tensor
+        for name in tensors.graph.trace.tensors
+        for tensor in [tensors[name]]
+        if isinstance(tensor, nn.Parameter) and tensor.is_floating_point()
+    }
+    if any(weight.is_meta for weight in weights.values()):
+        return iter(
+            [weights]
+        )  # nothing to run: the scores will be on the meta device, which `choose` refuses
+    if tensors.data is not None and tensors.loss is not None:
+        return _computed(tensors, weights)
+    found = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
+    if not found:
+        raise PlanError(
+            "this criterion needs gradients: give data= and loss=, where loss(model, batch) is a scalar, "
+            "or call backward() before"
+        )
+    return iter([found])
+
+
+def _computed(tensors: Tensors, weights: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    model = tensors.graph.model
+    if not tensors.data:
+        raise PlanError("data= has no batches to compute gradients from")
+    for number, batch in enumerate(tensors.data):
+        with undisturbed(model, model.buffers()), _differentiable(weights.values()), torch.enable_grad():
+            loss = _loss_of(tensors, number, batch)
+            found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+        yield {
+            name: torch.zeros_like(weight) if gradient is None else gradient
+            for (name, weight), gradient in zip(weights.items(), found)
+        }
+
+
+def _loss_of(tensors: Tensors, number: int, batch: object) -> Tensor:
+    """The loss of one batch, if it can be differentiated."""
+    assert tensors.loss is not None
+    try:
+        loss = tensors.loss(tensors.graph.model, batch)
+    except Exception as error:
+        raise PlanError(
+            f"loss(model, batch) failed on batch {number}: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
+        raise PlanError(
+            f"loss(model, batch) must be one number that depends on the weights, not {_told(loss)}"
+        )
+    if not loss.isfinite():
+        raise PlanError(f"loss(model, batch) is {loss.item()} on batch {number}: it has no gradients")
+    return loss
+
+
+def _told(loss: object) -> str:
+    if not isinstance(loss, Tensor):
+        return f"{type(loss).__name__} {loss!r}"
+    return f"a tensor of shape {tuple(loss.shape)}" + ("" if loss.requires_grad else " without a gradient")
+
+
+@contextmanager
+def _differentiable(weights: Iterable[Tensor]) -> Iterator[None]:
+    """Frozen weights have an importance too."""
+    frozen = [weight for weight in weights if not weight.requires_grad]
+    try:
+        for weight in frozen:
+            weight.requires_grad_(True)
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
+
+
+def _sums_of_products(tensors: Tensors, of: Callable[[Tensor], Tensor]) -> dict[str, list[Tensor]]:
+    """``of(weight * gradient)`` summed along every axis of every weight: ``(batches, extent)`` each."""
+    found: dict[str, list[list[Tensor]]] = {}
+    for batch in gradients(tensors):
+        for name, gradient in batch.items():
+            product = tensors[name].detach().float() * gradient.detach().to_dense().float()
+            found.setdefault(name, []).append(sums_along(of(product)))
+    return {name: [torch.stack(axis) for axis in zip(*batches)] for name, batches in found.items()}
+
+
+def _known(group: Group, tensors: Tensors, along: dict[str, list[Tensor]]) -> list[Member]:
+    """The group's weights that have a gradient."""
+    weights = tensors.weights(group)
+    known = [member for member in weights if member.tensor in along]
+    if weights and not known:
+        raise PlanError(
+            f"no weight of {group.name} has a gradient; give data= and loss=, or leave it out with skip="
+        )
+    return known

@@ -1,0 +1,63 @@
+"""Sums of a tensor's entries along its axes, and of these over the slots of a group: what most scores are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from .groups import Group, Member
+from .slotwise import Tensors
+
+# For the name of a tensor, the sums along each of its axes; dimensions before the last one are batches.
+Along = Callable[[str], Sequence[Tensor] | Mapping[int, Tensor]]
+
+
+def sums_along(tensor: Tensor) -> list[Tensor]:
+    """For every axis the sums over all others, in float32: one pass for all groups that the tensor is in."""
+    tensor = tensor.float()
+    if tensor.dim() < 2:
+        return [tensor]
+    # The first two axes are those of nearly all groups; reading the tensor flat is several times faster.
+    flat = tensor.flatten(1)
+    sums = [flat.sum(1), flat.sum(0).view(tensor.shape[1], -1).sum(1)]
+    for axis in range(2, tensor.dim()):
+        sums.append(tensor.sum([other for other in range(tensor.dim()) if other != axis]))
+    return sums
+
+
+def powers_along(tensors: Tensors, name: str, power: int) -> list[Tensor]:
+    """For every axis of a tensor the sums of ``|entry| ** power``."""
+
+    def make() -> list[Tensor]:
+        entries = tensors[name].detach().float()
+        return sums_along(entries.square() if power == 2 else entries.abs() ** power)
+
+    return tensors.once((name, power), make)
+
+
+def slot_sums(group: Group, tensors: Tensors, member: Member, along: Along) -> Tensor:
+    """The sum of all entries of each slot on one axis, ``(..., group.size)``."""
+    sums = along(member.tensor)[member.axis]
+    where = tensors.where(group, member)
+    return sums if where is None else sums[..., where.to(sums.device)].sum(-1)
+
+
+def total(group: Group, parts: Iterable[Tensor]) -> Tensor:
+    """The parts ``(group.size,)`` added up, wherever each of them lies; zeros if there are none."""
+    scores = torch.zeros(group.size)
+    for part in parts:
+        scores = scores.to(part.device) + part
+    return scores
+
+
+def mean_one(scores: Tensor) -> Tensor:
+    """Scores of any scale, made comparable between groups: their mean becomes one.
+
+    A score that is not a number counts as zero, so that it does not spoil the others.
+    """
+    tiny = torch.finfo(scores.dtype).tiny
+    scores = scores.nan_to_num()
+    scores = scores / scores.abs().amax().clamp_min(tiny)  # their sum may be more than a float can hold
+    return scores / scores.mean().clamp_min(tiny)
