@@ -15,6 +15,7 @@ from .sizes import Dim, Ledger, Op, SizeInt, expr_of
 from .values import Call, Trace, Value, locate, tensors_in
 
 Tensor = torch.Tensor
+Observe = Callable[[Call, dict[Value, Tensor]], None]
 # Each access of these makes a new object, but all are equal and hash alike.
 _SHAPE = vars(torch._C.TensorBase)["shape"].__get__
 _LITERALS = frozenset({int, float, bool, str, type(None), SizeInt, torch.dtype, torch.device})
@@ -24,7 +25,8 @@ class Recorder(TorchFunctionMode):
     """Records calls into a `Trace`, and answers questions about shapes with traced integers.
 
     `state` gives kind and name of the model's own tensors, by id. Nothing here keeps an activation alive:
-    the table from tensors to values holds weak references.
+    the table from tensors to values holds weak references. `observe` is shown every call, before it has
+    results, with the tensors that it was given.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Recorder(TorchFunctionMode):
         state: dict[int, tuple[Tensor, str, str]],
         opaque: frozenset[type],
         lower: dict[Callable[..., Any], Callable[..., Any]],
+        observe: Observe | None = None,
     ) -> None:
         super().__init__()
         self.trace = trace
@@ -41,6 +44,7 @@ class Recorder(TorchFunctionMode):
         self.state = state
         self.opaque = opaque
         self.lower = lower
+        self.observe = observe
         self.running: list[tuple[str, type]] = []  # path and class of the modules around the current call
         self.failure: tuple[BaseException, str, Callable[..., Any] | None] | None = None
         self._table: dict[int, tuple[weakref.ref[Tensor], Value, list[torch.Size]]] = {}
@@ -93,13 +97,23 @@ class Recorder(TorchFunctionMode):
 
     def record(self, target, args, kwargs, tensors: tuple[Tensor, ...], inplace: bool, **own: Value) -> None:
         """Write down one call of `target` that returned, or changed, `tensors`; a module reads `own` too."""
-        arguments = {name: self.describe(item) for name, item in bind(target, args, kwargs).items()}
+        given = bind(target, args, kwargs)
+        arguments = {name: self.describe(item) for name, item in given.items()}
         arguments.update(own)
         calls = self.trace.calls
         path, kind = self.running[-1]
         call = Call(len(calls), target, arguments, path, kind, locate(self.ledger.root), inplace)
+        if self.observe is not None:
+            self._show(call, given)
         call.results = tuple([self.new_value(tensor, "call", None, call) for tensor in tensors])
         calls.append(call)
+
+    def _show(self, call: Call, given: dict[str, Any]) -> None:
+        self.ledger.open = False
+        try:
+            self.observe(call, {self.value_of(tensor): tensor for tensor in tensors_in(given)})  # type: ignore[misc]
+        finally:
+            self.ledger.open = True
 
     def _run_lowered(self, target, args, kwargs):
         self._lowering.add(target)

@@ -11,7 +11,7 @@ import torch
 
 from ..errors import TraceError
 from .fake import Fakes, depends_on_data
-from .recorder import Recorder
+from .recorder import Observe, Recorder
 from .sizes import Ledger
 from .stage import Stage, modules_of, own_attributes
 from .undisturbed import undisturbed
@@ -27,6 +27,7 @@ def trace(
     fake: bool = False,
     opaque: frozenset[type] = frozenset(),
     lower: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
+    observe: Observe | None = None,
 ) -> Trace:
     """Run `model` once and record its calls; the model and the inputs are left as they were.
 
@@ -42,6 +43,8 @@ def trace(
         Module and `torch.autograd.Function` classes to record as one call, without looking inside.
     lower:
         Functions to run in the place of a torch callable, so that the simple calls inside are recorded.
+    observe:
+        Called with every call, as it is recorded, and its real tensors by value; it must change nothing.
 
     Raises
     ------
@@ -61,7 +64,7 @@ def trace(
         for tensor, kind, names in state
         for seen in [stand_ins.get(id(tensor), tensor)]
     }
-    recorder = Recorder(record, ledger, known, frozenset(opaque), dict(lower or {}))
+    recorder = Recorder(record, ledger, known, frozenset(opaque), dict(lower or {}), observe)
     contents = [] if fakes else [tensor for tensor, kind, _ in state if kind != "parameter"]
     copied: dict[int, Tensor] = {}
     copy = fakes.convert if fakes else torch.clone
@@ -133,6 +136,7 @@ def _run_as_in_training(model: torch.nn.Module, args, kwargs, recorder: Recorder
         with recorder:
             result = model(*args, **kwargs)
         record.training_outputs = [recorder.value_of(tensor) for tensor in tensors_in(result)]
+        record.training_from = before[0]
     except Exception:
         del record.calls[before[0] :], ledger.conditions[before[1] :]
     finally:
