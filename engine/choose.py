@@ -41,6 +41,7 @@ def choose(
     min_keep: float = 1,
     exact_only: bool = False,
     notes: list[str] | None = None,
+    left_alone: dict[str, str] | None = None,
 ) -> Plan:
     """Remove the slots with the lowest scores from every group that may be pruned.
 
@@ -61,7 +62,8 @@ def choose(
     round_to : kept slots are a multiple of this.
     min_keep : how many slots (from 1) or what fraction (below 1) of every group stays at least.
     exact_only : leave groups alone over which a statistic is taken.
-    notes : receives a line for every group that was left alone, and for a budget that was not met closely.
+    notes : receives a line for a budget that was not met closely.
+    left_alone : receives why nothing is removed, by the name of each group that was made to be pruned.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def choose(
     PlanError
         For a ratio outside [0, 1), two budgets, one that cannot be met, a pattern that fits nothing.
     """
-    notes = [] if notes is None else notes
+    left_alone = {} if left_alone is None else left_alone
     budget = _budget(ratio, params=params, macs=macs, latency=latency)
     _check(scope, round_to, min_keep)
     wanted = _Wanted(graph, 0.5 if ratio is None else ratio, ratios or {})
@@ -82,7 +84,8 @@ def choose(
     found = -1
     while found < len(rigid):
         found = len(rigid)
-        units = units_of(graph, skip, only, exact_only, rigid, round_to, min_keep)
+        left_alone.clear()
+        units = units_of(graph, skip, only, exact_only, rigid, round_to, min_keep, left_alone)
         shrink = _shrinking(graph, units, wanted, scope, ranked)
         missed = ""
         if budget is None:
@@ -90,9 +93,11 @@ def choose(
         else:
             missed = budget.meet(graph, units, shrink)
         rigid.update(_heed_the_code(graph, units))
-    notes += [missed] if missed else []
-    notes += [f"{graph.group_of(atom).name}: left whole, {why}" for atom, why in rigid.items()]  # type: ignore[union-attr]
-    notes += [_why_whole(unit) for unit in units if unit.steps == unit.whole and _asked(unit, wanted)]
+    if missed and notes is not None:
+        notes.append(missed)
+    for unit in units:
+        if unit.steps == unit.whole:
+            left_alone.update((group.name, _why_whole(unit)) for group in unit.groups)
     return make_plan(graph, ranked.best(units))
 
 
@@ -154,16 +159,10 @@ def _shrinking(
     return shrink
 
 
-def _asked(unit: Unit, wanted: _Wanted) -> bool:
-    own = wanted.of(unit)
-    return (wanted.ratio if own is None else own) > 0
-
-
 def _why_whole(unit: Unit) -> str:
-    name = unit.groups[0].name
     if unit.least == unit.whole:
-        return f"{name}: left whole, as no fewer of its {unit.groups[0].size} slots may be kept"
-    return f"{name}: nothing removed, as its {unit.whole} steps cannot shrink by so little"
+        return "no fewer slots may be kept (round_to, min_keep)"
+    return f"none of its {unit.whole} steps goes at this ratio"
 
 
 def _heed_the_code(graph: Groups, units: list[Unit]) -> dict[Atom, str]:

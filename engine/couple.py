@@ -9,7 +9,7 @@ from ..grammar import ast
 from ..rules import RuleSet
 from . import relations
 from .axes import UNIT, Atom, Layout, Reason, atoms, block
-from .couplings import Cost, Couplings, Produced, Reading
+from .couplings import Cost, Couplings, Produced, Reading, Scaled
 from .equations import Equation, SizeOf
 from .match import match
 from .origin import Origin
@@ -84,6 +84,10 @@ def _apply_clauses(site: Site) -> None:
         elif isinstance(clause, ast.Mixes):
             for factor, layout in _named(site, clause.factors):
                 state.mixed.append(Produced(layout, origin, factor))
+        elif isinstance(clause, ast.Scales) and site.argument(clause.unless or "") is None:
+            operand = site.operand(clause.operand)
+            for factor, layout in _named(site, [clause.factor]):
+                state.scaled.append(Scaled(operand, layout, clause.power, origin, factor))
         elif isinstance(clause, (ast.Hold, ast.Block)):
             text = clause.reason if isinstance(clause, ast.Block) else None
             for factor, layout in _named(site, clause.factors):
@@ -94,25 +98,36 @@ def _apply_clauses(site: Site) -> None:
         elif isinstance(clause, ast.Macs):
             terms = tuple(tuple(_layouts_of(site, dims)) for dims in clause.terms)
             state.costs.append(Cost(site.call, terms))
-    _note_zeros(site)
+    _note_products(site)
     if not isinstance(site.rule.body, ast.Relation) or site.rule.body.verb == "new":
         _note_numbers(site)
 
 
-def _note_zeros(site: Site) -> None:
-    """What the rule says of zeros, for `exactness`."""
-    terms = site.terms
+def _note_products(site: Site) -> None:
+    """What the rule says of zeros and of multiples, for `exactness` and `temperature`."""
+    terms = products = site.terms
     summed: set[str] = set()
     for clause in site.rule.clauses:
         if isinstance(clause, ast.Zero):
-            terms = tuple(tuple(map(site.operand, term)) for term in clause.terms)
+            terms = _operands(site, clause.terms)
+        elif isinstance(clause, ast.Multilinear):
+            found = _operands(site, clause.terms)
+            products = found if any(one is not None for one in found[0]) else None
         elif isinstance(clause, ast.Sums):
             summed.update(name.lstrip("*") for name in clause.factors)
+    terms = products if terms is None else terms
     if site.held:
         held = tuple(site.held)
-        site.state.readings[site.call] = Reading(site.origin, held, terms, frozenset(summed))
+        site.state.readings[site.call] = Reading(site.origin, held, terms, products, frozenset(summed))
     elif terms == ():
         site.state.zeros.add(site.call)
+    if isinstance(site.rule.body, ast.Relation) and site.rule.body.verb in relations.MOVES:
+        site.state.moves.add(site.call)
+
+
+def _operands(site: Site, terms: Iterable[Sequence[str]]) -> tuple[tuple[object, ...], ...]:
+    """What the call has in the places of operands, term by term."""
+    return tuple(tuple(map(site.operand, term)) for term in terms)
 
 
 def _held_by_a_constant(site: Site, layout: Layout) -> bool:

@@ -34,6 +34,17 @@ class Produced:
 
 
 @frozen(eq=False)
+class Scaled:
+    """The call multiplies `operand` by the size of `layout`, which is its rule's `factor`, to a power."""
+
+    operand: object
+    layout: Layout
+    power: float
+    origin: Origin
+    factor: str
+
+
+@frozen(eq=False)
 class Cost:
     """Multiply-accumulates of a call: a sum of products of layout sizes."""
 
@@ -46,19 +57,22 @@ class Reading:
     """What a rule says of the slots of one call: by factor, its layout and the axes that have it.
 
     ``terms`` are the operands whose products add up to the results, as far as their zeros go (``None`` if
-    the rule does not say), ``summed`` the factors that are summed although the results have them.
+    the rule does not say), ``products`` the same where it is true of all numbers, ``summed`` the factors
+    that are summed although the results have them.
     """
 
     origin: Origin
     held: tuple[tuple[str, Layout, tuple[Place, ...]], ...]
     terms: tuple[tuple[object, ...], ...] | None
+    products: tuple[tuple[object, ...], ...] | None
     summed: frozenset[str]
 
 
 @define(eq=False)
 class Couplings:
     """Everything that the rules say about a trace; ``from_input`` are the values that depend on its inputs,
-    ``opened`` the signatures' dims with their stars opened, ``zeros`` the calls whose results are zero."""
+    ``opened`` the signatures' dims with their stars opened, ``zeros`` the calls whose results are zero,
+    ``moves`` those that only put slots elsewhere."""
 
     trace: Trace
     from_input: set[Value] = Factory(set)
@@ -67,11 +81,13 @@ class Couplings:
     equations: list[Equation] = Factory(list)
     produced: list[Produced] = Factory(list)
     mixed: list[Produced] = Factory(list)
+    scaled: list[Scaled] = Factory(list)
     ties: list[Equation] = Factory(list)
     numbers: list[tuple[Expr, Origin]] = Factory(list)
     costs: list[Cost] = Factory(list)
     readings: dict[Call, Reading] = Factory(dict)
     zeros: set[Call] = Factory(set)
+    moves: set[Call] = Factory(set)
     unknown: list[Reason] = Factory(list)
     unifier: Unifier = Factory(Unifier)
     opened: dict[tuple, list] = Factory(dict)

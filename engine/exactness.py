@@ -22,10 +22,19 @@ from .values import Call, Trace, Value
 _OWN = frozenset({"parameter", "buffer", "attribute"})
 
 
-def inexact_atoms(state: Couplings, sizes: Sizes) -> dict[Atom, Reason]:
-    """The atoms whose removal is not the same as zeroing them, each with the first reason."""
-    live = _live_calls(state.trace)
+def inexact_atoms(
+    state: Couplings, sizes: Sizes, unmended: Iterable[tuple[Call, Layout, Reason]] = ()
+) -> dict[Atom, Reason]:
+    """The atoms whose removal is not the same as zeroing them, each with the first reason.
+
+    `unmended` are layouts whose sizes a call multiplies with, and no weight can make up for it.
+    """
+    live = live_calls(state.trace)
     found: dict[Atom, Reason] = {}
+    for call, layout, reason in unmended:
+        if call in live:
+            for atom in atoms(layout):
+                found.setdefault(atom, reason)
     for one in state.mixed:
         if one.origin.call in live:
             reason = Reason(f"a statistic is taken over '{one.factor}'", one.origin)
@@ -44,7 +53,7 @@ def inexact_atoms(state: Couplings, sizes: Sizes) -> dict[Atom, Reason]:
     return found
 
 
-def _live_calls(trace: Trace) -> set[Call]:
+def live_calls(trace: Trace) -> set[Call]:
     """The calls whose results reach an output; what the others compute is thrown away."""
     live: set[Call] = set()
     needed = {*trace.outputs, *trace.training_outputs}

@@ -56,9 +56,7 @@ def gradients(tensors: Tensors) -> Iterator[dict[str, Tensor]]:
         if isinstance(tensor, nn.Parameter) and tensor.is_floating_point()
     }
     if any(weight.is_meta for weight in weights.values()):
-        return iter(
-            [weights]
-        )  # nothing to run: the scores will be on the meta device, which `choose` refuses
+        return iter([weights])  # nothing can be run; `choose` refuses scores on the meta device
     if tensors.data is not None and tensors.loss is not None:
         return _computed(tensors, weights)
     found = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}

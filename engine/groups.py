@@ -19,6 +19,7 @@ from .equations import Sizes
 from .exactness import inexact_atoms
 from .flow import Flow
 from .site import ByData
+from .temperature import temperatures
 from .values import Trace
 
 
@@ -85,7 +86,8 @@ class Groups:
         self._state = state
         self.coupling_index = CouplingIndex(state)
         self.flow = Flow(state.trace)
-        self._inexact = inexact_atoms(state, sizes)
+        self.temperatures = temperatures(state)
+        self._inexact = inexact_atoms(state, sizes, self.temperatures.unmended)
         self._by_atom: dict[Atom, Group] = {}
         self.groups: list[Group] = []
         self.blocked: list[Group] = []

@@ -70,7 +70,7 @@ def judge(example: Example, rules: RuleSet, count: bool = True) -> list[Verdict]
     return (
         [verdict for verdict in verdicts if verdict]
         + wrong
-        + [*case.false_zeros(), *(case.false_cost() if count else ())]
+        + [*case.false_zeros(), *case.false_multiples(), *(case.false_cost() if count else ())]
     )
 
 
@@ -218,6 +218,33 @@ class _Case:
                 if not all(self._vanishes(slots, way) for way in vanishing):
                     yield Verdict(name, WRONG, "results are not zero where 'zero' says so")
                     return
+
+    def false_multiples(self) -> Iterator[Verdict]:
+        """The calls whose results are not multiplied where ``multilinear``, or a verb that moves, says so."""
+        state = self.graph.state
+        reading = state.readings.get(self.call)
+        holders = {value for value in self.call.values if value.dtype.is_floating_point}
+        if self.call in state.moves:
+            ways = [tuple(holders)]
+        elif reading is not None and reading.products is not None:
+            ways = list(_ways_to_vanish(reading.products, holders))
+        else:
+            return
+        if not self.is_random and not all(self._is_multiplied(way) for way in ways if way):
+            yield Verdict("multilinear", WRONG, "results are not multiplied with the operands")
+
+    def _is_multiplied(self, operands: Sequence[Value]) -> bool:
+        """Whether the results are multiplied with these operands, those that are whole numbers aside."""
+        names = [name for name, value in self.graph.trace.tensors.items() if value in operands]
+        for probe, whole in self.draws:
+            changed = probe.copy()
+            tensors = tensors_of(changed)
+            for name in names:
+                tensors[name].data = tensors[name].data * 0.75
+            for result, before in zip(run(changed), whole):
+                if result.is_floating_point() and not is_equal([result], [before * 0.75]):
+                    return False
+        return True
 
     def false_cost(self) -> Iterator[Verdict]:
         """The rule's ``macs``, if torch counts something else; what it does not count is taken on trust."""

@@ -23,7 +23,8 @@ class Plan:
 
     ``groups`` gives the kept slots of each pruned group, ``tensors`` the kept indices of each changed axis
     by tensor name and axis, ``attributes`` the new values by dotted name, ``shapes`` the shapes that the
-    changed tensors must have before, ``before`` the values of the changed attributes.
+    changed tensors must have before, ``before`` the values of the changed attributes. ``scales`` gives by
+    tensor name and axis what each kept index is multiplied by, where that makes up for a change of size.
     """
 
     groups: dict[str, list[int]] = field(factory=dict)
@@ -31,6 +32,7 @@ class Plan:
     attributes: dict[str, int] = field(factory=dict)
     shapes: dict[str, list[int]] = field(factory=dict)
     before: dict[str, int] = field(factory=dict)
+    scales: dict[str, dict[int, list[float]]] = field(factory=dict)
 
     def to_json(self) -> str:
         """The plan as JSON text."""
@@ -44,6 +46,10 @@ class Plan:
                 "attributes": self.attributes,
                 "shapes": self.shapes,
                 "before": self.before,
+                "scales": {
+                    name: {str(axis): factors for axis, factors in axes.items()}
+                    for name, axes in self.scales.items()
+                },
             }
         )
 
@@ -61,7 +67,11 @@ class Plan:
                 {name: index(number) for name, number in data[key].items()}
                 for key in ("attributes", "before")
             )
-            return cls(groups, tensors, attributes, dict(data["shapes"]), before)
+            scales = {
+                name: {int(axis): list(map(float, factors)) for axis, factors in axes.items()}
+                for name, axes in data.get("scales", {}).items()
+            }
+            return cls(groups, tensors, attributes, dict(data["shapes"]), before, scales)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlanError(f"this is not the JSON of a plan: {error}") from error
 
@@ -105,6 +115,7 @@ def make_plan(graph: Groups, kept: dict[Atom, np.ndarray]) -> Plan:
         attributes=attributes,
         shapes=shapes,
         before={name: attribute_of(graph.model, name) for name in attributes},
+        scales=graph.temperatures.scales(counts(kept), tensors),
     )
 
 

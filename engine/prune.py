@@ -98,6 +98,7 @@ def prune(
     """
     graph, described = _analyze(model, example_inputs, rules, prefer, False, strict, ())
     notes: list[str] = []
+    left_alone: dict[str, str] = {}
     plan = choose(
         graph,
         ratio,
@@ -114,13 +115,14 @@ def prune(
         round_to=round_to,
         min_keep=min_keep,
         notes=notes,
+        left_alone=left_alone,
     )
     before = count_parameters(model)
     if not dry_run:
         notes += carry_out(model, plan, optimizer=optimizer, graph=graph if verify else None)
     kept = {graph.group(name).atom: len(slots) for name, slots in plan.groups.items()}
     after = parameters(graph, lambda atom: kept.get(atom, atom.size)) if dry_run else count_parameters(model)
-    return Result(model, plan, graph, before, after, notes, described)
+    return Result(model, plan, graph, before, after, notes, described, left_alone)
 
 
 def apply(model: nn.Module, plan: Plan, *, optimizer: Optimizers | None = None) -> nn.Module:

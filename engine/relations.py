@@ -317,6 +317,11 @@ def lower(site: Site) -> None:
     raise Misfit("it was not lowered while tracing")
 
 
+# What these make has the numbers that they are given, in other places.
+MOVES = frozenset(
+    "split regroup permute index narrow select expand repeat stack unbind insert drop roll flip".split()
+)
+
 VERBS: dict[str, Callable[[Site], None]] = {
     verb.__name__: verb
     for verb in (

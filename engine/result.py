@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from attrs import define
+from collections.abc import Iterator
+
+from attrs import Factory, define
 from torch import nn
 
+from .cost import macs_of, whole
 from .graph import DependencyGraph
+from .groups import Group
 from .plan import Plan
 from .unknown import with_stubs
 
-# How many lines of each kind are printed; the graph has them all.
+# How many rows of each kind are printed; plan and graph have them all.
 SHOWN = 12
+Row = tuple[str, str, str, str, str]
 
 
 @define
 class Result:
-    """What `prune` did: the model (changed in place), the plan, the graph, and what was left alone."""
+    """What `prune` did: the model (changed in place), the plan, the graph, and what was left alone.
+
+    ``before`` and ``after`` count parameters, ``left_alone`` has the reason for each group of which nothing
+    was removed, ``notes`` what else is worth knowing.
+    """
 
     model: nn.Module
     plan: Plan
@@ -24,38 +33,69 @@ class Result:
     after: int
     notes: list[str]
     inputs: str
+    left_alone: dict[str, str] = Factory(dict)
 
     def __str__(self) -> str:
-        return _report(self)
+        return "\n".join(_report(self))
 
 
-def _report(result: Result) -> str:
-    """The text of ``print(result)``."""
-    removed = 1 - result.after / result.before if result.before else 0.0
-    lines = [
-        f"{result.graph.trace.model_name}: {result.before:,} parameters before, {result.after:,} after "
-        f"({removed:.1%} removed), traced with {result.inputs}",
-        str(result.plan),
-    ]
-    sizes = {group.name: group.size for group in result.graph.groups}
-    pruned = [f"  {name}: {sizes[name]} -> {len(kept)} slots" for name, kept in result.plan.groups.items()]
-    lines += _shortened(pruned or ["  nothing was removed"], "groups")
-    if result.notes:
-        lines += ["left alone:", *_shortened([f"  {note}" for note in result.notes], "notes")]
-    held = [group for group in result.graph.blocked if group.producers]
-    if held:
-        rows = [f"  {group.name}: {group.size} slots, {group.blocked}" for group in held]
-        lines += ["blocked:", *_shortened(rows, "groups")]
-    costly = [call for call in result.graph.unknown if call.costs]
+def _report(result: Result) -> Iterator[str]:
+    """The lines of ``print(result)``: what was decided of every group, and what stood in the way."""
+    graph, plan = result.graph, result.plan
+    kept = {graph.group(name).atom: len(slots) for name, slots in plan.groups.items()}
+    price = macs_of(graph)
+    yield f"{graph.trace.model_name}, traced with {result.inputs}"
+    yield f"  parameters  {_change(result.before, result.after)}"
+    yield f"  MACs        {_change(price(whole), price(lambda atom: kept.get(atom, atom.size)))}"
+    yield f"  {plan}"
+    yield from (f"  {note}" for note in result.notes)
+    yield from _table(list(_decisions(result)))
+    costly = [call for call in graph.unknown if call.costs]
     if costly:
-        lines.append("operations without a fitting rule, and what they cost:")
+        yield "operations without a fitting rule, and what they cost:"
         for call, stub in with_stubs(costly):
-            lines.append(f"  {call.reason}, {call.source}: {', '.join(call.costs[:4])}")
-            lines += [f"      {line}" for line in (stub or "").splitlines()]
-    return "\n".join(lines)
+            yield f"  {call.reason}, {call.source}: {', '.join(call.costs[:4])}"
+            yield from (f"      {line}" for line in (stub or "").splitlines())
 
 
-def _shortened(lines: list[str], what: str) -> list[str]:
-    if len(lines) <= SHOWN:
-        return lines
-    return [*lines[:SHOWN], f"  and {len(lines) - SHOWN} more {what}"]
+def _change(before: int, after: int) -> str:
+    removed = 1 - after / before if before else 0.0
+    return f"{before:,} before, {after:,} after ({removed:.1%} removed)"
+
+
+def _decisions(result: Result) -> Iterator[Row]:
+    """A row for each group with a producer: name, kind, slots before and after, and what there is to say."""
+    graph, plan = result.graph, result.plan
+    pruned = [group for group in graph.groups if group.name in plan.groups]
+    alone = [group for group in graph.groups if group.name in result.left_alone]
+    held = [group for group in graph.blocked if group.producers]
+    yield from _shortened([_pruned(graph, group, len(plan.groups[group.name])) for group in pruned])
+    yield from _shortened([_kept(group, result.left_alone[group.name]) for group in alone])
+    yield from _shortened([_kept(group, group.blocked or "") for group in held])
+
+
+def _pruned(graph: DependencyGraph, group: Group, kept: int) -> Row:
+    reason = graph.inexact(group)
+    remark = "" if reason is None else f"not exact: {reason.text}"
+    return group.name, group.kind, str(group.size), str(kept), remark
+
+
+def _kept(group: Group, reason: str) -> Row:
+    return group.name, group.kind, str(group.size), str(group.size), reason
+
+
+def _table(rows: list[Row]) -> Iterator[str]:
+    """The rows under a heading, numbers to the right."""
+    heading: Row = ("group", "kind", "slots", "kept", "why")
+    widths = [max(len(row[column]) for row in [heading, *rows]) for column in range(4)]
+    for row in [heading, *rows] if rows else []:
+        left = "  ".join(
+            f"{cell:{'>' if column > 1 else '<'}{widths[column]}}" for column, cell in enumerate(row[:4])
+        )
+        yield f"  {left}  {row[4]}".rstrip()
+
+
+def _shortened(rows: list[Row]) -> list[Row]:
+    if len(rows) <= SHOWN:
+        return rows
+    return [*rows[:SHOWN], (f"and {len(rows) - SHOWN} more groups", "", "", "", "")]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from math import ceil, gcd, lcm
+from types import MappingProxyType
 
 from attrs import define
 
@@ -64,35 +65,50 @@ def _ceil(number: float) -> int:
 
 def units_of(
     graph: Groups,
-    skip: Sequence[str],
-    only: Sequence[str],
-    exact_only: bool,
-    rigid: Collection[Atom],
+    skip: Sequence[str] = (),
+    only: Sequence[str] = (),
+    exact_only: bool = False,
+    rigid: Mapping[Atom, str] = MappingProxyType({}),
     round_to: int = 1,
     min_keep: float = 1,
+    left_alone: dict[str, str] | None = None,
 ) -> list[Unit]:
     """The units that are free, wanted, and made by some producer; one for each product of several.
 
-    `rigid` atoms are those found to be unable to shrink; the other parts of their products take their turn.
+    `rigid` atoms are those found to be unable to shrink, and why; the other parts of their products take
+    their turn. `left_alone` receives the reason for each group with a producer that is in no unit.
     """
+    left_alone = {} if left_alone is None else left_alone
     skip, only = _patterns(skip), _patterns(only)
     for option, patterns in (("skip", skip), ("only", only)):
         for pattern in patterns:
             check_pattern(graph, pattern, option)
 
-    def fits(unit: Unit) -> bool:
-        if any(matches(group, pattern) for group in unit.groups for pattern in skip):
-            return False
+    def why_not(unit: Unit) -> str | None:
+        for pattern in skip:
+            if any(matches(group, pattern) for group in unit.groups):
+                return f"skip={pattern!r}"
         if only and not any(matches(group, pattern) for group in unit.groups for pattern in only):
-            return False
-        if any(group.atom in rigid for group in unit.groups):
-            return False
-        if exact_only and not all(group.exact for group in unit.groups):
-            return False
-        return unit.whole > 1 and any(group.producers for group in unit.groups)
+            return "not among only="
+        for group in unit.groups:
+            if group.atom in rigid:
+                return f"left whole, {rigid[group.atom]}"
+            if exact_only and not group.exact:
+                return "not exact"
+        if unit.whole == 1:
+            return "one slot" if len(unit.groups) == 1 else "tied sizes without a common divisor"
+        return None
 
-    units = (Unit.of(tied, round_to, min_keep) for tied in graph.tied())
-    return _one_of_each_product(graph, [unit for unit in units if fits(unit)])
+    units = []
+    for unit in (Unit.of(tied, round_to, min_keep) for tied in graph.tied()):
+        if not any(group.producers for group in unit.groups):
+            continue
+        reason = why_not(unit)
+        if reason is None:
+            units.append(unit)
+        else:
+            left_alone.update((group.name, reason) for group in unit.groups)
+    return _one_of_each_product(graph, units, left_alone)
 
 
 def matches(group: Group, pattern: str) -> bool:
@@ -111,21 +127,24 @@ def _patterns(given: str | Sequence[str]) -> Sequence[str]:
     return [given] if isinstance(given, str) else given
 
 
-def _one_of_each_product(graph: Groups, units: list[Unit]) -> list[Unit]:
+def _one_of_each_product(graph: Groups, units: list[Unit], left_alone: dict[str, str]) -> list[Unit]:
     """Where an axis is a product of several groups only one is pruned: the outer one, unless asked."""
     unit_of = {group.atom: unit for unit in units for group in unit.groups}
-    passed_over: set[Unit] = set()
+    passed_over: dict[Unit, Unit] = {}
     for whole in graph.products:
         inside = [_units_in(atoms(part), unit_of) for part in factors(whole)]
         if graph.prefer == "inner":
             inside.reverse()
         chosen: set[Unit] = set()
         for found in inside:
-            found -= passed_over
+            found -= passed_over.keys()
             if not chosen:
                 chosen = found
             else:
-                passed_over |= found - chosen
+                passed_over.update((unit, next(iter(chosen))) for unit in found - chosen)
+    for unit, other in passed_over.items():
+        reason = f"{other.groups[0].name} is pruned in the same axes (prefer={graph.prefer!r})"
+        left_alone.update((group.name, reason) for group in unit.groups)
     return [unit for unit in units if unit not in passed_over]
 
 

@@ -99,6 +99,11 @@ def test_price_of_a_plan_is_that_of_the_pruned_model(graph):
         ({"macs": 1.2}, "macs"),
         ({"params": 0.01, "only": "stem"}, "cannot be met"),
         ({"ratio": 0.5, "macs": 0.5}, "give one of them"),
+        ({"macs": 0.5, "latency": 0.5}, "give one of them"),
+        ({"latency": 2}, "latency"),
+        ({"scope": "galactic"}, "galactic"),
+        ({"min_keep": 0}, "min_keep"),
+        ({"min_keep": 1.5}, "min_keep"),
         ({"params": 0.5, "macs": 0.5}, "give one of them"),
         ({"round_to": 0}, "round_to"),
         ({"prefer": "middle"}, "prefer"),
@@ -144,7 +149,7 @@ def test_round_to(round_to, kept):
     for name, size in kept.items():
         assert found[name] == size
     left_alone = {"stem.out", "conv1.out"} - set(found)
-    assert all(any(name in note for note in result.notes) for name in left_alone)
+    assert left_alone <= set(result.left_alone)
 
 
 def test_magnitude_keeps_the_largest_slots():
@@ -242,4 +247,151 @@ def test_inner_slots_take_their_turn_where_the_code_keeps_the_outer():
     model = Radix()
     result = engine.prune(model, example_inputs=X)
     assert (model.b.groups, model.b.weight.shape) == (2, (16, 6, 3, 3))
-    assert any("radix > 1" in note for note in result.notes)
+    assert any("radix > 1" in reason for reason in result.left_alone.values())
+
+
+class Unequal(nn.Module):
+    """Three hidden layers in a row; the weights of the second are ten times smaller in half of its slots."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a = nn.Linear(8, 40)
+        self.b = nn.Linear(40, 40)
+        self.c = nn.Linear(40, 40)
+        self.out = nn.Linear(40, 3)
+        with torch.no_grad():
+            self.b.weight[::2] *= 0.01
+            self.c.weight[:, ::2] *= 0.01
+
+    def forward(self, x):
+        return self.out(self.c(self.b(self.a(x).relu()).relu()).relu())
+
+
+FEATURES = torch.randn(4, 8)
+
+
+def kept_of(model, inputs, **options):
+    """How many slots stay of each group that is pruned."""
+    plan = engine.prune(model, example_inputs=inputs, dry_run=True, **options).plan
+    return {name: len(slots) for name, slots in plan.groups.items()}
+
+
+def test_global_scope_takes_the_slots_where_they_matter_least():
+    """A sixth of all slots are the 20 small ones of one group; local scope takes a sixth of each."""
+    assert kept_of(Unequal(), FEATURES, ratio=1 / 6, scope="global") == {"b.out": 20}
+    assert kept_of(Unequal(), FEATURES, ratio=1 / 6) == {"a.out": 34, "b.out": 34, "c.out": 34}
+
+
+def test_isomorphic_scope_ranks_groups_of_the_same_structure_together():
+    """The hidden groups of two equal blocks compete with one another, and not with the stream between."""
+
+    class Blocks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.enter = nn.Linear(8, 32)
+            self.up = nn.ModuleList(nn.Linear(32, 60) for _ in range(2))
+            self.down = nn.ModuleList(nn.Linear(60, 32) for _ in range(2))
+            self.out = nn.Linear(32, 3)
+
+        def forward(self, x):
+            x = self.enter(x)
+            for up, down in zip(self.up, self.down):
+                x = x + down(up(x).relu())
+            return self.out(x)
+
+    def score(group, tensors):
+        """All slots of the first block score below all of the second, the stream's lowest of all."""
+        return {"enter.out": 0.0, "up.0.out": 1.0, "up.1.out": 2.0}[group.name] + torch.rand(group.size)
+
+    kept = kept_of(Blocks(), FEATURES, ratio=0.25, scope="isomorphic", criterion=score)
+    assert kept == {"enter.out": 24, "up.0.out": 30}
+
+
+@pytest.mark.parametrize("scope", ["local", "global", "isomorphic"])
+@pytest.mark.parametrize("budget", ["params", "macs"])
+def test_every_scope_meets_a_budget(scope, budget):
+    """In one call, counted on the pruned model."""
+    model = Block(width=80, hidden=120)
+    count_of = count if budget == "params" else flops
+    before = count_of(model)
+    engine.prune(model, example_inputs=X, scope=scope, **{budget: 0.4})
+    assert count_of(model) / before == pytest.approx(0.4, abs=0.01)
+
+
+def test_steps_that_are_coarse_are_made_up_for():
+    """Two heads go or stay: whichever, the hidden layer beside them takes what is left of the budget."""
+
+    class Coarse(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(64, 2, batch_first=True)
+            self.up, self.down = nn.Linear(64, 300), nn.Linear(300, 64)
+            self.enter, self.out = nn.Linear(5, 64), nn.Linear(64, 3)
+
+        def forward(self, x):
+            x = self.enter(x)
+            x = x + self.attention(x, x, x, need_weights=False)[0]
+            return self.out(x + self.down(self.up(x).relu()))
+
+    model = Coarse()
+    before = count(model)
+    result = engine.prune(model, example_inputs=torch.randn(2, 7, 5), params=0.7)
+    assert count(model) / before == pytest.approx(0.7, abs=0.01) and not result.notes
+
+
+@pytest.mark.parametrize("scope", ["local", "global"])
+@pytest.mark.parametrize("least, kept", [(30, 30), (0.9, 36), (100, None)])
+def test_min_keep_is_a_number_of_slots_or_a_fraction(scope, least, kept):
+    """No group is left with less, whatever the ratio; a smaller one is left whole, which is said."""
+    result = engine.prune(
+        Unequal(), example_inputs=FEATURES, ratio=0.8, scope=scope, min_keep=least, dry_run=True
+    )
+    found = [len(slots) for slots in result.plan.groups.values()]
+    if kept is None:
+        assert found == [] and set(result.left_alone) == {"a.out", "b.out", "c.out"}
+    else:
+        assert found == [kept] * 3
+
+
+def test_latency_is_priced_by_a_function_of_the_callers():
+    """The function is given each call with the shapes that it would have, and its sum is what is kept."""
+    asked = []
+
+    def seconds(call, shapes):
+        """Only what layer b does takes time, in proportion to its output features."""
+        asked.append((call.module, shapes))
+        return shapes["result"][-1] / 1000 if call.name.endswith("linear") and call.module == "b" else 0.0
+
+    kept = kept_of(Unequal(), FEATURES, latency=(0.5, seconds))
+    assert kept["b.out"] == 20
+    whole = dict(asked[:7])["b"]
+    assert whole["weight"] == (40, 40) and whole["input"] == (4, 40)
+
+
+def test_latency_is_measured_where_nothing_is_said():
+    """The calls are run by themselves at the sizes in question; the model is not touched."""
+    model = Block()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    result = engine.prune(model, example_inputs=torch.randn(8, 3, 32, 32), latency=0.7, dry_run=True)
+    assert result.plan.groups
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_cost_is_told_call_by_call():
+    """Each call with its multiply-accumulates and the parameters that it is the first to use."""
+    model = Block()
+    cost = engine.cost(model, X)
+    assert (cost.params, 2 * cost.macs) == (count(model), flops(model))
+    conv = next(row for row in cost.calls if row.call.module == "conv2")
+    assert (conv.params, conv.macs) == (60 * 40 + 40, 2 * 64 * 60 * 40)
+    assert "conv2" in str(cost) and f"{cost.macs:,}" in str(cost)
+
+
+def test_the_result_says_what_was_decided_of_every_group():
+    """Pruned, skipped, too small for its steps, held: each has a row, and a reason if it was left alone."""
+    result = engine.prune(Block(), example_inputs=X, macs=0.5, skip="stem", dry_run=True)
+    rows = {line.split()[0]: line.split() for line in str(result).splitlines() if ".out" in line}
+    assert rows["conv1.out"][1:4] == ["out", "60", str(len(result.plan.groups["conv1.out"]))]
+    assert rows["stem.out"][2:] == ["40", "40", "skip='stem'"]
+    assert "output" in rows["head.out"]
