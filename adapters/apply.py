@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from ..errors import PrunusError, VerificationError
+from .corrections import CorrectedTensor
 from .modules import ChangedAttribute
 from .optimizers import Optimizers, sliced_optimizers
+from .scales import ScaledTensor, check_scales
 from .tensors import Indices, SlicedTensor, check_fits, named_tensors
 
 if TYPE_CHECKING:
@@ -24,15 +26,17 @@ def carry_out(
     *,
     optimizer: Optimizers | None = None,
     graph: Groups | None = None,
+    corrections: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] | None = None,
 ) -> list[str]:
     """Slice the tensors of `model`, set its attributes, and run it once if `graph` has example inputs.
 
+    `corrections` change tensors by name before they are sliced (`engine.compensate`).
     On any failure everything is put back, and a `PrunusError` is raised. Returns what is to be noticed:
     optimizer state that could not be sliced.
     """
     # What a caller's inference mode made of the parameters could never be trained again.
     with torch.inference_mode(False), torch.no_grad():
-        return _carry_out(model, plan, optimizer, graph)
+        return _carry_out(model, plan, optimizer, graph, corrections or {})
 
 
 def _carry_out(
@@ -40,16 +44,20 @@ def _carry_out(
     plan: Plan,
     optimizer: Optimizers | None,
     graph: Groups | None,
+    corrections: Mapping[str, Callable[[torch.Tensor], torch.Tensor]],
 ) -> list[str]:
     tensors = named_tensors(model)
     check_fits(tensors, plan.tensors, plan.shapes)
+    check_scales(tensors, plan.scales, plan.tensors)
     steps: list[Any] = [
         ChangedAttribute(model, name, value, plan.before.get(name)) for name, value in plan.attributes.items()
     ]
+    steps += [CorrectedTensor(tensors[name], correct) for name, correct in corrections.items()]
     indices = Indices()
     slices = {tensors[name]: indices.of(kept, tensors[name].device) for name, kept in plan.tensors.items()}
     states = [] if optimizer is None else sliced_optimizers(optimizer, slices, tensors.values())
     steps += [*states, *(SlicedTensor(tensor, axes) for tensor, axes in slices.items())]
+    steps += [ScaledTensor(tensors[name], axes) for name, axes in plan.scales.items()]
     done: list[Any] = []
     try:
         for step in steps:

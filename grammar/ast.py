@@ -167,11 +167,38 @@ class Sums:
 
 
 @frozen
+class Scales:
+    """``scales query by qk ** -0.5 unless scale``: the operation multiplies an operand by a power of a size.
+
+    With other sizes it is another number, for which the weights that make the operand can make up. Where
+    the argument ``unless`` is given and not ``None``, the number is that argument instead.
+    """
+
+    operand: str
+    factor: str
+    power: float
+    unless: str | None = None
+    span: Span = _span()
+
+
+@frozen
 class Zero:
     """``zero input weight + bias``: where the results are zero, as a sum of products of operands.
 
     A slot of the results is zero if every term is; a term is if one of its operands is. Without any term
     the results are zero everywhere.
+    """
+
+    terms: tuple[tuple[str, ...], ...]
+    span: Span = _span()
+
+
+@frozen
+class Multilinear:
+    """``multilinear input weight + bias``: the results are a sum of products of these operands.
+
+    They are multiplied if one operand of each product is, and zero where one of each is. An operand that is
+    left out drops out of its product, one that is alone with its term; without the first term nothing is said.
     """
 
     terms: tuple[tuple[str, ...], ...]
@@ -194,7 +221,7 @@ class Macs:
     span: Span = _span()
 
 
-Clause = Flow | Where | At | Hold | Block | Mixes | Sums | Zero | Tie | Macs
+Clause = Flow | Where | At | Hold | Block | Mixes | Sums | Scales | Zero | Multilinear | Tie | Macs
 
 
 @frozen

@@ -18,7 +18,7 @@ _STATEMENTS = (ast.Targets, ast.Rule, ast.ModuleRule, ast.Use)
 
 def _kept(items: list) -> list:
     """The children that carry meaning: values, names, numbers and texts, but no punctuation."""
-    meant = ("NAME", "INT", "STRING")
+    meant = ("NAME", "INT", "NUMBER", "STRING")
     return [item for item in items if not isinstance(item, Token) or item.type in meant]
 
 
@@ -201,10 +201,19 @@ class Builder(Transformer):
     def sums(self, meta: Meta, items: list) -> ast.Sums:
         return ast.Sums(tuple(_kept(items)), span=self._span(meta))
 
+    def scales(self, meta: Meta, items: list) -> ast.Scales:
+        operand, factor, power, *unless = _kept(items)
+        given = str(unless[0]) if unless else None
+        return ast.Scales(operand, str(factor), float(power), given, span=self._span(meta))
+
     def zero(self, meta: Meta, items: list) -> ast.Zero:
         return ast.Zero(tuple(item for item in items if isinstance(item, tuple)), span=self._span(meta))
 
-    def vanishing(self, _meta: Meta, items: list) -> tuple[str, ...]:
+    def multilinear(self, meta: Meta, items: list) -> ast.Multilinear:
+        terms = tuple(item for item in items if isinstance(item, tuple))
+        return ast.Multilinear(terms, span=self._span(meta))
+
+    def operands(self, _meta: Meta, items: list) -> tuple[str, ...]:
         return tuple(items)
 
     def tie(self, meta: Meta, items: list) -> ast.Tie:

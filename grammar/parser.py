@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _WORDS = {
     "NAME": "a name",
     "INT": "a number",
+    "NUMBER": "a number",
     "STRING": "a text in quotes",
     "_NEWLINE": "end of line",
     "$END": "end of line",
@@ -37,6 +38,8 @@ _WORDS = {
     "EQUALS": "'='",
     "PLUS": "'+'",
     "STAR": "'*'",
+    "POWER": "'**'",
+    "UNLESS": "'unless'",
     "QUESTION": "'?'",
     "UNDERSCORE": "'_'",
     "LSQUARE": "'['",

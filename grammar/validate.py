@@ -11,6 +11,9 @@ from .verbs import FACTORS
 
 Fail = Callable[[RuleError], object]
 
+# The clauses that speak of operands instead of factors.
+OF_OPERANDS = (ast.Zero, ast.Multilinear)
+
 
 def validate(rule: ast.Rule, fail: Fail = throw) -> None:
     """Call ``fail`` with every mistake: an unknown verb, a clause with a factor that the signature lacks."""
@@ -30,7 +33,7 @@ def _validate_verb(rule: ast.Rule, relation: ast.Relation, fail: Fail) -> None:
     known = FACTORS[verb]
     if known is None:
         return
-    for clause in (clause for clause in rule.clauses if not isinstance(clause, ast.Zero)):
+    for clause in (clause for clause in rule.clauses if not isinstance(clause, OF_OPERANDS)):
         for name in mentioned(clause):
             if name not in (*known, *relation.factors):
                 help = f"it has {' and '.join(known)}" if known else "write a signature if it should have one"
@@ -50,9 +53,12 @@ def _validate_parts(signature: ast.Signature, fail: Fail) -> None:
 def _validate_clauses(rule: ast.Rule, signature: ast.Signature, fail: Fail) -> None:
     factors, operands = factor_names(signature), operand_names(signature)
     for clause in rule.clauses:
-        is_zero = isinstance(clause, ast.Zero)
-        known, kind = (operands, "an operand") if is_zero else (factors, "a factor")
-        for name in mentioned(clause):
+        of_operands = isinstance(clause, OF_OPERANDS)
+        known, kind = (operands, "an operand") if of_operands else (factors, "a factor")
+        named = [(name, known, kind) for name in mentioned(clause)]
+        if isinstance(clause, ast.Scales):
+            named.append((clause.operand, operands, "an operand"))
+        for name, known, kind in named:
             if name not in known:
                 message = f"'{name}' is not {kind} of the signature of {rule.name}"
                 fail(RuleError(message, narrow(clause.span, name), did_you_mean(name, known)))
@@ -90,16 +96,16 @@ def _parts(dim: ast.Dim) -> Iterator[ast.Dim]:
 
 
 def mentioned(clause: ast.Clause) -> Iterator[str]:
-    """The factors that a clause names, stars marked."""
+    """The factors that a clause names, stars marked; the operands where it speaks of these alone."""
     if isinstance(clause, ast.Where):
         yield f"*{clause.factor}" if clause.star else clause.factor
         if clause.argument.startswith("*"):
             yield clause.argument
-    elif isinstance(clause, (ast.Flow, ast.At)):
+    elif isinstance(clause, (ast.Flow, ast.At, ast.Scales)):
         yield clause.factor
-    elif isinstance(clause, ast.Zero):
-        for zero in clause.terms:
-            yield from zero
+    elif isinstance(clause, OF_OPERANDS):
+        for operands in clause.terms:
+            yield from operands
     elif isinstance(clause, ast.Macs):
         for term in clause.terms:
             for dim in term:

@@ -143,10 +143,19 @@ _CLAUSES: dict[type, Callable[[Any], list[str]]] = {
     ast.Block: lambda block: [f'block {", ".join(block.factors)} "{block.reason}"'],
     ast.Mixes: lambda mixes: [f"mixes {', '.join(mixes.factors)}"],
     ast.Sums: lambda sums: [f"sums {', '.join(sums.factors)}"],
+    ast.Scales: lambda scales: [_scales(scales)],
     ast.Zero: lambda zero: _terms("zero", map(" ".join, zero.terms)),
+    ast.Multilinear: lambda linear: _terms("multilinear", map(" ".join, linear.terms)),
     ast.Tie: lambda tie: [f"tie {', '.join(tie.factors)}"],
     ast.Macs: lambda macs: _terms("macs", map(dims, macs.terms)),
 }
+
+
+def _scales(one: ast.Scales) -> str:
+    """A power is written as a whole number where it is one."""
+    power = int(one.power) if one.power.is_integer() else one.power
+    unless = f" unless {one.unless}" if one.unless else ""
+    return f"scales {one.operand} by {one.factor} ** {power}{unless}"
 
 
 def _terms(keyword: str, terms: Any) -> list[str]:

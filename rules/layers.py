@@ -16,14 +16,14 @@ from ..grammar.ast import (
     Relation,
     Rule,
     RuleFile,
+    Scales,
     Signature,
     Span,
     Target,
     Targets,
     Where,
-    Zero,
 )
-from ..grammar.validate import Fail
+from ..grammar.validate import OF_OPERANDS, Fail
 from .signatures import argument_names
 from .targets import MissingTarget, fallbacks, resolve, spellings
 
@@ -183,8 +183,13 @@ def _arguments_of(rule: Rule) -> Iterator[tuple[str, Span]]:
             # Search behind the "=": the factor may have the same name.
             start = clause.span.text.find("=", clause.span.column - 1) + 1
             yield clause.argument, evolve(clause.span, column=max(start + 1, clause.span.column))
-        elif isinstance(clause, Zero) and isinstance(rule.body, Relation):
+        elif isinstance(clause, OF_OPERANDS) and isinstance(rule.body, Relation):
             yield from ((name, clause.span) for term in clause.terms for name in term)
+        elif isinstance(clause, Scales):
+            yield clause.operand, clause.span
+            if clause.unless is not None:
+                start = clause.span.text.find("unless", clause.span.column - 1) + len("unless")
+                yield clause.unless, evolve(clause.span, column=max(start + 1, clause.span.column))
 
 
 def _no_body(rule: Rule, named: set[str], tables: Tables) -> RuleError:

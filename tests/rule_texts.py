@@ -115,16 +115,22 @@ class Texts:
         return f"{self.draw(st.one_of(name, star))}{self.gap()}={self.gap()}{self.argument()}"
 
     def clause(self):
-        kind = self.pick("flow", "where", "at", "hold", "block", "mixes", "sums", "zero", "tie", "macs")
+        kinds = "flow", "where", "at", "hold", "block", "mixes", "sums", "scales", "zero", "multilinear"
+        kind = self.pick(*kinds, "tie", "macs")
         if kind == "flow":
             return f"{self.draw(name)} -> next.{self.draw(name)}"
         if kind in ("where", "at"):
             return f"{kind} " + self.listed(self.some(self.size if kind == "where" else self.position))
         if kind == "block":
             return f'block {self.named()} "{self.pick(*WORDS)}"'
-        if kind == "zero":
-            products = self.some(lambda: " ".join(self.some(lambda: self.draw(path), 1, 3)), 0, 6)
-            return f"zero {self.listed(products, '+')}" if products else "zero"
+        if kind == "scales":
+            power = self.pick("-0.5", "2", "-1", "0.25", "1e-7")
+            unless = self.pick("", f" unless {self.draw(name)}")
+            return f"scales {self.draw(path)} by {self.draw(name)} **{self.gap()}{power}{unless}"
+        if kind in ("zero", "multilinear"):
+            least = 0 if kind == "zero" else 1
+            products = self.some(lambda: " ".join(self.some(lambda: self.draw(path), 1, 3)), least, 6)
+            return f"{kind} {self.listed(products, '+')}" if products else kind
         if kind == "macs":
             return "macs " + self.listed(self.some(lambda: " ".join(self.some(self.dim, 1, 4)), 1, 6), "+")
         return f"{kind} {self.named()}"

@@ -20,10 +20,12 @@ from prunus.grammar.ast import (
     Macs,
     Mixes,
     ModuleRule,
+    Multilinear,
     Operand,
     Product,
     Relation,
     Rule,
+    Scales,
     Signature,
     Span,
     Star,
@@ -126,6 +128,9 @@ CLAUSES = {
     "hold a, *b": [at(Hold, ("a", "*b"))],
     'block a, c "why # not"': [at(Block, ("a", "c"), "why # not")],
     "mixes *b": [at(Mixes, ("*b",))],
+    "scales x by c ** -0.5 unless scale": [at(Scales, "x", "c", -0.5, "scale")],
+    "scales x by in ** 2": [at(Scales, "x", "in", 2.0)],
+    "multilinear x x + x": [at(Multilinear, (("x", "x"), ("x",)))],
     "tie a, c": [at(Tie, ("a", "c"))],
     "macs a c in *b + a c": [
         at(
@@ -358,7 +363,7 @@ error: unexpected end of line
   my.rules:1:3
     a:   # nothing
       ^
-help: expected 'at', 'block', 'hold', 'macs', 'mixes', 'sums', 'tie', 'where', 'zero' or a name
+help: expected 'at', 'block', 'hold', 'macs', 'mixes', 'multilinear', 'scales', 'sums', 'tie', 'where', 'zero' or a name
 ====
 a: split(in) by
 ----
