@@ -44,10 +44,9 @@ def whole(atom: Atom) -> int:
 
 def parameters_of(graph: Groups) -> Price:
     """The number of parameters; those that the trace did not meet stay as they are."""
-    used = [value for value in graph.trace.tensors.values() if value.kind == "parameter"]
-    everything = sum(parameter.numel() for parameter in graph.model.parameters())
-    rest = everything - sum(prod(value.shape) for value in used)
-    return Price(tuple(tuple(graph.state.of(value)) for value in used), rest)
+    used = {name: value for name, value in graph.trace.tensors.items() if value.kind == "parameter"}
+    rest = sum(one.numel() for name, one in graph.model.named_parameters() if name not in used)
+    return Price(tuple(tuple(graph.state.of(value)) for value in used.values()), rest)
 
 
 def macs_of(graph: Groups) -> Price:
