@@ -23,6 +23,7 @@ from .errors import PrunusError
 
 MODEL_HELP = "package.module:factory, timm:NAME or torchvision:NAME"
 INPUT_HELP = "shape of an example input, 1x3x224x224, or ints:2x16 for tokens; once for each argument"
+BUDGETS = {"params": "the parameters", "macs": "the multiply-accumulates", "latency": "the measured time"}
 RULES_HELP = "a rule set's name or a .rules file; may be repeated, later ones win (default: default)"
 
 
@@ -103,8 +104,12 @@ def add_model(command: argparse.ArgumentParser) -> None:
 
 def add_choice(command: argparse.ArgumentParser) -> None:
     """The arguments of every command that chooses what to remove."""
+    command.add_argument("--ratio", type=float, help="fraction of slots to remove (default: 0.5)")
+    for budget, what in BUDGETS.items():
+        command.add_argument(f"--{budget}", type=float, metavar="KEEP", help=f"fraction of {what} to keep")
+    command.add_argument("--scope", default="local", help="where the ratio holds: local, global, isomorphic")
     command.add_argument(
-        "--ratio", type=float, default=0.5, help="fraction of slots to remove (default: 0.5)"
+        "--criterion", default="magnitude", help="what says which slots matter (default: magnitude)"
     )
     command.add_argument(
         "--skip", action="append", default=[], help="leave out groups of this name, kind or module"
@@ -116,6 +121,9 @@ def add_choice(command: argparse.ArgumentParser) -> None:
         "--prefer", choices=("outer", "inner"), default="outer", help="whole heads, or inside of them"
     )
     command.add_argument("--round-to", type=int, default=1, metavar="N", help="keep multiples of N slots")
+    command.add_argument(
+        "--min-keep", type=float, default=1, metavar="N", help="keep N slots, or this fraction, of every group"
+    )
 
 
 def prune(options: argparse.Namespace, dry_run: bool) -> engine.Result:
@@ -125,10 +133,14 @@ def prune(options: argparse.Namespace, dry_run: bool) -> engine.Result:
         rules(options),
         example_inputs=inputs,
         ratio=options.ratio,
+        **{budget: getattr(options, budget) for budget in BUDGETS},
+        scope=options.scope,
+        criterion=options.criterion,
         skip=tuple(options.skip),
         only=tuple(options.only),
         prefer=options.prefer,
         round_to=options.round_to,
+        min_keep=options.min_keep,
         dry_run=dry_run,
     )
 

@@ -104,7 +104,7 @@ def choose(
 def _budget(ratio: float | None, **given: Any) -> Budget | None:
     budgets = {name: given[name] for name in COSTS if given[name] is not None}
     if len(budgets) + (ratio is not None) > 1:
-        raise PlanError(f"ratio, {' and '.join(COSTS)} are ways to say how much goes; give one of them")
+        raise PlanError(f"ratio, {', '.join(COSTS)} are ways to say how much goes; give one of them")
     return next((Budget.of(*one) for one in budgets.items()), None)
 
 

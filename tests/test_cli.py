@@ -86,6 +86,10 @@ BAD = [
     (["why", "small_nets:Net", "stem", "tail", *INPUT], "tail"),
     (["prune", "small_nets:Net", *INPUT, "--ratio", "1.5"], "1.5"),
     (["prune", "small_nets:Net", *INPUT, "--ratio", "half"], "half"),
+    (["prune", "small_nets:Net", *INPUT, "--ratio", "0.5", "--macs", "0.5"], "give one of them"),
+    (["prune", "small_nets:Net", *INPUT, "--scope", "galactic"], "galactic"),
+    (["prune", "small_nets:Net", *INPUT, "--criterion", "beauty"], "beauty"),
+    (["prune", "small_nets:Net", *INPUT, "--min-keep", "0"], "min_keep"),
     (["prune", "small_nets:Net", *INPUT, "--round-to", "0"], "0"),
     (["prune", "small_nets:Net", *INPUT, "--only", "no_such_group"], "no_such_group"),
     (["prune", "small_nets:Net", *INPUT, "--skip", "no_such_group"], "no_such_group"),
@@ -149,6 +153,14 @@ def test_prune_reports_and_writes_the_plan(capsys, nets):
     assert "stem" in out
     plan = Plan.from_json((nets / "plan.json").read_text())
     assert {len(kept) for kept in plan.groups.values()} == {4}
+
+
+def test_prune_keeps_a_budget(capsys):
+    """What is left is in the first lines; the choice may be made over all groups together."""
+    options = ["--macs", "0.5", "--scope", "global", "--criterion", "l1", "--min-keep", "2"]
+    status, out, _ = run(capsys, "prune", "small_nets:Net", *INPUT, *options)
+    assert status == 0
+    assert "MACs" in out and "removed)" in out
 
 
 def test_a_dry_run_plans_the_same(capsys, nets):
