@@ -84,7 +84,7 @@ def fpgm(group: Group, tensors: Tensors) -> Tensor:
 
 def _squared_distances(points: Tensor, some: Tensor) -> Tensor:
     """Of some points to all, ``(len(some), len(points))``."""
-    points = points.float()
+    points = points.float().nan_to_num()
     points = points - points.mean(0)  # what all have in common would cost digits
     return torch.cdist(points[some.to(points.device)], points).square()
 
