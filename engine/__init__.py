@@ -8,6 +8,7 @@ from .plan import Plan
 from .prune import analyze, apply, cost, prune
 from .regularizer import Regularizer
 from .result import Result
+from .schedule import Schedule
 from .trace import trace
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Plan",
     "Regularizer",
     "Result",
+    "Schedule",
     "analyze",
     "apply",
     "cost",

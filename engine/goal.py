@@ -1,0 +1,124 @@
+"""What a schedule is to reach, and how far it is: fractions of the whole model, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from glob import escape
+from itertools import pairwise
+from math import isclose
+from typing import Any
+
+from ..errors import PlanError
+from .budget import Budget
+from .cost import COSTS, whole
+from .graph import DependencyGraph
+from .result import Result
+from .units import matches, units_of
+
+# The fraction to keep once a part of the steps is done, above 0 and up to 1, for what is kept in the end.
+Curve = Callable[[float, float], float]
+
+CURVES: dict[str, Curve] = {
+    # Each step removes the same fraction of what is left.
+    "geometric": lambda done, final: final**done,
+    # Each step removes the same amount.
+    "linear": lambda done, final: 1 - (1 - final) * done,
+    # Much at first, little at last (Zhu and Gupta, 2017).
+    "cubic": lambda done, final: final + (1 - final) * (1 - done) ** 3,
+}
+
+
+class Goal:
+    """A budget, or a ratio for each group, of the whole model, and the options of `prune` that lead there.
+
+    `prune` takes fractions of the model that it is given, so those of the whole are divided by what is left.
+
+    Parameters
+    ----------
+    graph : the whole model, analysed.
+    budget : ``ratio``, ``params``, ``macs`` and ``latency``, one of which may be given.
+    options : of `prune`, of which those count that say which groups are pruned, and how far.
+    curve : a name in `CURVES` or a function of that form.
+    steps : in how many steps; `PlanError` if the curve does not lead to the budget in them.
+    """
+
+    def __init__(
+        self,
+        graph: DependencyGraph,
+        budget: Mapping[str, Any],
+        options: Mapping[str, Any],
+        curve: str | Curve,
+        steps: int,
+    ):
+        given = next((name for name in COSTS if budget[name] is not None), None)
+        self.budget = None if given is None else Budget.of(given, budget[given])
+        ratio = 0.5 if budget["ratio"] is None else budget["ratio"]
+        self.final = 1 - ratio if self.budget is None else self.budget.fraction
+        self._curve = _checked(curve, self.final, steps)
+        units = units_of(graph, options.get("skip", ()), options.get("only", ()), False, {})
+        groups = [group for unit in units for group in unit.groups]
+        self._whole = {group.name: group.size for group in groups}
+        self._left = dict(self._whole)
+        # Of one ratio for all groups, too, each group keeps account: rounding would add up over the steps.
+        alone = self.budget is None and options.get("scope", "local") == "local"
+        self._own = {group.name: 1 - ratio for group in groups if alone}
+        for pattern, other in (options.get("ratios") or {}).items():
+            self._own.update((group.name, 1 - other) for group in groups if matches(group, pattern))
+        self._priced = 1.0
+
+    @property
+    def kept(self) -> float:
+        """What is left of the whole model: of the cost in question, or of the slots."""
+        if self.budget is not None:
+            return self._priced
+        return sum(self._left.values()) / max(1, sum(self._whole.values()))
+
+    def options(self, done: float) -> dict[str, Any]:
+        """The options of `prune` with which `done` of the steps will be, above 0 and up to 1."""
+        share = self._curve(done, self.final)
+        ratios = {
+            escape(name): max(0.0, 1 - self._curve(done, final) * self._whole[name] / self._left[name])
+            for name, final in self._own.items()
+            if self._left[name] > 1  # an axis of one slot is no group any more
+        }
+        if self.budget is None:
+            others = [name for name in self._whole if name not in self._own]
+            left = sum(self._left[name] for name in others)
+            before = sum(self._whole[name] for name in others)
+            return {"ratio": max(0.0, 1 - share * before / left) if left else 0.0, "ratios": ratios}
+        share = min(1.0, share / self._priced)
+        seconds = self.budget.seconds
+        return {self.budget.name: share if seconds is None else (share, seconds), "ratios": ratios}
+
+    def note(self, result: Result) -> None:
+        """Take account of what was removed."""
+        kept = {result.graph.group(name).atom: len(slots) for name, slots in result.plan.groups.items()}
+        self._left.update((name, len(slots)) for name, slots in result.plan.groups.items())
+        if self.budget is not None:
+            price = self.budget.price(result.graph, set(kept))
+            self._priced *= price(lambda atom: kept.get(atom, whole(atom)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far it is, as plain data."""
+        return {"left": dict(self._left), "priced": self._priced}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._left, self._priced = dict(state["left"]), state["priced"]
+
+    def __str__(self) -> str:
+        what = "slots" if self.budget is None else self.budget.name
+        return f"{self.kept:.1%} of the {what} left, {self.final:.1%} in the end"
+
+
+def _checked(curve: str | Curve, final: float, steps: int) -> Curve:
+    """The curve, by name or itself, if it goes down to the budget; else a `PlanError`."""
+    if isinstance(curve, str):
+        if curve not in CURVES:
+            raise PlanError(f"there is no curve {curve!r}; known are {', '.join(CURVES)}, or pass a function")
+        curve = CURVES[curve]
+    kept = [1.0, *(curve((step + 1) / steps, final) for step in range(steps))]
+    if any(later > earlier + 1e-9 for earlier, later in pairwise(kept)) or not isclose(kept[-1], final):
+        shown = ", ".join(f"{one:.3g}" for one in kept[1:])
+        raise PlanError(f"the curve must go down from 1 to {final:.3g} in {steps} steps, not by {shown}")
+    return curve

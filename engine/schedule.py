@@ -1,0 +1,175 @@
+"""Iterative pruning: a little at a time, between steps of training, from the whole model to a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import reduce
+from inspect import signature
+from typing import Any
+
+from torch import nn
+
+from ..adapters.tensors import named_tensors
+from ..errors import PlanError
+from .criteria import criterion_of
+from .goal import Curve, Goal
+from .graph import DependencyGraph
+from .plan import Plan
+from .prune import apply, prune
+from .result import Result
+
+# Options of `prune` that need no trial: what the scores are taken from, and how a plan is carried out.
+_LATER = ("criterion", "data", "loss", "compensate", "verify")
+# Those that a schedule does not pass on.
+_OWN = ("model", "optimizer", "dry_run")
+
+
+class Schedule:
+    """Prunes a model in several steps while it is trained.
+
+    ::
+
+        schedule = engine.Schedule(model, optimizer=optimizer, example_inputs=x, macs=0.5, steps=5, every=100)
+        for inputs, labels in batches:
+            ...
+            optimizer.step()
+            schedule.step()
+
+    Parameters
+    ----------
+    model : changed in place by each step.
+    optimizer : its state is sliced along; one, or several in a list.
+    ratio, params, macs, latency : the budget, as for `prune`, of the model as it is now; reached with the
+        last step. None means ``ratio=0.5``.
+    ratios : other ratios by group name, kind or module pattern, also of the model as it is now.
+    steps : how many times the model is pruned.
+    every, start : at the iterations ``start``, ``start + every``, ... counted from 0.
+    curve : how much is kept after each step: ``"geometric"`` (each removes the same fraction of what is
+        left), ``"linear"`` (the same amount), ``"cubic"`` (much at first), or ``curve(done, final)``, called
+        with the part of the steps that is done, up to 1, and the fraction kept in the end, which gives the
+        fraction to keep.
+    options : of `prune`, for every step: ``criterion``, ``scope``, ``round_to``, ``data``, ``skip``, ...
+
+    Raises
+    ------
+    PrunusError
+        Of the kind that the last step would raise: budget and options are tried on the whole model first.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: Any = None,
+        example_inputs: Any = None,
+        ratio: float | None = None,
+        params: float | None = None,
+        macs: float | None = None,
+        latency: Any = None,
+        steps: int = 5,
+        every: int = 100,
+        start: int = 0,
+        curve: str | Curve = "geometric",
+        **options: Any,
+    ):
+        _check_count("steps", steps, 1)
+        _check_count("every", every, 1)
+        _check_count("start", start, 0)
+        _check_options(options)
+        if isinstance(options.get("data"), Iterator):
+            options["data"] = list(options["data"])  # every step reads it
+        self.model = model
+        self.steps, self.every, self.start = steps, every, start
+        self._plans: list[Plan] = []
+        self._optimizer = optimizer
+        self._options = {**options, "example_inputs": example_inputs}
+        self._iteration = self._step = 0
+        budget = {"ratio": ratio, "params": params, "macs": macs, "latency": latency}
+        self._goal = Goal(self._try(budget), budget, options, curve, steps)
+
+    @property
+    def done(self) -> bool:
+        """Whether the model has been pruned for the last time."""
+        return self._step == self.steps
+
+    @property
+    def plan(self) -> Plan:
+        """What was removed so far, as one plan for the model as it was at first."""
+        return reduce(Plan.followed_by, self._plans, Plan())
+
+    def step(self) -> Result | None:
+        """Count one iteration of training; if its turn has come, prune the model and return the result.
+
+        What was made for the model's old sizes is to be made again then: a graph, a `Regularizer`.
+        """
+        iteration, self._iteration = self._iteration, self._iteration + 1
+        if self.done or iteration < self.start or (iteration - self.start) % self.every:
+            return None
+        options = {**self._options, **self._goal.options((self._step + 1) / self.steps)}
+        result = prune(self.model, optimizer=self._optimizer, **options)
+        self._step += 1
+        self._goal.note(result)
+        self._plans.append(result.plan)
+        return result
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the schedule is, as plain data."""
+        own = {"iteration": self._iteration, "step": self._step, "plan": self.plan.to_json()}
+        return {**own, **self._goal.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a schedule of the same model, budget and steps was.
+
+        A model that is still whole is pruned as that one was; load the states of model and optimizer after
+        this. Raises `PlanError` for anything else than such a state, or another model.
+        """
+        if not isinstance(state, Mapping) or set(state) != set(self.state_dict()):
+            raise PlanError("this is not the state of a schedule")
+        plan = Plan.from_json(state["plan"])
+        if not _is_carried_out(plan, self.model):
+            apply(self.model, plan, optimizer=self._optimizer)
+        self._plans = [plan]
+        self._iteration, self._step = state["iteration"], state["step"]
+        self._goal.load_state_dict(state)
+
+    def __str__(self) -> str:
+        ahead = "done" if self.done else f"next at iteration {self._due}"
+        return f"pruned {self._step} of {self.steps} times: {self._goal}; {ahead}"
+
+    @property
+    def _due(self) -> int:
+        """The next iteration at which the model is pruned."""
+        periods = -(-max(0, self._iteration - self.start) // self.every)
+        return self.start + periods * self.every
+
+    def _try(self, budget: Mapping[str, Any]) -> DependencyGraph:
+        """Plan the last step on the whole model, so that what cannot be is told before the training."""
+        criterion_of(self._options.get("criterion", "random"))
+        options = {name: given for name, given in self._options.items() if name not in _LATER}
+        return prune(self.model, criterion="random", dry_run=True, **budget, **options).graph
+
+
+def _check_count(name: str, given: Any, least: int) -> None:
+    if isinstance(given, bool) or not isinstance(given, int) or given < least:
+        raise PlanError(f"{name} is a whole number from {least} up, not {given!r}")
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    known = [name for name in signature(prune).parameters if name not in _OWN]
+    for name in options:
+        if name not in known:
+            raise PlanError(f"{name!r} is no option of a schedule; those of prune are {', '.join(known)}")
+    if isinstance(options.get("min_keep"), float) and options["min_keep"] < 1:
+        raise PlanError(
+            "min_keep is a number of slots in a schedule: a fraction would be one of what is left"
+        )
+
+
+def _is_carried_out(plan: Plan, model: nn.Module) -> bool:
+    """Whether the tensors have the shapes that the plan makes."""
+    tensors = named_tensors(model)
+    return all(
+        name in tensors and tensors[name].shape[axis] == len(kept)
+        for name, axes in plan.tensors.items()
+        for axis, kept in axes.items()
+    )
