@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ..errors import PlanError
 
@@ -66,37 +67,122 @@ class Indices:
 
 
 class SlicedTensor:
-    """One tensor and its gradient, sliced in place: the object stays, so ties and references do, too."""
+    """One tensor and its gradient, sliced in place: the objects stay, so ties and references do, too.
+
+    What is cut off is kept for `take_back`, the whole is not: slicing takes the memory of one more tensor,
+    however many are sliced. Memory that others see as well, in a view or an alias, would not be freed by
+    that; it is left to them and put back as it is.
+    """
 
     def __init__(self, tensor: Tensor, axes: Mapping[int, slice | Tensor]):
         self.tensor = tensor
         self.axes = axes
-        self._before = (tensor.data, tensor.grad)
+        self._done: list[_Cut | _Replaced] = []
 
     def carry_out(self) -> None:
-        """Slice; the old data is kept for `take_back`."""
-        data, grad = self._before
-        self.tensor.grad = None
-        self.tensor.data = sliced(data, self.axes)
-        if grad is not None:
-            self.tensor.grad = sliced(grad, self.axes)
+        """Slice, axis by axis."""
+        parts = [part for part in (self.tensor, self.tensor.grad) if part is not None]
+        if not all(map(_owns_its_memory, parts)):
+            self._do(_Replaced(self.tensor, self.axes))
+            return
+        for part in parts:
+            for axis, kept in self.axes.items():
+                self._do(_Cut(part, axis, kept))
+
+    def _do(self, step: _Cut | _Replaced) -> None:
+        self._done.append(step)
+        step.carry_out()
 
     def take_back(self) -> None:
-        """Put data and gradient back, as the same objects."""
+        """Put data and gradient back: the same objects, values and strides."""
+        while self._done:
+            self._done[-1].take_back()
+            self._done.pop()
+
+
+class _Cut:
+    """One axis of one tensor in two parts; the whole is put together again from them."""
+
+    def __init__(self, tensor: Tensor, axis: int, kept: slice | Tensor):
+        self._tensor, self._axis, self._kept = tensor, axis, kept
+        self._shape, self._stride = tensor.shape, tensor.stride()
+        self._dropped = _others(kept, tensor.shape[axis], tensor.device)
+        self._cut_off = sliced(tensor.data, {axis: self._dropped})
+
+    def carry_out(self) -> None:
+        self._tensor.data = sliced(self._tensor.data, {self._axis: self._kept})
+
+    def take_back(self) -> None:
+        if self._tensor.shape == self._shape:  # interrupted before the cut, or nothing was cut off
+            return
+        whole = self._cut_off.new_empty_strided(self._shape, self._stride)
+        slots_first = whole.movedim(self._axis, 0)
+        slots_first[self._kept] = self._tensor.data.movedim(self._axis, 0)
+        slots_first[self._dropped] = self._cut_off.movedim(self._axis, 0)
+        self._tensor.data = whole
+
+
+def _others(kept: slice | Tensor, size: int, device: torch.device) -> Tensor:
+    others = torch.ones(size, dtype=torch.bool, device=device)
+    others[kept] = False
+    return others.nonzero().flatten()
+
+
+class _Replaced:
+    """A tensor that is sliced into new memory, and its gradient; the old ones are kept."""
+
+    def __init__(self, tensor: Tensor, axes: Mapping[int, slice | Tensor]):
+        self._tensor, self._axes = tensor, axes
+        self._before = tensor.data, tensor.grad
+
+    def carry_out(self) -> None:
         data, grad = self._before
-        self.tensor.grad = None
-        self.tensor.data = data
-        self.tensor.grad = grad
+        self._tensor.grad = None
+        self._tensor.data = sliced(data, self._axes)
+        if grad is not None:
+            self._tensor.grad = sliced(grad, self._axes)
+
+    def take_back(self) -> None:
+        data, grad = self._before
+        self._tensor.grad = None
+        self._tensor.data = data
+        self._tensor.grad = grad
+
+
+def _owns_its_memory(tensor: Tensor) -> bool:
+    """Whether `tensor` fills its storage, and no view, alias or graph of autograd refers to that."""
+    if tensor.layout is not torch.strided or tensor.is_meta or is_traceable_wrapper_subclass(tensor):
+        return False
+    storage = tensor.untyped_storage()  # with this name and `tensor`, two refer to it
+    alone = tensor.grad_fn is None and torch._C._storage_Use_Count(storage._cdata) == 2
+    filled = storage.nbytes() == tensor.nbytes and tensor.permute(memory_order(tensor)).is_contiguous()
+    return alone and filled
+
+
+def memory_order(tensor: Tensor) -> list[int]:
+    """The axes from the outermost to the innermost in memory; in their own order if memory has gaps.
+
+    An axis of size 1 may stand anywhere: it comes after another of its stride, which is where both
+    ``torch.contiguous_format`` and ``torch.channels_last`` have it.
+    """
+    own = list(range(tensor.dim()))
+    if tensor.layout is not torch.strided:
+        return own
+    order = sorted(own, key=lambda axis: (tensor.stride()[axis], tensor.shape[axis]), reverse=True)
+    return order if tensor.permute(order).is_contiguous() else own
 
 
 def sliced(tensor: Tensor, axes: Mapping[int, slice | Tensor]) -> Tensor:
-    """`tensor` with only these indices of these axes, contiguous and with no tie to the old storage."""
-    result = tensor
+    """`tensor` with only these indices of these axes, its axes in memory as they were, without gaps.
+
+    It has no tie to the old storage.
+    """
+    order = memory_order(tensor)
+    result = tensor.permute(order) if axes else tensor.permute(order).clone()
     for axis, kept in axes.items():
+        place = order.index(axis)
         if isinstance(kept, slice):
-            result = result.narrow(axis, kept.start, kept.stop - kept.start)
+            result = result.narrow_copy(place, kept.start, kept.stop - kept.start)
         else:
-            result = result.index_select(axis, kept)
-    if all(isinstance(kept, slice) for kept in axes.values()):
-        return result.clone(memory_format=torch.contiguous_format)
-    return result.contiguous()
+            result = result.index_select(place, kept)
+    return result.permute([order.index(axis) for axis in range(tensor.dim())])
