@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from attrs import field, frozen
@@ -15,6 +15,8 @@ from ..errors import PlanError
 from .axes import Atom, mask, resolve
 from .equations import Violation
 from .groups import Group, Groups
+
+K = TypeVar("K", str, int)
 
 
 @frozen(eq=True)
@@ -75,6 +77,35 @@ class Plan:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlanError(f"this is not the JSON of a plan: {error}") from error
 
+    def followed_by(self, later: Plan) -> Plan:
+        """The one plan that does to a model what this one and then `later`, on the pruned model, would do.
+
+        Raises `PlanError` if `later` is not for what this plan makes of its model.
+        """
+        later._check_follows(self)
+        tensors = {name: dict(axes) for name, axes in self.tensors.items()}
+        for name, axes in later.tensors.items():
+            tensors[name] = {**tensors.get(name, {}), **_composed(tensors.get(name, {}), axes)}
+        return Plan(
+            groups={**self.groups, **_composed(self.groups, later.groups)},
+            tensors=tensors,
+            attributes={**self.attributes, **later.attributes},
+            shapes={**later.shapes, **self.shapes},
+            before={**later.before, **self.before},
+        )
+
+    def _check_follows(self, first: Plan) -> None:
+        for name in self.shapes.keys() & first.shapes.keys():
+            axes = first.tensors.get(name, {})
+            left = [len(axes.get(axis, range(size))) for axis, size in enumerate(first.shapes[name])]
+            if list(self.shapes[name]) != left:
+                raise PlanError(f"the later plan is for {name} of shape {self.shapes[name]}, not {left}")
+        for name in self.before.keys() & first.attributes.keys():
+            if self.before[name] != first.attributes[name]:
+                raise PlanError(
+                    f"the later plan is for {name} = {self.before[name]}, not {first.attributes[name]}"
+                )
+
     def __str__(self) -> str:
         if not self.groups:
             return "a plan that keeps everything"
@@ -83,6 +114,16 @@ class Plan:
             f"a plan for {len(self.groups)} groups: {axes} axes of {len(self.tensors)} tensors, "
             f"{len(self.attributes)} attributes"
         )
+
+
+def _composed(first: Mapping[K, list[int]], second: Mapping[K, list[int]]) -> dict[K, list[int]]:
+    """The slots that are kept in both steps, where the second counts what the first has left."""
+    try:
+        return {
+            key: [first[key][slot] for slot in kept] if key in first else kept for key, kept in second.items()
+        }
+    except IndexError:
+        raise PlanError("the later plan keeps slots that this one removes; was it made after it?") from None
 
 
 def make_plan(graph: Groups, kept: dict[Atom, np.ndarray]) -> Plan:
