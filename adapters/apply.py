@@ -10,6 +10,7 @@ from torch import nn
 
 from ..errors import PrunusError, VerificationError
 from .corrections import CorrectedTensor
+from .memories import Forgotten
 from .modules import ChangedAttribute
 from .optimizers import Optimizers, sliced_optimizers
 from .scales import ScaledTensor, check_scales
@@ -58,6 +59,7 @@ def _carry_out(
     states = [] if optimizer is None else sliced_optimizers(optimizer, slices, tensors.values())
     steps += [*states, *(SlicedTensor(tensor, axes) for tensor, axes in slices.items())]
     steps += [ScaledTensor(tensors[name], axes) for name, axes in plan.scales.items()]
+    steps.append(Forgotten(slices.keys()))
     done: list[Any] = []
     try:
         for step in steps:

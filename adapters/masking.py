@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PlanError
+from .memories import forget_values
 from .tensors import check_fits, named_tensors
 
 if TYPE_CHECKING:
@@ -78,3 +79,4 @@ def _writing(tensor: Tensor) -> Iterator[None]:
     """Autograd is told of the change, so that a backward of what was computed before it fails."""
     with torch.inference_mode(tensor.is_inference()), torch.no_grad():
         yield
+    forget_values()

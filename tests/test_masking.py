@@ -152,7 +152,7 @@ def held_bytes() -> int:
     gc.collect()
     storages = {}
     for item in gc.get_objects():
-        if isinstance(item, Tensor):
+        if type(item) in (Tensor, nn.Parameter):
             storages[item.untyped_storage().data_ptr()] = item.untyped_storage().nbytes()
     return sum(storages.values())
 
@@ -197,6 +197,19 @@ def test_masking_in_inference_mode():
     model.load_state_dict(before)
     model(x).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_masking_within_autocast():
+    """Weights that were cast before are not used inside, nor those cast inside afterwards."""
+    model, x, plan = planned("perceptron")
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        whole = model(x)
+        with engine.mask(model, plan):
+            masked = model(x)
+        assert torch.equal(model(x), whole)
+        assert not torch.equal(masked, whole)
+        engine.apply(model, plan)
+        assert distance([model(x)], [masked]) < 5e-2
 
 
 def test_a_mask_does_not_touch_gradients_and_flags():
