@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def mask(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
+def mask(model: nn.Module, plan: Plan, *, nothing: float = 0.0) -> Iterator[nn.Module]:
     """A context in which the slots that `plan` drops are zero, to look at `model` before deciding.
 
     They are zero in every parameter and buffer that holds them (whole numbers stay as they are); shapes
@@ -26,8 +26,12 @@ def mask(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
     bit; what else was changed inside stays changed. Only the dropped values are kept meanwhile.
 
     Where all groups of the plan are exact, the masked model computes what the pruned one will. Where one is
-    not (`Group.exact`: a layer norm takes its statistic over the slots), it is only near to it. A weight
-    norm whose whole filter is dropped divides zero by zero.
+    not (`Group.exact`: a layer norm takes its statistic over the slots), it is only near to it.
+
+    Parameters
+    ----------
+    nothing : what stands for zero. A weight norm of which a whole filter is dropped divides zero by zero;
+        ``nothing=1e-12`` serves there.
 
     Raises
     ------
@@ -37,8 +41,8 @@ def mask(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
 
     Examples
     --------
-    >>> plan = engine.prune(model, ratio=0.5, dry_run=True).plan  # doctest: +SKIP
-    >>> with engine.mask(model, plan):  # doctest: +SKIP
+    >>> plan = engine.prune(model, ratio=0.5, dry_run=True).plan
+    >>> with engine.mask(model, plan):
     ...     print(accuracy(model))
     """
     tensors = named_tensors(model)
@@ -47,18 +51,18 @@ def mask(model: nn.Module, plan: Plan) -> Iterator[nn.Module]:
         for name, kept in plan.tensors.items():
             if tensors[name].is_floating_point() or tensors[name].is_complex():
                 for axis, slots in kept.items():
-                    stack.enter_context(_zeroed(name, tensors[name], axis, slots))
+                    stack.enter_context(_filled(name, tensors[name], axis, slots, nothing))
         yield model
 
 
 @contextmanager
-def _zeroed(name: str, tensor: Tensor, axis: int, kept: Sequence[int]) -> Iterator[None]:
-    """Zeros in all but these slots of one axis; where another axis has zeros already, these come back."""
+def _filled(name: str, tensor: Tensor, axis: int, kept: Sequence[int], nothing: float) -> Iterator[None]:
+    """`nothing` in all but these slots of one axis; where another axis has it already, that comes back."""
     shape = tensor.shape
     dropped = _dropped(kept, shape[axis], tensor.device)
     with _writing(tensor):
         values = tensor.index_select(axis, dropped)
-        tensor.index_fill_(axis, dropped, 0)
+        tensor.index_fill_(axis, dropped, nothing)
     try:
         yield
     finally:

@@ -199,6 +199,19 @@ def test_masking_in_inference_mode():
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
+def test_a_filter_of_weight_norm_has_no_zero():
+    """Its direction is a quotient of zeros; next to nothing serves instead."""
+    weight_norm = nn.utils.parametrizations.weight_norm
+    model, x = nn.Sequential(weight_norm(nn.Linear(6, 8)), nn.ReLU(), nn.Linear(8, 3)), torch.randn(2, 6)
+    plan = engine.prune(model, example_inputs=x, dry_run=True).plan
+    before = contents(model)
+    with engine.mask(model, plan, nothing=1e-12):
+        outputs = run(model, x)
+    assert same(model, before)
+    engine.apply(model, plan)
+    assert distance(run(model, x), outputs) < 1e-5
+
+
 def test_masking_within_autocast():
     """Weights that were cast before are not used inside, nor those cast inside afterwards."""
     model, x, plan = planned("perceptron")
