@@ -24,9 +24,9 @@ from zoo_models import build
 
 
 def flops(model: torch.nn.Module, inputs) -> int:
-    """Multiply-accumulates of one forward, as far as torch counts them: not in its fused attention layers."""
+    """Multiply-accumulates of one forward; torch counts none in fused attention and recurrent layers."""
     torch.backends.mha.set_fastpath_enabled(False)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter, torch.backends.mkldnn.flags(enabled=False):
         oracle.run(model, inputs)
     return counter.get_total_flops() // 2
 
