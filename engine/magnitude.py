@@ -26,12 +26,12 @@ class Magnitude:
     Parameters
     ----------
     power : 2 for the L2 norm, 1 for L1.
-    own_kernels : whether a kernel that is applied to each slot by itself (depthwise) counts; Torch-Pruning
-        leaves it out.
+    own_kernels : whether a kernel that is applied to each slot by itself (depthwise) counts. By default it
+        does not, as in Torch-Pruning, so that the same slots are kept.
     """
 
     power: int = 2
-    own_kernels: bool = True
+    own_kernels: bool = False
 
     def __call__(self, group: Group, tensors: Tensors) -> Tensor:
         members = tensors.weights(group)

@@ -292,8 +292,8 @@ def test_heads_are_scored_by_all_their_entries(criterion):
         torch.testing.assert_close(found, rows / rows.mean())
 
 
-def test_kernels_of_one_slot_each_can_be_left_out():
-    """A depthwise kernel of zeros removes its slot, unless such kernels do not count."""
+def test_kernels_of_one_slot_each_can_count():
+    """A depthwise kernel of zeros removes its slot only if such kernels count."""
     model = nn.Sequential(
         nn.Conv2d(1, 8, 1), nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1)
     )
@@ -303,9 +303,8 @@ def test_kernels_of_one_slot_each_can_be_left_out():
     with torch.no_grad():
         model[1].weight[5] = 0
     inputs = torch.randn(1, 1, 6, 6)
-    assert scores(model, "magnitude", "0.out", inputs).argmin() == 5
-    without = scores(model, Magnitude(own_kernels=False), "0.out", inputs)
-    torch.testing.assert_close(without, torch.ones(8))
+    assert scores(model, Magnitude(own_kernels=True), "0.out", inputs).argmin() == 5
+    torch.testing.assert_close(scores(model, "magnitude", "0.out", inputs), torch.ones(8))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
