@@ -1,0 +1,216 @@
+"""How accurate pruned models are: prunus next to Torch-Pruning, on real data, at equal multiply-accumulates.
+
+For every task and seed a model is trained once and pruned by each method. prunus is called as
+``engine.prune(model, macs=0.5)``; Torch-Pruning ranks by the same criterion, and its one ratio is found by
+bisection so that the model costs the same (torch's own counter for both). Accuracy is measured right after
+pruning, and after fine-tuning, which is the same for all. Nothing is recalibrated or corrected, unless the
+setting says so.
+
+``--best`` looks for the best setting of each method: on seed 0 and validation data, before fine-tuning, first
+among scopes and criteria, then the three best with corrections. What was chosen is then tested on all seeds.
+
+Without any of ``--compare --curves --best --table --plot`` all of it is done. Results are added to a file as
+they come; what is in it is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import warnings
+from collections.abc import Iterable, Mapping
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import accuracy_report
+import peer
+import torch
+from accuracy_records import Case, Record, Records
+from prunus import PrunusError, engine
+from prunus.engine.criteria import CRITERIA
+from task_data import Inputs
+from tasks import TASKS, Task, accuracy, calibration, dense, macs, tune
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+HERE = Path(__file__).parent
+CURVE = ("digits", "mnist")
+FRACTIONS = (0.8, 0.65, 0.5, 0.35, 0.2)
+ATTENTION = ("vit", "minilm")
+
+SCOPES = ("local", "global", "isomorphic")
+RANKINGS = [
+    {"criterion": criterion, "scope": scope}
+    for criterion in (
+        "magnitude",
+        "l1",
+        "lamp",
+        "fpgm",
+        "bn_scale",
+        "taylor",
+        "fisher",
+        "wanda",
+        "flap",
+        "variance",
+    )
+    for scope in SCOPES
+]
+# `recalibrate` is no option of prune: engine.recalibrate is called afterwards.
+CORRECTIONS = [
+    {"compensate": compensate} | ({"recalibrate": True} if recalibrate else {})
+    for compensate, recalibrate in product((None, "mean", "lstsq"), (False, True))
+]
+PEER_SETTINGS = [{"scope": scope} for scope in SCOPES]
+PEER_HEADS = [{"scope": scope, "heads": "whole"} for scope in SCOPES]
+FINALISTS = 3
+
+
+class Unknown(Exception):
+    """This version of prunus does not know the setting."""
+
+
+class Bench:
+    """Measures cases that have not been measured yet."""
+
+    def __init__(self, records: Records, models: Path) -> None:
+        self.records = records
+        self._models = models
+        self._dense = cache(self._measure_dense)
+
+    def measure(self, case: Case, *, tuned: bool = True) -> Record | None:
+        """The record of `case`, perhaps of an earlier run; None if this prunus does not know the setting."""
+        if known := self.records.get(case):
+            return known
+        task = TASKS[case.task]
+        split = getattr(task.load(), case.split)
+        model = dense(task, case.seed, self._models)
+        whole, before_pruning = self._dense(case.task, case.seed, case.split)
+        try:
+            model = self._pruned(case, task, model, whole)
+            kept = macs(model, split.example()) / whole
+            before = accuracy(model, split)
+            if tuned:
+                tune(task, model, case.seed)
+            after = accuracy(model, split) if tuned else None
+            record = Record(case, before_pruning, kept, before, after)
+        except Unknown as unknown:
+            print(f"left out: {unknown}", flush=True)
+            return None
+        except Exception as error:  # that a method cannot do a task is a result, not the end of the benchmark
+            if case.method == "prunus" and not isinstance(error, PrunusError):
+                raise
+            words = " ".join(str(error).split())[:160]
+            record = Record(case, before_pruning, cannot=f"{type(error).__name__}: {words}")
+        self.records.add(record)
+        print(record, flush=True)
+        return record
+
+    def _pruned(self, case: Case, task: Task, model: nn.Module, whole: int) -> nn.Module:
+        inputs = task.load().test.example()
+        if case.method == "prunus":
+            return prune(task, model, inputs, case.target, case.setting)
+        ours = self.measure(Case(case.task, case.seed, "prunus", {}, case.target))
+        wanted = case.target if ours is None or ours.macs is None else ours.macs
+        return peer.prune_to(model, inputs, round(wanted * whole), **case.setting)
+
+    def _measure_dense(self, name: str, seed: int, split: str) -> tuple[int, float]:
+        task = TASKS[name]
+        model = dense(task, seed, self._models)
+        return macs(model, task.load().test.example()), accuracy(model, getattr(task.load(), split))
+
+
+def prune(
+    task: Task, model: nn.Module, inputs: Inputs, target: float, setting: Mapping[str, Any]
+) -> nn.Module:
+    """prunus with the options of `setting`, which is empty for its defaults."""
+    options = {name: value for name, value in setting.items() if value is not None}
+    recalibrate = options.pop("recalibrate", False)
+    unknown = options.keys() - inspect.signature(engine.prune).parameters.keys()
+    if unknown or options.get("criterion", "magnitude") not in CRITERIA:
+        raise Unknown(setting)
+    batches = calibration(task)
+    data = [inputs for inputs, _ in batches]
+    # Criteria of activations take data without labels; so the loss finds them by the batch that it is given.
+    labels = {id(inputs): labels for inputs, labels in batches}
+
+    def loss(model: nn.Module, batch: Inputs) -> Tensor:
+        return F.cross_entropy(model(*batch), labels[id(batch)])
+
+    if options:
+        options |= {"data": data, "loss": loss}
+    engine.prune(model, example_inputs=inputs, macs=target, **options)
+    if recalibrate:
+        engine.recalibrate(model, data)
+    return model
+
+
+def compare(bench: Bench, name: str, seeds: Iterable[int], targets: Iterable[float]) -> None:
+    """prunus and Torch-Pruning with their defaults; the latter also with whole heads, as prunus does."""
+    for seed, target in product(seeds, targets):
+        bench.measure(Case(name, seed, "prunus", {}, target))
+        bench.measure(Case(name, seed, "torch-pruning", {}, target))
+        if name in ATTENTION:
+            bench.measure(Case(name, seed, "torch-pruning", {"heads": "whole"}, target))
+
+
+def best(bench: Bench, name: str, seeds: list[int]) -> None:
+    """Choose each method's setting on the first seed's validation data, and test it on all seeds."""
+
+    def tried(method: str, settings: list[dict[str, Any]]) -> list[Record]:
+        cases = [Case(name, 0, method, setting, split="validation") for setting in settings]
+        records = [record for case in cases if (record := bench.measure(case, tuned=False))]
+        return sorted(
+            records, key=lambda record: -1.0 if record.before is None else record.before, reverse=True
+        )
+
+    ranked = tried("prunus", RANKINGS)[:FINALISTS]
+    tried("prunus", [{**record.case.setting, **more} for record in ranked for more in CORRECTIONS])
+    tried("torch-pruning", PEER_SETTINGS + (PEER_HEADS if name in ATTENTION else []))
+    for method, seed in product(("prunus", "torch-pruning"), seeds):
+        setting = bench.records.best(name, method)
+        if setting is not None:
+            bench.measure(Case(name, seed, method, setting))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--tasks", nargs="+", choices=TASKS, default=list(TASKS), metavar="TASK", help=", ".join(TASKS))
+    add("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
+    add("--macs", nargs="+", type=float, default=[0.5], help="fractions to keep in --compare")
+    add("--compare", action="store_true", help="both methods with their defaults")
+    add("--curves", action="store_true", help=f"the same at {FRACTIONS} for {', '.join(CURVE)}")
+    add("--best", action="store_true", help="choose the best settings, and test them")
+    add("--table", action="store_true", help="print the means and standard deviations in Markdown")
+    add("--plot", nargs="?", type=Path, const=HERE.parent / "docs/accuracy.png", help="draw the curves")
+    add("--results", type=Path, default=HERE.parent / "docs/accuracy.jsonl")
+    add("--cache", type=Path, default=HERE / ".cache", help="where trained models are kept")
+    add("--again", choices=("prunus", "torch-pruning"), help="forget this method's results first")
+    options = parser.parse_args()
+    everything = not (options.compare or options.curves or options.best or options.table or options.plot)
+    warnings.simplefilter("ignore")  # Torch-Pruning's about parameters, torch's about its own settings
+    torch.set_num_threads(1)  # so that results do not depend on the machine's cores
+
+    records = Records(options.results)
+    if options.again:
+        records.forget(options.again)
+    bench = Bench(records, options.cache)
+    for name in options.tasks:
+        if options.compare or everything:
+            compare(bench, name, options.seeds, options.macs)
+        if (options.curves or everything) and name in CURVE:
+            compare(bench, name, options.seeds, FRACTIONS)
+        if options.best or everything:
+            best(bench, name, options.seeds)
+    if options.table or everything:
+        print(accuracy_report.table(records))
+    if options.plot or everything:
+        accuracy_report.plot(records, CURVE, options.plot or HERE.parent / "docs/accuracy.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What was measured: a line of JSON for each pruned model, added as it comes, so a run can be resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, evolve, field, frozen
+
+
+@frozen
+class Case:
+    """One model to prune: `target` is the fraction of multiply-accumulates to keep."""
+
+    task: str
+    seed: int
+    method: str
+    setting: Mapping[str, Any] = field(factory=dict)
+    target: float = 0.5
+    split: str = "test"
+
+
+@frozen
+class Record:
+    """What came of it: the fraction kept, accuracies, or in a few words why there are none."""
+
+    case: Case
+    dense: float | None = None
+    macs: float | None = None
+    before: float | None = None
+    after: float | None = None
+    cannot: str = ""
+
+
+class Records:
+    """All records of a file, which grows with every `add`."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        lines = file.read_text().splitlines() if file.exists() else []
+        self._records = [_read(line) for line in lines]
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records)
+
+    def get(self, case: Case) -> Record | None:
+        return next((record for record in self._records if record.case == case), None)
+
+    def add(self, record: Record) -> None:
+        self._records.append(record)
+        with self.file.open("a") as file:
+            file.write(_written(record))
+
+    def forget(self, method: str) -> None:
+        """Drop the records of a method, to measure it again."""
+        self._records = [record for record in self._records if record.case.method != method]
+        self.file.write_text("".join(map(_written, self._records)))
+
+    def best(self, task: str, method: str) -> Mapping[str, Any] | None:
+        """The setting most accurate before fine-tuning on validation data; of equal ones the first."""
+        tried = [
+            record
+            for record in self._records
+            if (record.case.task, record.case.method, record.case.split) == (task, method, "validation")
+            and record.before is not None
+        ]
+        return max(tried, key=lambda record: record.before or 0.0).case.setting if tried else None
+
+
+def _read(line: str) -> Record:
+    fields = json.loads(line)
+    case = Case(**{name: fields.pop(name) for name in Case.__annotations__})
+    return Record(case, **fields)
+
+
+def _written(record: Record) -> str:
+    rounded = {
+        name: round(value, 5)
+        for name in ("dense", "macs", "before", "after")
+        if (value := getattr(record, name)) is not None
+    }
+    fields = asdict(evolve(record, **rounded))
+    return json.dumps({**fields.pop("case"), **fields}) + "\n"
