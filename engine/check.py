@@ -176,7 +176,9 @@ class _Check:
             return
         if MIXES in kinds and not mixes:
             message = f"'{factor}' is said to be exact, but removing a slot is not the same as zeroing it"
-            self._fail(message, factor, target, f"add 'mixes {factor}'")
+            scales = factor in _named(self.rule, ast.Scales)
+            help = f"is the operand, power or 'unless' of 'scales' another? else add 'mixes {factor}'"
+            self._fail(message, factor, target, help if scales else f"add 'mixes {factor}'")
         elif SUMS in kinds and not (mixes or sums):
             message = f"the slots of '{factor}' are added up, although the result has them"
             self._fail(message, factor, target, f"add 'sums {factor}'")

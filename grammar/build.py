@@ -206,6 +206,9 @@ class Builder(Transformer):
         given = str(unless[0]) if unless else None
         return ast.Scales(operand, str(factor), float(power), given, span=self._span(meta))
 
+    def scaled(self, _meta: Meta, items: list) -> str:
+        return "".join(items)
+
     def zero(self, meta: Meta, items: list) -> ast.Zero:
         return ast.Zero(tuple(item for item in items if isinstance(item, tuple)), span=self._span(meta))
 

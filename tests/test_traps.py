@@ -108,8 +108,8 @@ def test_equal_sizes_are_not_a_coupling():
     assert ("a.weight", 0) in rows[0] and ("b.weight", 0) in columns[0] and rows != columns
 
 
-def test_slots_inside_of_heads_are_not_exact():
-    """The softmax temperature depends on the size of queries and keys: whole heads only are exact."""
+def test_slots_inside_of_heads_are_exact_once_the_temperature_is_folded():
+    """The softmax temperature depends on the size of queries and keys: the weights make up for it."""
 
     def forward(self, x):
         x = self.enter(x)
@@ -119,7 +119,10 @@ def test_slots_inside_of_heads_are_not_exact():
     heads = [group for group in in_projection(engine.analyze(model, x)) if group.size == 4]
     inside = [group for group in in_projection(engine.analyze(model, x, prefer="inner")) if group.size == 6]
     assert [(group.blocked, group.exact) for group in heads] == [(None, True)]
-    assert inside and any(not group.exact or group.blocked for group in inside)
+    assert [(group.blocked, group.exact) for group in inside] == [(None, True)] * 2
+    plan = engine.analyze(model, x, prefer="inner").choose(0.5, only="mha.qk")
+    assert plan.scales
+    oracle.check(model, x, plan)
 
 
 def test_heads_whose_weights_are_averaged_are_not_exact():
