@@ -40,8 +40,11 @@ def _in_rule(place: Cursor, text: str) -> list[tuple[str, str]]:
     if keyword in ("where", "at"):
         is_argument = "=" in place.before.rpartition(",")[2]
         return _as(ARGUMENT, _arguments(place.name, text)) if is_argument else factors
+    if keyword == "scales" and " unless " in place.before:
+        return _as(ARGUMENT, _arguments(place.name, text))
     if keyword:
-        return _as(ARGUMENT, place.operands()) if keyword == "zero" else factors
+        of_operands = keyword in ("zero", "multilinear") or (keyword == "scales" and " by " not in place.before)
+        return _as(ARGUMENT, place.operands()) if of_operands else factors
     if re.search(r"->\s*[\w.]*$", place.before):
         return [("next.in", KEYWORD)]
     if not place.is_first:

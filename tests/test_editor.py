@@ -203,6 +203,10 @@ OFFERED = {
     RULE + "   mixes i, |": {"o"},
     RULE + "   macs n |": {"o", "*k"},
     RULE + "   zero |": {"input", "weight"},
+    RULE + "   multilinear |": {"input", "weight"},
+    RULE + "   scales |": {"input", "weight"},
+    RULE + "   scales input by |": {"n", "o"},
+    RULE + "   scales input by o ** 2 unless |": {"groups"},
     RULE + "   o -> |": {"next.in"},
     "mean: hold r; where x = |": {"input", "dim"},
 }

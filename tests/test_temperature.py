@@ -202,7 +202,7 @@ LEAKS = {
 
 @pytest.mark.parametrize("name", LEAKS)
 def test_what_makes_more_than_queries_is_not_scaled(name):
-    """A weight that makes something else, too, or not by multiplication, stays, and the group is not exact."""
+    """A weight that makes something else, too, or is not all that makes it, stays as it is: not exact."""
     graph, plan = pruned(Leaking(LEAKS[name]))
     assert not any(group.exact for group in slots_of(graph))
     assert plan.scales == {}
