@@ -53,3 +53,7 @@ class PlanError(PrunusError):
 
 class VerificationError(PrunusError):
     """The pruned model did not run or changed its output shapes; it has been restored."""
+
+
+class CheckpointError(PrunusError):
+    """A file that cannot be written or read, is damaged, or is of another model; the model is as it was."""

@@ -60,20 +60,25 @@ def _carry_out(
     steps += [*states, *(SlicedTensor(tensor, axes) for tensor, axes in slices.items())]
     steps += [ScaledTensor(tensors[name], axes) for name, axes in plan.scales.items()]
     steps.append(Forgotten(slices.keys()))
+    all_or_nothing(steps, None if graph is None else lambda: verify(model, graph))
+    return [note for state in states for note in state.notes]
+
+
+def all_or_nothing(steps: Sequence[Any], check: Callable[[], None] | None = None) -> None:
+    """Carry out `steps`, then `check`; on any failure, take back what was done, in the other order."""
     done: list[Any] = []
     try:
         for step in steps:
             done.append(step)
             step.carry_out()
-        if graph is not None:
-            verify(model, graph)
+        if check is not None:
+            check()
     except BaseException as error:
         for step in reversed(done):
             step.take_back()
         if isinstance(error, PrunusError) or not isinstance(error, Exception):
             raise
         raise VerificationError(f"the plan cannot be carried out; the model is as it was: {error}") from error
-    return [note for state in states for note in state.notes]
 
 
 def verify(model: nn.Module, graph: Groups) -> None:

@@ -1,5 +1,6 @@
 """The engine: from a model to a smaller one."""
 
+from ..adapters.checkpoint import load, save
 from ..adapters.masking import mask
 from ..adapters.recalibrate import recalibrate
 from .graph import DependencyGraph
@@ -22,8 +23,10 @@ __all__ = [
     "analyze",
     "apply",
     "cost",
+    "load",
     "mask",
     "prune",
     "recalibrate",
+    "save",
     "trace",
 ]

@@ -17,6 +17,7 @@ from .equations import Violation
 from .groups import Group, Groups
 
 K = TypeVar("K", str, int)
+Scales = dict[str, dict[int, list[float]]]
 
 
 @frozen(eq=True)
@@ -34,7 +35,7 @@ class Plan:
     attributes: dict[str, int] = field(factory=dict)
     shapes: dict[str, list[int]] = field(factory=dict)
     before: dict[str, int] = field(factory=dict)
-    scales: dict[str, dict[int, list[float]]] = field(factory=dict)
+    scales: Scales = field(factory=dict)
 
     def to_json(self) -> str:
         """The plan as JSON text."""
@@ -80,6 +81,7 @@ class Plan:
     def followed_by(self, later: Plan) -> Plan:
         """The one plan that does to a model what this one and then `later`, on the pruned model, would do.
 
+        Bit for bit, unless both scale the same slots: then it rounds once and the two plans twice.
         Raises `PlanError` if `later` is not for what this plan makes of its model.
         """
         later._check_follows(self)
@@ -92,6 +94,7 @@ class Plan:
             attributes={**self.attributes, **later.attributes},
             shapes={**later.shapes, **self.shapes},
             before={**later.before, **self.before},
+            scales=_scaled_twice(self.scales, later),
         )
 
     def _check_follows(self, first: Plan) -> None:
@@ -124,6 +127,17 @@ def _composed(first: Mapping[K, list[int]], second: Mapping[K, list[int]]) -> di
         }
     except IndexError:
         raise PlanError("the later plan keeps slots that this one removes; was it made after it?") from None
+
+
+def _scaled_twice(first: Scales, later: Plan) -> Scales:
+    """The factors of both steps, for the slots that the later one leaves."""
+    scales = {name: dict(axes) for name, axes in later.scales.items()}
+    for name, axes in first.items():
+        for axis, factors in axes.items():
+            left = later.tensors.get(name, {}).get(axis, range(len(factors)))
+            again = later.scales.get(name, {}).get(axis, [1.0] * len(left))
+            scales.setdefault(name, {})[axis] = [factors[slot] * by for slot, by in zip(left, again)]
+    return scales
 
 
 def make_plan(graph: Groups, kept: dict[Atom, np.ndarray]) -> Plan:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from attrs import Factory, define
 from torch import nn
 
+from ..adapters.archive import PathLike
+from ..adapters.checkpoint import save
 from .cost import macs_of, whole
 from .graph import DependencyGraph
 from .groups import Group
@@ -37,6 +39,10 @@ class Result:
 
     def __str__(self) -> str:
         return "\n".join(_report(self))
+
+    def save(self, path: PathLike) -> None:
+        """Write the model as it is now, with the plan, for `engine.load`; see `engine.save`."""
+        save(path, self.model, self.plan)
 
 
 def _report(result: Result) -> Iterator[str]:
