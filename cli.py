@@ -122,7 +122,7 @@ def add_choice(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--round-to", type=int, default=1, metavar="N", help="keep multiples of N slots")
     command.add_argument(
-        "--min-keep", type=float, default=1, metavar="N", help="keep N slots, or this fraction, of every group"
+        "--min-keep", type=float, default=1, metavar="N", help="slots, or fraction, to keep of every group"
     )
 
 

@@ -61,14 +61,15 @@ class Statistics:
 
 
 def batches(data: Any) -> list[Any]:
-    """The batches of ``data=``; raises `PlanError` unless it is several of them."""
+    """The batches of ``data=``, lists as tuples; raises `PlanError` unless it is several of them."""
     if data is None:
         raise PlanError("this needs calibration data: give data=, a list of batches like the example inputs")
     if isinstance(data, (Tensor, Mapping)) or not isinstance(data, Iterable):
         raise PlanError(
             "data= is a list of batches like the example inputs; for a single one write data=[batch]"
         )
-    found = list(data)
+    # A DataLoader makes lists of tuples.
+    found = [tuple(batch) if type(batch) is list else batch for batch in data]
     if not found:
         raise PlanError("data= has no batch")
     return found

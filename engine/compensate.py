@@ -44,7 +44,7 @@ class Corrections:
 
 
 def corrections(
-    graph: Groups, plan: Plan, data: Iterable[Any], how: str = "lstsq", *, damping: float = 1e-3
+    graph: Groups, plan: Plan, data: Iterable[Any] | None, how: str = "lstsq", *, damping: float = 1e-3
 ) -> Corrections:
     """What to do to the readers of the slots that `plan` drops, for `adapters.apply.carry_out`.
 

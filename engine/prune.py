@@ -14,7 +14,9 @@ from ..adapters.lower import LOWERINGS
 from ..adapters.optimizers import Optimizers
 from ..errors import PlanError, RuleError
 from ..rules import load
+from .calibrate import batches
 from .choose import choose
+from .compensate import corrections
 from .cost import Cost, cost_of, parameters
 from .couple import couple
 from .criteria import Criterion
@@ -77,6 +79,7 @@ def prune(
     min_keep: float = 1,
     data: Iterable[Any] | None = None,
     loss: Loss | None = None,
+    compensate: str | None = None,
     optimizer: Optimizers | None = None,
     dry_run: bool = False,
     verify: bool = True,
@@ -88,6 +91,9 @@ def prune(
 
     optimizer : its state (momentum, moments) is sliced along with the parameters; one, or several in a list.
         State of another form is dropped, which `Result.notes` tells.
+    compensate : correct the weights that read what is dropped, so that their results change least on `data`:
+        by ``"mean"`` or ``"lstsq"``, see `engine.compensate`. Where `loss` is given, too, a batch that is a
+        pair is one of inputs and targets.
     dry_run : only plan; the model is not changed.
     verify : run the pruned model once; the output shapes must be as before.
 
@@ -99,6 +105,7 @@ def prune(
     graph, described = _analyze(model, example_inputs, rules, prefer, False, strict, ())
     notes: list[str] = []
     left_alone: dict[str, str] = {}
+    data = None if data is None else batches(data)
     plan = choose(
         graph,
         ratio,
@@ -118,8 +125,19 @@ def prune(
         left_alone=left_alone,
     )
     before = count_parameters(model)
+    corrected = None
+    if compensate is not None:
+        inputs = data if loss is None or data is None else [_inputs_of(batch) for batch in data]
+        corrected = corrections(graph, plan, inputs, compensate)
+        notes += corrected.notes
     if not dry_run:
-        notes += carry_out(model, plan, optimizer=optimizer, graph=graph if verify else None)
+        notes += carry_out(
+            model,
+            plan,
+            optimizer=optimizer,
+            graph=graph if verify else None,
+            corrections=corrected.tensors if corrected else None,
+        )
     kept = {graph.group(name).atom: len(slots) for name, slots in plan.groups.items()}
     after = parameters(graph, lambda atom: kept.get(atom, atom.size)) if dry_run else count_parameters(model)
     return Result(model, plan, graph, before, after, notes, described, left_alone)
@@ -146,6 +164,12 @@ def cost(model: nn.Module, example_inputs: Any = None, *, rules: Any = "default"
 def count_parameters(model: nn.Module) -> int:
     """The number of parameters, tied ones once."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _inputs_of(batch: Any) -> Any:
+    """The model's inputs in a batch that a loss takes: the first of a pair (of inputs and targets)."""
+    is_pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+    return batch[0] if is_pair and not isinstance(batch[1], dict) else batch
 
 
 def _analyze(

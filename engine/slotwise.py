@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..adapters.tensors import named_tensors
 from .axes import spread
+from .calibrate import batches
 from .groups import Group, Groups, Member
 from .scaling import slotwise_weights
 from .values import Value
@@ -30,7 +31,7 @@ class Tensors(Mapping[str, Tensor]):
 
     def __init__(self, graph: Groups, data: Iterable[Any] | None = None, loss: Loss | None = None):
         self.graph = graph
-        self.data = None if data is None else list(data)
+        self.data = None if data is None else batches(data)
         self.loss = loss
         self._named = named_tensors(graph.model)
         self._where: dict[tuple[Group, Member], Tensor | None] = {}
