@@ -43,7 +43,7 @@ def _in_rule(place: Cursor, text: str) -> list[tuple[str, str]]:
     if keyword == "scales" and " unless " in place.before:
         return _as(ARGUMENT, _arguments(place.name, text))
     if keyword:
-        of_operands = keyword in ("zero", "multilinear") or (keyword == "scales" and " by " not in place.before)
+        of_operands = keyword in ("zero", "multilinear", "scales") and " by " not in place.before
         return _as(ARGUMENT, place.operands()) if of_operands else factors
     if re.search(r"->\s*[\w.]*$", place.before):
         return [("next.in", KEYWORD)]

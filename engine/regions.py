@@ -2,12 +2,12 @@
 
 A *region* is a boolean tensor that broadcasts to the shape of a value and is longer than 1 along one axis at
 most: it marks the whole value, or some of the slots of that axis. How a call moves slots is not derived but
-tried: it is made again on the numbers of the places of its operands.
+tried: it is made again on the marks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -56,35 +56,25 @@ def moved(call: Call, regions: Mapping[Value, Tensor]) -> dict[Value, Tensor]:
         region = regions.get(value)
         return torch.zeros(value.shape) if region is None else region.expand(value.shape).float().contiguous()
 
-    results = _made_again(call, marked)
-    return {value: _region_of(found != 0) for value, found in zip(call.results, results) if bool(found.any())}
+    return _regions_of(zip(call.results, _made_again(call, marked)))
 
 
 def came_from(call: Call, regions: Mapping[Value, Tensor]) -> dict[Value, Tensor]:
-    """The regions of the operands of `call`, which only moves slots, that `regions` of its results come from."""
+    """The regions of the operands of `call`, which only moves slots, from which those of its results come."""
     sources = list(dict.fromkeys(call.values))
-    if len(sources) == 1 and len(call.results) == 1 and _as_large(sources[0], call.results[0]):
-        if is_whole(regions[call.results[0]]):
+    if len(sources) == len(call.results) == 1 and is_whole(regions[call.results[0]]):
+        if _as_large(sources[0], call.results[0]):
             return {sources[0]: whole(sources[0])}
-    ends: dict[Value, int] = {}
-    total = 0
-    for value in sources:
-        total += torch.Size(value.shape).numel()
-        ends[value] = total
-
-    def numbered(value: Value) -> Tensor:
-        size = torch.Size(value.shape).numel()
-        return torch.arange(ends[value] - size, ends[value], dtype=torch.float64).reshape(value.shape)
-
-    results = _made_again(call, numbered)
-    reached = torch.zeros(total, dtype=torch.bool)
-    for value, found in zip(call.results, results):
-        if value in regions:
-            reached[found[regions[value].expand(value.shape)].long()] = True
-    pieces = reached.split([torch.Size(value.shape).numel() for value in sources])
-    return {
-        value: _region_of(piece.reshape(value.shape)) for value, piece in zip(sources, pieces) if piece.any()
-    }
+    with torch.inference_mode(False):
+        given = {value: torch.zeros(value.shape, requires_grad=True) for value in sources}
+        made = list(zip(call.results, _made_again(call, given.__getitem__)))
+        # The gradient of a call that moves slots moves them back.
+        marks = [regions[value].expand(value.shape).float() for value, _ in made if value in regions]
+        results = [found for value, found in made if value in regions]
+        if not all(found.requires_grad for found in results):
+            raise NoRegion(f"{call.name} does not tell where its slots come from")
+        reached = torch.autograd.grad(results, list(given.values()), marks, allow_unused=True)
+    return _regions_of(zip(sources, reached))
 
 
 def corresponding(reading: Reading, region: Tensor, value: Value, other: Value) -> Tensor | None:
@@ -110,13 +100,17 @@ def _as_large(one: Value, other: Value) -> bool:
 
 def _region_of(marks: Tensor) -> Tensor:
     """The region that is these marks; raises `NoRegion` where they are not slots of one axis."""
-    if bool(marks.all()):
-        return torch.ones([1] * marks.dim(), dtype=torch.bool)
     for axis in range(marks.dim()):
         first = marks[tuple(slice(None) if other == axis else slice(0, 1) for other in range(marks.dim()))]
-        if bool((marks == first).all()):
-            return first
+        if torch.equal(marks, first.expand(marks.shape)):
+            return first[(slice(0, 1),) * marks.dim()] if bool(first.all()) else first
     raise NoRegion("it is made of slots that do not lie along one axis")
+
+
+def _regions_of(marks: Iterable[tuple[Value, Tensor | None]]) -> dict[Value, Tensor]:
+    """The regions of the values that are not zero everywhere."""
+    found = {value: _region_of(one != 0) for value, one in marks if one is not None}
+    return {value: region for value, region in found.items() if bool(region.any())}
 
 
 def _made_again(call: Call, tensor_for: Callable[[Value], Tensor]) -> list[Tensor]:
@@ -127,7 +121,7 @@ def _made_again(call: Call, tensor_for: Callable[[Value], Tensor]) -> list[Tenso
     named = called(call.name, call.target, arguments)
     # Some of an operation's forms have arguments in between that this one has not, and no names.
     for args, kwargs in ((named.args, named.kwargs), (tuple(arguments.values()), {})):
-        with suppress(Exception), torch.no_grad():
+        with suppress(Exception), torch.enable_grad():
             return list(tensors_in(call.target(*args, **kwargs)))
     raise NoRegion(f"{call.name} cannot be made again")
 

@@ -1,12 +1,12 @@
-"""Makes up in the weights for numbers that operations compute from a size, such as the temperature of attention.
+"""Makes up in the weights for numbers that operations compute from a size: the temperature of attention.
 
-``scales query by qk ** -0.5`` says that an operation multiplies an operand by a power of the size of a factor.
-With fewer slots that is another number. If the weights that make the operand, and nothing else, are multiplied
-by the ratio of the two, the model is as it was: removing slots is then the same as zeroing them.
+``scales query by qk ** -0.5`` says that an operation multiplies an operand by a power of the size of a
+factor. With fewer slots that is another number. If the weights that make the operand, and nothing else, are
+multiplied by the ratio of the two, removing slots is again the same as zeroing them.
 
-The weights are found by going back from the operand through calls that move slots and those in which, as their
-rules say, the results are a sum of products. Then their slots are followed forward again: wherever they are
-read, they must come to such operands, all of them, and to nothing else.
+The weights are found by going back from the operand through calls that move slots and those in which, as
+their rules say, the results are a sum of products. Then their slots are followed forward again: wherever
+they are read, they must come to such operands, all of them, and to nothing else.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class _Search:
         return value.kind == "parameter", made and value not in self._state.from_input, made
 
     def reached_by(self, weights: dict[Value, Tensor]) -> set[Scaled]:
-        """The scaled operands, each as a whole, that these regions come to; raises `NoRegion` for all else."""
+        """The scaled operands, each whole, that these regions come to; raises `NoRegion` for all else."""
         regions = dict(weights)
         reached: set[Scaled] = set()
         waiting = [(call.index, id(call), call) for value in weights for call in self._readers.get(value, ())]

@@ -97,6 +97,16 @@ COLOURS = {
         "*k": "variable.other.star",
     },
     'r: x[n] -> [n]; block n "why # not"': {'"why # not"': "string.quoted.double"},
+    "r: x[n] -> [n]; scales y by m ** -0.5 unless q": {
+        "scales": "keyword.other.clause",
+        "by": "keyword.other.clause",
+        "unless": "keyword.other.clause",
+        "y": "variable.parameter",
+        "m": "variable.other.factor",
+        "**": "keyword.operator.power",
+        "-0.5": "constant.numeric",
+        "q": "variable.parameter",
+    },
     "r: x[n] -> [n]; zero x + weight": {"weight": "variable.parameter", "+": "keyword.operator"},
     "a: roll; b: hold c; hold = x.y": {
         "a": "entity.name.function.rule",
@@ -133,7 +143,7 @@ def test_the_grammar_has_no_other_words():
     """Verbs and clauses of the grammar are those of the language, no more."""
     text = (EDITOR / "prunus-rules.tmLanguage.json").read_text()
     (verbs,) = re.findall(r"\((split\|[\w|]+)\)", text)
-    clauses = "|".join(re.findall(r"\((where\|[\w|]+|zero|hold\|[\w|]+)\)", text))
+    clauses = "|".join(re.findall(r"\((where\|[\w|]+|zero\|[\w|]+|scales|hold\|[\w|]+)\)", text))
     assert set(verbs.split("|")) == VERBS
     assert set(clauses.split("|")) == set(CLAUSES)
 
