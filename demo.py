@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -89,7 +90,7 @@ def measure(model: nn.Module, digits: Digits) -> tuple[str, str, str]:
 
 
 def run() -> None:
-    """Train, explain, prune by half, fine-tune, and print what happened on the way."""
+    """Train, explain, prune by half, correct, fine-tune, and print what happened on the way."""
     torch.manual_seed(0)
     digits = Digits()
     out = console()
@@ -106,9 +107,14 @@ def run() -> None:
     out.print("Why do two layers of different blocks shrink together?\n")
     out.print(str(graph.why("blocks.0.conv2", "blocks.1.conv2")), soft_wrap=True)
 
-    out.print("\nRemoving half of the slots of every group, then fine-tuning ...")
-    engine.prune(model, example_inputs=image, ratio=0.5)
-    rows["pruned"] = measure(model, digits)
+    out.print("\nKeeping half of the multiply-accumulates; the same with corrected weights; fine-tuning ...")
+    plain = copy.deepcopy(model)
+    engine.prune(plain, example_inputs=image, macs=0.5)
+    rows["pruned"] = measure(plain, digits)
+    batches = digits.train_images.split(256)
+    engine.prune(model, example_inputs=image, macs=0.5, data=batches, compensate="lstsq")
+    engine.recalibrate(model, batches)
+    rows["corrected"] = measure(model, digits)
     train(model, digits, epochs=4, learning_rate=2e-3)
     rows["fine-tuned"] = measure(model, digits)
 
