@@ -62,9 +62,9 @@ def moved(call: Call, regions: Mapping[Value, Tensor]) -> dict[Value, Tensor]:
 def came_from(call: Call, regions: Mapping[Value, Tensor]) -> dict[Value, Tensor]:
     """The regions of the operands of `call`, which only moves slots, from which those of its results come."""
     sources = list(dict.fromkeys(call.values))
-    if len(sources) == len(call.results) == 1 and is_whole(regions[call.results[0]]):
-        if _as_large(sources[0], call.results[0]):
-            return {sources[0]: whole(sources[0])}
+    every = sum(map(_numel, sources)) == sum(map(_numel, call.results))
+    if every and all(value in regions and is_whole(regions[value]) for value in call.results):
+        return {value: whole(value) for value in sources}
     with torch.inference_mode(False):
         given = {value: torch.zeros(value.shape, requires_grad=True) for value in sources}
         made = list(zip(call.results, _made_again(call, given.__getitem__)))
@@ -94,8 +94,8 @@ def _factors(reading: Reading, value: Value, axis: int) -> list[int]:
     return [number for number, (_, _, places) in enumerate(reading.held) if (value, axis) in places]
 
 
-def _as_large(one: Value, other: Value) -> bool:
-    return torch.Size(one.shape).numel() == torch.Size(other.shape).numel()
+def _numel(value: Value) -> int:
+    return torch.Size(value.shape).numel()
 
 
 def _region_of(marks: Tensor) -> Tensor:

@@ -198,7 +198,8 @@ class Multilinear:
     """``multilinear input weight + bias``: the results are a sum of products of these operands.
 
     They are multiplied if one operand of each product is, and zero where one of each is. An operand that is
-    left out drops out of its product, one that is alone with its term; without the first term nothing is said.
+    left out drops out of its product, one that is alone with its term; without the first term, nothing is
+    said.
     """
 
     terms: tuple[tuple[str, ...], ...]

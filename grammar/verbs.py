@@ -36,7 +36,7 @@ MEANINGS = {
     "block": "never pruned, and the text is what `why` prints",
     "mixes": "a statistic is taken over the factor: removing a slot is not the same as zeroing it",
     "sums": "the factor is summed although it stays in the result",
-    "scales": "an operand is multiplied by a power of the factor's size; pruning makes up for it in the weights",
+    "scales": "an operand is multiplied by a power of the factor's size; pruning makes up for it in weights",
     "zero": "where the result is zero: a sum of products of operands, each with one that is zero",
     "multilinear": "the result is a sum of products of operands: multiplied if one of each product is",
     "tie": "these shrink by the same proportion",
