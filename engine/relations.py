@@ -319,7 +319,10 @@ def lower(site: Site) -> None:
 
 # What these make has the numbers that they are given, in other places.
 MOVES = frozenset(
-    "split regroup permute index narrow select expand repeat stack unbind insert drop roll flip".split()
+    [
+        *("split", "regroup", "permute", "index", "narrow", "select", "expand", "repeat"),
+        *("stack", "unbind", "insert", "drop", "roll", "flip"),
+    ]
 )
 
 VERBS: dict[str, Callable[[Site], None]] = {

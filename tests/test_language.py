@@ -443,7 +443,7 @@ error: '_' cannot be part of an axis
     a: x[(2 + _)] -> [n]
               ^
 help: brackets make one axis of several parts: give each a name of its own
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.parametrize("case", ERRORS.strip().split("\n====\n"))
