@@ -166,7 +166,7 @@ def memory_order(tensor: Tensor) -> list[int]:
     ``torch.contiguous_format`` and ``torch.channels_last`` have it.
     """
     own = list(range(tensor.dim()))
-    if tensor.layout is not torch.strided:
+    if tensor.layout is not torch.strided or (tensor.is_contiguous() and 1 not in tensor.shape):
         return own
     order = sorted(own, key=lambda axis: (tensor.stride()[axis], tensor.shape[axis]), reverse=True)
     return order if tensor.permute(order).is_contiguous() else own
