@@ -45,9 +45,9 @@ def _rows(records: Records, task: str, of_task: list[Record]) -> list[tuple[str,
                 (record.case.method, record.case.setting) == (method, setting) for record in of_task
             ):
                 continue
-            words = [value if isinstance(value, str) else name for name, value in setting.items() if value]
-            kind = "best: " if setting is best else ""
-            rows.append((f"{NAMES[method]}{', ' if words else ''}{kind}{' '.join(words)}", method, setting))
+            words = ["best:"] if setting is best else []
+            words += [f"{name}={value}" for name, value in setting.items() if value]
+            rows.append((" ".join([NAMES[method], *words]), method, setting))
     return rows
 
 
@@ -85,7 +85,13 @@ def plot(records: Records, tasks: Sequence[str], file: Path) -> None:
         known = [100 * value for value in dense.values() if value is not None]
         if known:
             axes.axhline(statistics.mean(known), color="#555555", linewidth=0.8, label="dense")
-        axes.set(title=TASKS[name].title, xlabel="MACs kept, %", ylabel="test accuracy, %", ylim=(0, 102))
+        axes.set(
+            title=TASKS[name].title,
+            xlabel="MACs kept, %",
+            ylabel="test accuracy, %",
+            xlim=(0, 100),
+            ylim=(0, 102),
+        )
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[-1].legend(frameon=False, fontsize="small", loc="center right")
