@@ -46,6 +46,7 @@ ATTENTION = ("vit", "minilm")
 RECALIBRATED = ("digits", "mnist")
 
 SCOPES = ("local", "global", "isomorphic")
+GRADIENTS = ("taylor", "fisher")
 CRITERIA = ["magnitude", "l1", "lamp", "fpgm", "bn_scale", "taylor", "fisher", "wanda", "flap", "variance"]
 RANKINGS = [{"criterion": criterion, "scope": scope} for criterion, scope in product(CRITERIA, SCOPES)]
 CORRECTIONS = [{"compensate": "mean"}, {"compensate": "lstsq"}]
@@ -119,19 +120,19 @@ def prune(
     unknown = options.keys() - inspect.signature(engine.prune).parameters.keys()
     if unknown or options.get("criterion", "magnitude") not in KNOWN:
         raise Unknown(options)
-    if not options:
-        engine.prune(model, example_inputs=inputs, macs=target)
-        return model
     batches = calibration(task)
-    # Criteria of activations take data without labels; so the loss finds them by the batch that it is given.
-    labels = {id(inputs): labels for inputs, labels in batches}
-
-    def loss(model: nn.Module, batch: Inputs) -> Tensor:
-        return F.cross_entropy(model(*batch), labels[id(batch)])
-
-    data = [inputs for inputs, _ in batches]
-    engine.prune(model, example_inputs=inputs, macs=target, data=data, loss=loss, **options)
+    needs: dict[str, Any] = {}
+    if options.get("criterion") in GRADIENTS:
+        needs = {"data": batches, "loss": _loss}
+    elif options:
+        needs = {"data": [inputs for inputs, _ in batches]}
+    engine.prune(model, example_inputs=inputs, macs=target, **needs, **options)
     return model
+
+
+def _loss(model: nn.Module, batch: tuple[Inputs, Tensor]) -> Tensor:
+    inputs, labels = batch
+    return F.cross_entropy(model(*inputs), labels)
 
 
 def compare(bench: Bench, name: str, seeds: Iterable[int], targets: Iterable[float]) -> None:
@@ -181,7 +182,7 @@ def main() -> None:
     add("--plot", nargs="?", type=Path, const=HERE.parent / "docs/accuracy.png", help="draw the curves")
     add("--results", type=Path, default=HERE.parent / "docs/accuracy.jsonl")
     add("--cache", type=Path, default=HERE / ".cache", help="where trained models are kept")
-    add("--again", choices=("prunus", "torch-pruning"), help="forget this method's results first")
+    add("--again", choices=("prunus", "torch-pruning"), help="forget its results of these tasks first")
     options = parser.parse_args()
     everything = not (options.compare or options.curves or options.best or options.table or options.plot)
     warnings.simplefilter("ignore")  # Torch-Pruning's about parameters, torch's about its own settings
@@ -189,7 +190,7 @@ def main() -> None:
 
     records = Records(options.results)
     if options.again:
-        records.forget(options.again)
+        records.forget(options.again, options.tasks)
     bench = Bench(records, options.cache)
     for name in options.tasks:
         if options.compare or everything:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,13 @@ class Records:
         with self.file.open("a") as file:
             file.write(_written(record))
 
-    def forget(self, method: str) -> None:
-        """Drop the records of a method, to measure it again."""
-        self._records = [record for record in self._records if record.case.method != method]
+    def forget(self, method: str, tasks: Collection[str]) -> None:
+        """Drop the records of a method on some tasks, to measure them again."""
+        self._records = [
+            record
+            for record in self._records
+            if record.case.method != method or record.case.task not in tasks
+        ]
         self.file.write_text("".join(map(_written, self._records)))
 
     def best(self, task: str, method: str) -> Mapping[str, Any] | None:
