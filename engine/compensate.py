@@ -62,10 +62,12 @@ def corrections(
     Raises
     ------
     PlanError
-        Another `how`, or data that cannot be used.
+        Another `how`, no damping at all, or data that cannot be used.
     """
     if how not in METHODS:
         raise PlanError(f"compensate= is one of {', '.join(map(repr, METHODS))}, not {how!r}")
+    if not damping > 0:
+        raise PlanError(f"damping= is a number above zero, such as 1e-3, not {damping!r}")
     data = batches(data)
     found = Corrections()
     losing = dict(_losing(graph, plan, found.notes))
@@ -134,6 +136,11 @@ class _Fits:
         places = tuple(dict.fromkeys(reader.data for reader in those))
         if (places, biased) not in self._known:
             read = reduce(add, (self._statistics[place] for place in places))
+            if not read.spread.isfinite().all():
+                name = those[0].weight.tensor
+                raise PlanError(
+                    f"with data= the model computes what is not finite: {name} is multiplied with it"
+                )
             self._known[places, biased] = self._fit(read, kept, biased)
         return self._known[places, biased]
 

@@ -120,9 +120,9 @@ def _parameter(graph: Groups, value: Value) -> Value | None:
 
 
 def _rearranges(graph: Groups, call: Call) -> bool:
-    """Whether a call only moves the entries of one tensor that no input reaches: its rule is a verb."""
+    """Whether a call only moves the entries of one tensor that no input reaches."""
     alone = len(call.values) == 1 and call.values[0] not in graph.state.from_input
-    return alone and call not in graph.state.readings and not call.inplace
+    return alone and call in graph.state.moves and not call.inplace
 
 
 def _layouts(graph: Groups, value: Value) -> Sequence[Layout]:

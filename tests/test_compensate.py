@@ -278,9 +278,17 @@ def test_slots_that_are_never_anything_do_no_harm():
     assert error(found, model, [x]) == 0
 
 
+def test_without_damping_there_is_no_solution_to_promise():
+    """A damping of zero is refused before anything runs."""
+    graph = engine.analyze(Mlp(), torch.randn(2, 5))
+    with pytest.raises(PlanError, match="above zero"):
+        corrections(graph, graph.plan({"up.out": [0, 1]}), [torch.randn(4, 5)], damping=0.0)
+
+
 @pytest.mark.parametrize(
     ("data", "how", "message"),
     [
+        ([torch.full((4, 5), float("inf"))], "lstsq", "not finite: down.weight"),
         (None, "mean", "give data="),
         ([torch.randn(4, 5)], "ridge", "'mean', 'lstsq', not 'ridge'"),
         ([torch.randn(4, 6)], "lstsq", "batch 0 of data= does not run"),
