@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import permutations
 
 from attrs import frozen
 
@@ -17,6 +18,8 @@ from .units import Unit
 TOLERANCE = 0.01
 # How near is near enough, how fine a ratio is, and how many units are set apart to come nearer.
 NEAR, FINE, PINNED = 0.001, 1e-6, 8
+# Of how many units steps are exchanged where that is not near.
+EXCHANGED = 16
 
 
 @frozen(eq=False)
@@ -67,7 +70,7 @@ class Budget:
 
 
 class _Search:
-    """Looks for the units' steps that cost a fraction, among those that one ratio for all nearly gives."""
+    """Looks for the units' steps that cost a fraction, near those that one ratio for all gives."""
 
     def __init__(
         self,
@@ -94,6 +97,8 @@ class _Search:
         """Set the steps that come nearest, and return their cost."""
         while self._round() and len(self._pinned) < PINNED:
             continue
+        if self._best[0] > TOLERANCE:
+            self._exchange()
         for unit, steps in zip(self._units, self._best[1]):
             unit.steps = steps
         return self._price(counts(self._units))
@@ -126,6 +131,23 @@ class _Search:
         coarsest = max(rises, key=lambda unit: rises[unit][0])
         self._pinned[coarsest] = rises[coarsest][1]
         return True
+
+    def _exchange(self) -> None:
+        """Near the best: a step of one unit, or one against a step of another, as long as that is nearer."""
+        self._shrink(0.0)
+        whole = [unit.steps for unit in self._units]
+        self._shrink(1.0)
+        movable = [unit for unit, steps in zip(self._units, whole) if unit.steps < steps][:EXCHANGED]
+        moves = [{unit: step} for unit in movable for step in (-1, 1)]
+        moves += [{one: 1, other: -1} for one, other in permutations(movable, 2)]
+        before: tuple[float, list[int]] | None = None
+        while before != self._best:
+            before = self._best
+            for move in moves:
+                for unit, steps in zip(self._units, before[1]):
+                    wanted = unit.rounded(steps + unit.every * move.get(unit, 0))
+                    unit.steps = max(unit.least, min(unit.whole, wanted))
+                self._note(self._price(counts(self._units)))
 
     def _note(self, found: float) -> None:
         if abs(found - self._fraction) < self._best[0]:

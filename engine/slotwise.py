@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..adapters.tensors import named_tensors
 from .axes import spread
 from .calibrate import batches
+from .couplings import Reading
 from .groups import Group, Groups, Member
 from .scaling import slotwise_weights
 from .values import Value
@@ -53,13 +54,13 @@ class Tensors(Mapping[str, Tensor]):
         return self._known[key]
 
     def weights(self, group: Group) -> list[Member]:
-        """The group's axes of floating parameters that multiply; what is only added (biases) is left out."""
+        """The group's axes of floating parameters that multiply: not biases, nor tables to look up."""
         return [
             member
             for member in group.members
             if isinstance(self[member.tensor], nn.Parameter)
             and self[member.tensor].is_floating_point()
-            and member.tensor not in self.added
+            and member.tensor not in self.alone
         ]
 
     def slotwise(self, group: Group) -> list[Member]:
@@ -98,15 +99,24 @@ class Tensors(Mapping[str, Tensor]):
         return known
 
     @cached_property
-    def added(self) -> frozenset[str]:
-        """The tensors that their calls only add to something else, such as biases, by name."""
-        factors: set[Value] = set()
-        summands: set[Value] = set()
+    def alone(self) -> frozenset[str]:
+        """The tensors that no call multiplies with anything, by name: biases are added, tables looked up."""
+        multiplied: set[Value] = set()
+        by_themselves: set[Value] = set()
         for reading in self.graph.state.readings.values():
             terms = reading.terms or ()
             for term in terms:
-                alone = len(terms) > 1 and len(term) == 1
-                (summands if alone else factors).update(one for one in term if isinstance(one, Value))
+                added = len(term) == 1 and (len(terms) > 1 or _is_looked_up(term[0], reading))
+                (by_themselves if added else multiplied).update(one for one in term if isinstance(one, Value))
         return frozenset(
-            name for name, value in self.graph.trace.tensors.items() if value in summands - factors
+            name for name, value in self.graph.trace.tensors.items() if value in by_themselves - multiplied
         )
+
+
+def _is_looked_up(value: object, reading: Reading) -> bool:
+    """Whether a call picks rows of a tensor: one of its factors has no place in the results."""
+    call = reading.origin.call
+    return any(
+        any(place[0] is value for place in places) and not any(place[0] in call.results for place in places)
+        for _, _, places in reading.held
+    )

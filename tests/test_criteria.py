@@ -393,3 +393,29 @@ def test_own_criteria_see_the_slots_of_every_member():
         warnings.simplefilter("error")
         engine.prune(model, example_inputs=X, ratio=0.7, criterion=largest_entry)
     assert torch.equal(model.head.weight[1], torch.full((3,), 50.0))
+
+
+def test_tables_that_are_looked_up_do_not_count():
+    """An embedding's many rows say nothing of a slot; a table that is also a classifier's weight does."""
+
+    class Words(nn.Module):
+        def __init__(self, tied):
+            super().__init__()
+            self.table = nn.Embedding(50, 8)
+            self.mix = nn.Linear(8, 8, bias=False)
+            self.out = nn.Linear(8, 50, bias=False)
+            nn.init.constant_(self.mix.weight, 0.1)
+            if tied:
+                self.out.weight = self.table.weight
+            else:
+                nn.init.constant_(self.out.weight, 1.0)
+            with torch.no_grad():
+                self.table.weight[:, 3] = 0
+
+        def forward(self, words):
+            x = self.table(words)
+            return self.out(x + self.mix(x))
+
+    words = torch.randint(50, (2, 6))
+    torch.testing.assert_close(scores(Words(tied=False), "magnitude", "table.d", words), torch.ones(8))
+    assert scores(Words(tied=True), "magnitude", "table.d", words).argmin() == 3
