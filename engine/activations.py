@@ -25,7 +25,7 @@ Worth = Callable[[Member, Statistics], Tensor]
 def wanda(group: Group, tensors: Tensors) -> Tensor:
     """Weights and activations (Sun et al., ICLR 2024): the sum of ``|w| * norm(what w reads)``, mean one.
 
-    The norm is the root of the mean square over ``tensors.data``, so that the number of positions does not
+    The norm is the root of the mean square over ``tensors.inputs``, so that the number of positions does not
     count. Raises `PlanError` without data.
     """
 
@@ -74,7 +74,7 @@ def _read(tensors: Tensors) -> dict[tuple[Member, Place], Statistics]:
     """The statistics for each weight and what it reads; one that is cut in parts for that counts once."""
     graph = tensors.graph
     pairs = {(one.weight, one.data): None for one in readers(graph) if graph.groups_at(one.weight)}
-    statistics = calibrate(graph, batches(tensors.data), [data for _, data in pairs])
+    statistics = calibrate(graph, batches(tensors.inputs), [data for _, data in pairs])
     return {pair: statistics[pair[1]] for pair in pairs}
 
 

@@ -75,6 +75,14 @@ def batches(data: Any) -> list[Any]:
     return found
 
 
+def inputs_of(data: Iterable[Any] | None) -> list[Any]:
+    """The model's inputs in batches that a loss takes: the first of each pair (of inputs and targets)."""
+    return [
+        batch[0] if isinstance(batch, tuple) and len(batch) == 2 and not isinstance(batch[1], dict) else batch
+        for batch in batches(data)
+    ]
+
+
 def calibrate(
     graph: Groups, data: Iterable[Any], places: Iterable[Place], *, products: bool = False
 ) -> dict[Place, Statistics]:

@@ -14,7 +14,7 @@ from ..adapters.lower import LOWERINGS
 from ..adapters.optimizers import Optimizers
 from ..errors import PlanError, RuleError
 from ..rules import load
-from .calibrate import batches
+from .calibrate import batches, inputs_of
 from .choose import choose
 from .compensate import corrections
 from .cost import Cost, cost_of, parameters
@@ -127,8 +127,7 @@ def prune(
     before = count_parameters(model)
     corrected = None
     if compensate is not None:
-        inputs = data if loss is None or data is None else [_inputs_of(batch) for batch in data]
-        corrected = corrections(graph, plan, inputs, compensate)
+        corrected = corrections(graph, plan, data if loss is None else inputs_of(data), compensate)
         notes += corrected.notes
     if not dry_run:
         notes += carry_out(
@@ -164,12 +163,6 @@ def cost(model: nn.Module, example_inputs: Any = None, *, rules: Any = "default"
 def count_parameters(model: nn.Module) -> int:
     """The number of parameters, tied ones once."""
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _inputs_of(batch: Any) -> Any:
-    """The model's inputs in a batch that a loss takes: the first of a pair (of inputs and targets)."""
-    is_pair = isinstance(batch, (tuple, list)) and len(batch) == 2
-    return batch[0] if is_pair and not isinstance(batch[1], dict) else batch
 
 
 def _analyze(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..adapters.tensors import named_tensors
 from .axes import spread
-from .calibrate import batches
+from .calibrate import batches, inputs_of
 from .couplings import Reading
 from .groups import Group, Groups, Member
 from .scaling import slotwise_weights
@@ -26,7 +26,8 @@ class Tensors(Mapping[str, Tensor]):
     Parameters
     ----------
     graph : the analysed model.
-    data : batches of inputs, in the forms that `analyze` takes; what statistics are collected from.
+    data : batches of inputs, in the forms that `analyze` takes; with a loss batches as that takes them.
+        Statistics are collected from ``inputs``, which are the first of each pair then.
     loss : ``loss(model, batch) -> scalar``, for criteria that need gradients.
     """
 
@@ -34,6 +35,7 @@ class Tensors(Mapping[str, Tensor]):
         self.graph = graph
         self.data = None if data is None else batches(data)
         self.loss = loss
+        self.inputs = self.data if loss is None or data is None else inputs_of(self.data)
         self._named = named_tensors(graph.model)
         self._where: dict[tuple[Group, Member], Tensor | None] = {}
         self._known: dict[Hashable, Any] = {}

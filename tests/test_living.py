@@ -99,14 +99,15 @@ def test_correction_helps_right_after_pruning(batches):
     assert after(data=images, compensate="lstsq") < after(data=images, compensate="mean") < after()
 
 
-def test_data_of_inputs_and_targets_serves_the_loss_and_the_correction(batches):
+@pytest.mark.parametrize("criterion", ["taylor", "flap"])
+def test_data_of_inputs_and_targets_serves_all_who_read_it(batches, criterion):
     """With a loss a batch is what the loss takes; what runs the model alone takes the first of a pair."""
 
     def loss(model, batch):
         images, classes = batch
         return F.cross_entropy(model(images), classes)
 
-    options = {"criterion": "taylor", "loss": loss, "compensate": "lstsq", "ratio": 0.4}
+    options = {"criterion": criterion, "loss": loss, "compensate": "lstsq", "ratio": 0.4}
     torch.manual_seed(0)
     model, other = net(), net()
     other.load_state_dict(model.state_dict())
