@@ -58,7 +58,7 @@ class Kind:
 class ByGroup(Kind):
     """Group sparsity (Fang et al., CVPR 2023, eq. 7 and 8): a slot of all members is pressed as one.
 
-    ``R = sum_k gamma_k I_k`` with ``I_k`` the squared L2 norm of slot k in all weights of the group, and
+    ``R = sum_k gamma_k I_k`` with ``I_k`` the squared L2 norm of slot k in all weights of the group (not biases), and
     ``gamma_k = 2 ** (alpha (I_max - I_k) / (I_max - I_min))``: from 1 for the strongest slot of the group
     to ``2 ** alpha`` for the weakest, taken as constant. The gradient is ``strength gamma_k w``: the
     derivative's factor of 2 is left to the strength, as in weight decay.
@@ -204,7 +204,7 @@ class Regularizer:
             if weight.grad is None:
                 continue
             if weight.grad.is_sparse:
-                raise PlanError(f"the gradient of {name} is sparse; make the layer with sparse=False")
+                raise PlanError(f"the gradient of {name} is sparse: make it dense, or skip its groups")
             weight.grad.addcmul_(self.kind.direction(weight), factor)
 
     def _weight(self, name: str) -> Tensor:
