@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test zoo bench docs
+.PHONY: demo test zoo bench accuracy docs
 
 demo: .venv/demo.stamp
 	$(BIN)/prunus demo
@@ -19,6 +19,9 @@ zoo: .venv/zoo.stamp
 
 bench: .venv/bench.stamp
 	$(BIN)/python benchmarks/speed.py
+
+accuracy: .venv/bench.stamp
+	$(BIN)/python benchmarks/accuracy.py
 
 docs: .venv/test.stamp
 	$(BIN)/python docs/generate.py

@@ -165,6 +165,6 @@ def macs(model: nn.Module, inputs: Inputs) -> int:
 
 
 def calibration(task: Task) -> list[tuple[Inputs, torch.Tensor]]:
-    """256 samples to train on, the same for all seeds, to look at activations or gradients with."""
+    """1,024 samples to train on, the same for all seeds, to look at activations or gradients with."""
     batches = task.load().train.batches(64, torch.Generator().manual_seed(0))
-    return list(islice(batches, 4))
+    return list(islice(batches, 16))

@@ -8,15 +8,17 @@ from __future__ import annotations
 import re
 import sys
 
+import accuracies
 import reference
 import verdicts
 from console import ROOT, renewed
 
+NAMES = ("write_a_rule", "why")
+PARTS = {"language": reference.PARTS, "verdicts": verdicts.PARTS, "accuracy": accuracies.PARTS}
 PAGES = {
     "README": ROOT / "README.md",
-    **{name: ROOT / "docs" / f"{name}.md" for name in ("write_a_rule", "why", "language", "verdicts")},
+    **{name: ROOT / "docs" / f"{name}.md" for name in (*NAMES, *PARTS)},
 }
-PARTS = {"language": reference.PARTS, "verdicts": verdicts.PARTS}
 
 
 def regenerated(name: str, text: str) -> str:
