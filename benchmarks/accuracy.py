@@ -144,6 +144,13 @@ def compare(bench: Bench, name: str, seeds: Iterable[int], targets: Iterable[flo
             bench.measure(Case(name, seed, "torch-pruning", {"heads": "whole"}, target))
 
 
+def compare_corrected(bench: Bench, name: str, seeds: Iterable[int]) -> None:
+    """What calibration data can do without fine-tuning: prunus corrects weights, both have batch norms."""
+    for seed, target in product(seeds, FRACTIONS):
+        for method, setting in accuracy_report.CORRECTED.items():
+            bench.measure(Case(name, seed, method, setting, target), tuned=False)
+
+
 def best(bench: Bench, name: str, seeds: list[int]) -> None:
     """Choose each method's setting on the first seed's validation data, and test it on all seeds."""
 
@@ -197,6 +204,7 @@ def main() -> None:
             compare(bench, name, options.seeds, options.macs)
         if (options.curves or everything) and name in CURVE:
             compare(bench, name, options.seeds, FRACTIONS)
+            compare_corrected(bench, name, options.seeds)
         if options.best or everything:
             best(bench, name, options.seeds)
     if options.table or everything:

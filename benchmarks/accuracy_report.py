@@ -12,6 +12,16 @@ from tasks import TASKS
 
 # Dark enough on white, and told apart without colour vision.
 LINES = {"prunus": ("#0072b2", "o"), "torch-pruning": ("#d55e00", "s")}
+# What calibration data can do for each.
+CORRECTED = {
+    "prunus": {"compensate": "lstsq", "recalibrate": True},
+    "torch-pruning": {"recalibrate": True},
+}
+STAGES = {
+    "fine-tuned": ("after", "-", {}),
+    "corrected": ("before", "--", CORRECTED),
+    "just pruned": ("before", ":", {}),
+}
 NAMES = {"prunus": "prunus", "torch-pruning": "Torch-Pruning"}
 
 
@@ -70,11 +80,11 @@ def plot(records: Records, tasks: Sequence[str], file: Path) -> None:
     """Accuracy against the fraction of MACs kept, one panel a task: the mean, and a band of one deviation."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6 * len(tasks), 3.6), layout="constrained")
+    figure = Figure(figsize=(5 * len(tasks), 4), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         for method, (colour, marker) in LINES.items():
-            for stage, style, label in (("after", "-", "fine-tuned"), ("before", ":", "just pruned")):
-                x, mean, spread = _curve(records, name, method, stage)
+            for label, (stage, style, settings) in STAGES.items():
+                x, mean, spread = _curve(records, name, method, stage, settings.get(method, {}))
                 axes.plot(
                     x, mean, style, color=colour, marker=marker, ms=4, label=f"{NAMES[method]}, {label}"
                 )
@@ -99,7 +109,7 @@ def plot(records: Records, tasks: Sequence[str], file: Path) -> None:
 
 
 def _curve(
-    records: Records, task: str, method: str, stage: str
+    records: Records, task: str, method: str, stage: str, setting: Mapping[str, Any]
 ) -> tuple[list[float], list[float], list[float]]:
     """For each target in order the mean MACs kept, the mean accuracy and its deviation, in percent."""
     points: dict[float, list[tuple[float, float]]] = {}
@@ -108,7 +118,7 @@ def _curve(
         accuracy = getattr(record, stage)
         if (
             (case.task, case.method, case.split) == (task, method, "test")
-            and not case.setting
+            and case.setting == setting
             and accuracy is not None
         ):
             points.setdefault(case.target, []).append((100 * (record.macs or 0.0), 100 * accuracy))
