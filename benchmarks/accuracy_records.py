@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from attrs import asdict, evolve, field, frozen
@@ -62,15 +63,20 @@ class Records:
         ]
         self.file.write_text("".join(map(_written, self._records)))
 
+    def ranked(self, task: str, method: str) -> list[Mapping[str, Any]]:
+        """The settings tried on validation data, best first: by the mean accuracy before fine-tuning."""
+        found: dict[str, list[Record]] = {}
+        for record in self._records:
+            case = record.case
+            tried = (case.task, case.method, case.split) == (task, method, "validation")
+            if tried and record.before is not None:
+                found.setdefault(json.dumps(case.setting, sort_keys=True), []).append(record)
+        order = sorted(found.values(), key=lambda those: -mean(record.before or 0.0 for record in those))
+        return [those[0].case.setting for those in order]
+
     def best(self, task: str, method: str) -> Mapping[str, Any] | None:
-        """The setting most accurate before fine-tuning on validation data; of equal ones the first."""
-        tried = [
-            record
-            for record in self._records
-            if (record.case.task, record.case.method, record.case.split) == (task, method, "validation")
-            and record.before is not None
-        ]
-        return max(tried, key=lambda record: record.before or 0.0).case.setting if tried else None
+        """The first of those; `None` if nothing was tried."""
+        return next(iter(self.ranked(task, method)), None)
 
 
 def _read(line: str) -> Record:
