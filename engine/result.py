@@ -56,6 +56,8 @@ def _report(result: Result) -> Iterator[str]:
     yield f"  {plan}"
     yield from (f"  {note}" for note in result.notes)
     yield from _table(list(_decisions(result)))
+    if not plan.groups:
+        yield "  nothing was removed"
     costly = [call for call in graph.unknown if call.costs]
     if costly:
         yield "operations without a fitting rule, and what they cost:"

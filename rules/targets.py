@@ -50,7 +50,7 @@ def resolve(name: str) -> Callable[..., Any]:
     MissingTarget
         A package that is not installed, or an attribute that does not exist.
     """
-    found = locate(name)
+    found = _built_in(name, locate(name))
     if not callable(found) and not hasattr(found, "__get__"):
         raise MissingTarget("a target is a function, a method, an operator or a class")
     return canonical(found)
@@ -88,6 +88,15 @@ def _import(parts: list[str]) -> tuple[Any, int]:
                 raise MissingTarget(f"no package '{name}' is installed") from None
             return module, used - 1
     return module, len(parts)
+
+
+def _built_in(name: str, found: Any) -> Any:
+    """Torch's own function where another package has put its own in its place, which calls torch's."""
+    owner, _, stem = name.rpartition(".")
+    package = str(getattr(found, "__module__", None)).partition(".")[0]
+    if owner != "torch" or package in ("torch", "None"):
+        return found
+    return getattr(torch._C._VariableFunctions, stem, found)
 
 
 def canonical(target: Any) -> Callable[..., Any]:
@@ -128,7 +137,6 @@ def spellings(name: str) -> Iterator[Callable[..., Any]]:
     owner, _, stem = name.rpartition(".")
     if owner not in ("torch", "torch.Tensor", "torch.nn.functional") or stem.endswith("_"):
         return
-    # Other packages replace functions of torch by theirs, which call the built-in ones.
     homes: tuple[Any, ...] = (torch, torch._C._VariableFunctions, torch.Tensor, torch.nn.functional)
     if stem in _HOMONYMS:
         homes = (torch.nn.functional,) if owner == "torch.nn.functional" else homes[:3]

@@ -241,7 +241,7 @@ def test_gradients_are_computed_once_for_all_groups():
         ({}, "needs gradients: give data= and loss="),
         ({"data": BATCHES}, "needs gradients: give data= and loss="),
         ({"loss": loss}, "needs gradients: give data= and loss="),
-        ({"data": [], "loss": loss}, "no batches"),
+        ({"data": [], "loss": loss}, "no batch"),
         ({"data": BATCHES, "loss": lambda model, batch: model(batch[0])}, r"a tensor of shape \(8, 4\)"),
         ({"data": BATCHES, "loss": lambda model, batch: 3.0}, "float 3.0"),
         ({"data": BATCHES, "loss": lambda model, batch: torch.ones(())}, "without a gradient"),

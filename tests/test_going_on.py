@@ -11,8 +11,8 @@ import pytest
 import torch
 from oracle import distance, randomise, run
 from prunus import engine
-from small_nets import NETS, Residual, moved, perceptron
 from torch import Tensor, nn
+from trained_nets import NETS, Residual, moved, perceptron
 
 
 def pruned(kind: str) -> tuple[nn.Module, Tensor]:

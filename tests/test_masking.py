@@ -8,8 +8,8 @@ import pytest
 import torch
 from oracle import distance, randomise, run
 from prunus import PlanError, engine
-from small_nets import NETS, perceptron
 from torch import Tensor, nn
+from trained_nets import NETS, perceptron
 
 
 def planned(kind: str):

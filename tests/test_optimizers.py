@@ -10,8 +10,8 @@ import pytest
 import torch
 from oracle import mask, named_tensor
 from prunus import PlanError, VerificationError, engine
-from small_nets import NETS, moved, perceptron
 from torch import Tensor, nn
+from trained_nets import NETS, moved, perceptron
 
 BEFORE, AFTER = 4, 3
 

@@ -158,9 +158,10 @@ def test_spellings(rules, code):
 
 def test_a_function_that_another_package_replaces(rules, monkeypatch):
     """The built-in one, which the replacement calls, keeps its rule."""
-    built_in = torch.select
+    built_in = torch._C._VariableFunctions.select
     monkeypatch.setattr(torch, "select", lambda *args: built_in(*args))
     assert rules("pick = torch.select\npick: select").rule_for(built_in).name == "pick"
+    assert rules("pick = torch.Tensor.select\npick: select").rule_for(built_in).name == "pick"
 
 
 def test_explicit_target_beats_a_spelling(rules):
