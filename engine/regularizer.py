@@ -58,10 +58,10 @@ class Kind:
 class ByGroup(Kind):
     """Group sparsity (Fang et al., CVPR 2023, eq. 7 and 8): a slot of all members is pressed as one.
 
-    ``R = sum_k gamma_k I_k`` with ``I_k`` the squared L2 norm of slot k in all weights of the group (not biases), and
-    ``gamma_k = 2 ** (alpha (I_max - I_k) / (I_max - I_min))``: from 1 for the strongest slot of the group
-    to ``2 ** alpha`` for the weakest, taken as constant. The gradient is ``strength gamma_k w``: the
-    derivative's factor of 2 is left to the strength, as in weight decay.
+    ``R = sum_k gamma_k I_k`` with ``I_k`` the squared L2 norm of slot k in all weights of the group (biases
+    and tables to look up do not count), and ``gamma_k = 2 ** (alpha (I_max - I_k) / (I_max - I_min))``: from
+    1 for the strongest slot of the group to ``2 ** alpha`` for the weakest, held constant. The gradient is
+    ``strength gamma_k w``: the derivative's factor of 2 is left to the strength, as in weight decay.
     """
 
     alpha: float = field(default=4.0, validator=_number(lambda given: given >= 0, "a number from 0 up"))
