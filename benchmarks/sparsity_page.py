@@ -164,5 +164,7 @@ def wrapped(text: str) -> str:
     """Its paragraphs in lines of one length; headings and the rows of tables as they are."""
     if text.startswith("|"):
         return text
-    paragraphs = [one if one.startswith("#") else fill(one, 108, break_on_hyphens=False) for one in text.split("\n\n")]
+    paragraphs = [
+        one if one.startswith("#") else fill(one, 108, break_on_hyphens=False) for one in text.split("\n\n")
+    ]
     return "\n\n".join(paragraphs) + ("\n" if text.endswith("\n") else "")
