@@ -79,7 +79,7 @@ class Goal:
         ratios = {
             escape(name): max(0.0, 1 - self._curve(done, final) * self._whole[name] / self._left[name])
             for name, final in self._own.items()
-            if self._left[name] > 1  # an axis of one slot is no group any more
+            if self._left.get(name, 0) > 1  # an axis of one slot is no group any more
         }
         if self.budget is None:
             others = [name for name in self._whole if name not in self._own]
@@ -100,11 +100,12 @@ class Goal:
 
     def state_dict(self) -> dict[str, Any]:
         """How far it is, as plain data."""
-        return {"left": dict(self._left), "priced": self._priced}
+        return {"whole": dict(self._whole), "left": dict(self._left), "priced": self._priced}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`."""
-        self._left, self._priced = dict(state["left"]), state["priced"]
+        self._whole, self._left = dict(state["whole"]), dict(state["left"])
+        self._priced = state["priced"]
 
     def __str__(self) -> str:
         what = "slots" if self.budget is None else self.budget.name

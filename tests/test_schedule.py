@@ -223,6 +223,19 @@ def test_the_state_fits_a_model_that_is_pruned_already():
     assert str(other) == str(schedule)
 
 
+@pytest.mark.parametrize("options", [{"ratio": 0.75}, {"ratio": 0.75, "scope": "global"}])
+def test_a_state_on_a_pruned_model_goes_on_from_the_whole_one(options):
+    """A new schedule of a model that is pruned already ends with the sizes of the one that goes on."""
+    _, _, schedule = make(0, macs=None, every=1, **options)
+    run(schedule, 2)
+    pruned = copy.deepcopy(schedule.model)
+    other = engine.Schedule(pruned, example_inputs=X, steps=4, every=1, **options)
+    other.load_state_dict(schedule.state_dict())
+    run(schedule)
+    run(other)
+    assert sizes(pruned) == sizes(schedule.model)
+
+
 def test_the_state_of_another_model_is_refused():
     """One clear error, and the model is as it was."""
     schedule = make(0)[2]
