@@ -54,6 +54,7 @@ class Goal:
         self.budget = None if given is None else Budget.of(given, budget[given])
         ratio = 0.5 if budget["ratio"] is None else budget["ratio"]
         self.final = 1 - ratio if self.budget is None else self.budget.fraction
+        self.name = f"{given or 'ratio'}={float(ratio if self.budget is None else self.final)}"
         self._curve = _checked(curve, self.final, steps)
         units = units_of(graph, options.get("skip", ()), options.get("only", ()), False, {})
         groups = [group for unit in units for group in unit.groups]
@@ -101,6 +102,17 @@ class Goal:
     def state_dict(self) -> dict[str, Any]:
         """How far it is, as plain data."""
         return {"whole": dict(self._whole), "left": dict(self._left), "priced": self._priced}
+
+    def fits(self, state: Mapping[str, Any]) -> bool:
+        """Whether `load_state_dict` can go on from this: it has possible sizes of groups that are here."""
+        whole, left = state["whole"], state["left"]
+        here = [name for name in self._left if name in whole]
+        return (
+            all(isinstance(left[name], int) and 0 < left[name] <= size for name, size in whole.items())
+            and all(self._left[name] in (whole[name], left[name]) for name in here)
+            and bool(here or not self._left)
+            and state["priced"] > 0
+        )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import reduce
 from inspect import signature
+from operator import index
 from typing import Any
 
 from torch import nn
@@ -114,23 +115,41 @@ class Schedule:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the schedule is, as plain data."""
-        own = {"iteration": self._iteration, "step": self._step, "plan": self.plan.to_json()}
-        return {**own, **self._goal.state_dict()}
+        own = {"steps": self.steps, "budget": self._goal.name}
+        done = {"iteration": self._iteration, "step": self._step, "plan": self.plan.to_json()}
+        return {**own, **done, **self._goal.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a schedule of the same model, budget and steps was.
 
         A model that is still whole is pruned as that one was; load the states of model and optimizer after
-        this. Raises `PlanError` for anything else than such a state, or another model.
+        this. Raises `PlanError` for anything else than such a state, or another model; then all is as it was.
         """
-        if not isinstance(state, Mapping) or set(state) != set(self.state_dict()):
-            raise PlanError("this is not the state of a schedule")
+        self._check_state(state)
         plan = Plan.from_json(state["plan"])
         if not _is_carried_out(plan, self.model):
             apply(self.model, plan, optimizer=self._optimizer)
         self._plans = [plan]
         self._iteration, self._step = state["iteration"], state["step"]
         self._goal.load_state_dict(state)
+
+    def _check_state(self, state: Any) -> None:
+        if not isinstance(state, Mapping) or set(state) != set(self.state_dict()):
+            raise PlanError("this is not the state of a schedule")
+        if (state["steps"], state["budget"]) != (self.steps, self._goal.name):
+            raise PlanError(
+                f"this is the state of a schedule with {state['budget']} and steps={state['steps']}, "
+                f"not {self._goal.name} and steps={self.steps}"
+            )
+        try:
+            fits = index(state["iteration"]) >= 0 and 0 <= index(state["step"]) <= self.steps
+            fits = fits and self._goal.fits(state)
+        except (TypeError, KeyError, AttributeError):
+            fits = False
+        if not fits:
+            raise PlanError(
+                "this is the state of a schedule of another model or other options, or a broken one"
+            )
 
     def __str__(self) -> str:
         ahead = "done" if self.done else f"next at iteration {self._due}"

@@ -240,12 +240,38 @@ def test_the_state_of_another_model_is_refused():
     """One clear error, and the model is as it was."""
     schedule = make(0)[2]
     schedule.step()
-    other = engine.Schedule(Net(30, 50), example_inputs=X)
-    with pytest.raises(PlanError, match="shape"):
+    other = engine.Schedule(Net(30, 50), example_inputs=X, macs=0.4, steps=4)
+    with pytest.raises(PlanError, match="another model"):
         other.load_state_dict(schedule.state_dict())
     assert sizes(other.model) == (30, 50)
     with pytest.raises(PlanError, match="not the state of a schedule"):
         other.load_state_dict({"step": 1})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"steps": 5}, "macs=0.4 and steps=5, not macs=0.4 and steps=4"),
+        ({"budget": "params=0.5"}, "params=0.5 and steps=4, not macs=0.4"),
+        ({"left": None}, "another model"),
+        ({"left": {}}, "another model"),
+        ({"whole": {"none": 3}, "left": {"none": 3}}, "another model"),
+        ({"priced": None}, "another model"),
+        ({"iteration": "7"}, "another model"),
+        ({"step": 9}, "another model"),
+        ({"plan": "{}"}, "not the JSON of a plan"),
+    ],
+)
+def test_a_state_that_does_not_fit_changes_nothing(changed, message):
+    """Other steps, another budget or broken data: an error, and model and schedule are as they were."""
+    schedule = make(0)[2]
+    schedule.step()
+    model, _, other = make(1)
+    before = other.state_dict()
+    with pytest.raises(PlanError, match=message):
+        other.load_state_dict({**schedule.state_dict(), **changed})
+    assert sizes(model) == (24, 40)
+    assert other.state_dict() == before
 
 
 def test_it_prints_where_it_is():
