@@ -56,10 +56,13 @@ class Goal:
         self.final = 1 - ratio if self.budget is None else self.budget.fraction
         self.name = f"{given or 'ratio'}={float(ratio if self.budget is None else self.final)}"
         self._curve = _checked(curve, self.final, steps)
-        units = units_of(graph, options.get("skip", ()), options.get("only", ()), False, {})
+        skip, only, round_to = options.get("skip", ()), options.get("only", ()), options.get("round_to", 1)
+        units = units_of(graph, skip, only, round_to=round_to)
         groups = [group for unit in units for group in unit.groups]
         self._whole = {group.name: group.size for group in groups}
         self._left = dict(self._whole)
+        # The slots that go at once, which stay the same when the group has shrunk.
+        self._grain = {one.name: unit.kept(one, unit.every) for unit in units for one in unit.groups}
         # Of one ratio for all groups, too, each group keeps account: rounding would add up over the steps.
         alone = self.budget is None and options.get("scope", "local") == "local"
         self._own = {group.name: 1 - ratio for group in groups if alone}
@@ -78,8 +81,8 @@ class Goal:
         """The options of `prune` with which `done` of the steps will be, above 0 and up to 1."""
         share = self._curve(done, self.final)
         ratios = {
-            escape(name): max(0.0, 1 - self._curve(done, final) * self._whole[name] / self._left[name])
-            for name, final in self._own.items()
+            escape(name): max(0.0, 1 - self._slots(name, done) / self._left[name])
+            for name in self._own
             if self._left.get(name, 0) > 1  # an axis of one slot is no group any more
         }
         if self.budget is None:
@@ -90,6 +93,15 @@ class Goal:
         share = min(1.0, share / self._priced)
         seconds = self.budget.seconds
         return {self.budget.name: share if seconds is None else (share, seconds), "ratios": ratios}
+
+    def _slots(self, name: str, done: float) -> float:
+        """How many slots a group with a ratio of its own is to have left, before they are rounded up."""
+        whole, grain, final = self._whole[name], self._grain[name], self._own[name]
+        slots = whole * self._curve(done, final)
+        if self.budget is None:
+            return slots
+        # The others pay what a group lags behind, and more than the budget would go once it follows.
+        return max(whole * final, (slots + 1e-9) // grain * grain)
 
     def note(self, result: Result) -> None:
         """Take account of what was removed."""

@@ -102,6 +102,16 @@ def test_a_latency_budget_is_of_the_whole_model():
     assert 2 * model.stem.out_channels + model.conv1.out_channels == pytest.approx(105, abs=3)
 
 
+@pytest.mark.parametrize("options", [{"ratios": {"stem": 0.25}}, {"ratios": {"stem": 0.4}, "round_to": 2}])
+@pytest.mark.parametrize("curve", ["geometric", "linear", "cubic"])
+def test_the_others_do_not_pay_for_a_coarse_group_with_its_own_ratio(curve, options):
+    """A stream of few slots cannot follow the curve closely; the last step meets the budget nevertheless."""
+    model = Net(4, 200)
+    before = sum(one.numel() for one in model.parameters())
+    run(engine.Schedule(model, example_inputs=X, params=0.5, steps=4, every=1, curve=curve, **options))
+    assert sum(one.numel() for one in model.parameters()) / before == pytest.approx(0.5, abs=0.01)
+
+
 @pytest.mark.parametrize("steps", [1, 3, 7])
 def test_ratios_do_not_drift_with_the_number_of_steps(steps):
     """Half of 24 and a quarter of 40 slots go, in one step or in seven."""
