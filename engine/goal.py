@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from glob import escape
 from itertools import pairwise
 from math import isclose
@@ -61,6 +61,7 @@ class Goal:
         groups = [group for unit in units for group in unit.groups]
         self._whole = {group.name: group.size for group in groups}
         self._left = dict(self._whole)
+        self._only = _fitting(graph, only)
         # The slots that go at once, which stay the same when the group has shrunk.
         self._grain = {one.name: unit.kept(one, unit.every) for unit in units for one in unit.groups}
         # Of one ratio for all groups, too, each group keeps account: rounding would add up over the steps.
@@ -79,11 +80,22 @@ class Goal:
 
     def options(self, done: float) -> dict[str, Any]:
         """The options of `prune` with which `done` of the steps will be, above 0 and up to 1."""
+        only = [pattern for pattern, fitting in self._only.items() if any(map(self._is_group, fitting))]
+        if self._only and not only:
+            return {"only": [], "ratio": 0.0, "ratios": {}}
+        return {"only": only, **self._amounts(done)}
+
+    def _is_group(self, name: str) -> bool:
+        """Whether it still is: an axis of one slot is no group any more."""
+        return self._left.get(name) != 1
+
+    def _amounts(self, done: float) -> dict[str, Any]:
+        """How much is to go of the model that is left: the options that say so."""
         share = self._curve(done, self.final)
         ratios = {
             escape(name): max(0.0, 1 - self._slots(name, done) / self._left[name])
             for name in self._own
-            if self._left.get(name, 0) > 1  # an axis of one slot is no group any more
+            if name in self._left and self._is_group(name)
         }
         if self.budget is None:
             others = [name for name in self._whole if name not in self._own]
@@ -134,6 +146,14 @@ class Goal:
     def __str__(self) -> str:
         what = "slots" if self.budget is None else self.budget.name
         return f"{self.kept:.1%} of the {what} left, {self.final:.1%} in the end"
+
+
+def _fitting(graph: DependencyGraph, patterns: str | Sequence[str]) -> dict[str, list[str]]:
+    """The names of the groups that each pattern fits."""
+    return {
+        pattern: [group.name for group in [*graph.groups, *graph.blocked] if matches(group, pattern)]
+        for pattern in ([patterns] if isinstance(patterns, str) else patterns)
+    }
 
 
 def _checked(curve: str | Curve, final: float, steps: int) -> Curve:

@@ -136,6 +136,17 @@ def test_a_group_may_shrink_to_one_slot():
     assert sizes(schedule.model) == (12, 1)
 
 
+@pytest.mark.parametrize("only", ["conv1", ["conv1.out"], ["conv1", "stem.out"]])
+def test_a_pattern_may_fit_nothing_in_the_end(only):
+    """What was named goes down to one slot before the last step, which then has nothing to do there."""
+    schedule = engine.Schedule(
+        Net(8, 6), example_inputs=X, ratio=0.5, ratios={"conv1": 0.9}, only=only, steps=8, every=1
+    )
+    run(schedule)
+    assert schedule.done
+    assert sizes(schedule.model) == (4 if "stem.out" in only else 8, 1)
+
+
 def test_options_of_prune_are_passed_on():
     """What is skipped stays whole, and the other sizes are multiples."""
     schedule = engine.Schedule(
