@@ -47,6 +47,9 @@ CRITERIA: dict[str, Callable[[], Criterion]] = {
     "random": Random,
 }
 
+# Those that cannot do without data.
+CALIBRATED = (wanda, flap, variance)
+
 
 def criterion_of(given: str | Criterion) -> Criterion:
     """A criterion by name, or the callable itself; raises `PlanError` for an unknown name."""

@@ -12,15 +12,17 @@ from torch import nn
 
 from ..adapters.tensors import named_tensors
 from ..errors import PlanError
-from .criteria import criterion_of
+from .calibrate import batches
+from .compensate import corrections
+from .criteria import CALIBRATED, criterion_of
 from .goal import Curve, Goal
 from .graph import DependencyGraph
 from .plan import Plan
 from .prune import apply, prune
 from .result import Result
 
-# Options of `prune` that need no trial: what the scores are taken from, and how a plan is carried out.
-_LATER = ("criterion", "data", "loss", "compensate", "verify")
+# Options of `prune` that are not tried: what the scores are taken from, and how a plan is carried out.
+_LATER = ("criterion", "loss", "compensate", "verify")
 # Those that a schedule does not pass on.
 _OWN = ("model", "optimizer", "dry_run")
 
@@ -54,7 +56,10 @@ class Schedule:
     Raises
     ------
     PrunusError
-        Of the kind that the last step would raise: budget and options are tried on the whole model first.
+        The last step is planned on the whole model first, with random scores. This tells of budgets that
+        cannot be met, of patterns that fit nothing, and of options, criteria, ways to compensate and
+        calibration data that there are not. What only running the model on data tells is an error of the
+        step that does so: a loss or a criterion of yours that fails, gradients that are missing.
     """
 
     def __init__(
@@ -163,9 +168,14 @@ class Schedule:
 
     def _try(self, budget: Mapping[str, Any]) -> DependencyGraph:
         """Plan the last step on the whole model, so that what cannot be is told before the training."""
-        criterion_of(self._options.get("criterion", "random"))
         options = {name: given for name, given in self._options.items() if name not in _LATER}
-        return prune(self.model, criterion="random", dry_run=True, **budget, **options).graph
+        graph = prune(self.model, criterion="random", dry_run=True, **budget, **options).graph
+        data, how = self._options.get("data"), self._options.get("compensate")
+        if criterion_of(self._options.get("criterion", "random")) in CALIBRATED:
+            batches(data)
+        if how is not None:
+            corrections(graph, Plan(), data, how)
+        return graph
 
 
 def _check_count(name: str, given: Any, least: int) -> None:

@@ -326,6 +326,10 @@ def test_it_prints_where_it_is():
         ({"min_keep": 0.2}, "min_keep is a number of slots in a schedule"),
         ({"skip": "nothing"}, "no group, kind or module fits 'nothing'"),
         ({"criterion": "beauty"}, "no criterion 'beauty'"),
+        ({"criterion": "wanda"}, "needs calibration data"),
+        ({"compensate": "zz", "data": [X]}, "compensate= is one of 'mean', 'lstsq', not 'zz'"),
+        ({"compensate": "mean"}, "needs calibration data"),
+        ({"data": X}, "write data=.batch."),
     ],
 )
 def test_bad_options_are_told_before_the_training(options, message):
