@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from ..errors import PlanError
 from .calibrate import Statistics, batches, calibrate
 from .couplings import Place
 from .groups import Group, Member
 from .magnitude import Magnitude
 from .readers import readers
 from .slotwise import Tensors
-from .sums import mean_one, sums_along, total
+from .sums import mean_one, powers_along, total
 
 # What the indices of a weight's axis are worth, ``(size,)``, by the statistics of what it reads.
 Worth = Callable[[Member, Statistics], Tensor]
@@ -30,7 +31,7 @@ def wanda(group: Group, tensors: Tensors) -> Tensor:
     """
 
     def worth(weight: Member, read: Statistics) -> Tensor:
-        return _along(tensors, weight, power=1) * read.second.sqrt()
+        return powers_along(tensors, weight.tensor, 1)[weight.axis] * read.second.sqrt()
 
     return _score(group, tensors, worth)
 
@@ -42,7 +43,7 @@ def flap(group: Group, tensors: Tensors) -> Tensor:
     """
 
     def worth(weight: Member, read: Statistics) -> Tensor:
-        return _along(tensors, weight, power=2) * read.variance
+        return powers_along(tensors, weight.tensor, 2)[weight.axis] * read.variance
 
     return _score(group, tensors, worth)
 
@@ -75,11 +76,6 @@ def _read(tensors: Tensors) -> dict[tuple[Member, Place], Statistics]:
     graph = tensors.graph
     pairs = {(one.weight, one.data): None for one in readers(graph) if graph.groups_at(one.weight)}
     statistics = calibrate(graph, batches(tensors.inputs), [data for _, data in pairs])
+    if not all(bool(one.second.isfinite().all()) for one in statistics.values()):
+        raise PlanError("data= leads to values that are not finite: there is nothing to score by")
     return {pair: statistics[pair[1]] for pair in pairs}
-
-
-def _along(tensors: Tensors, weight: Member, power: int) -> Tensor:
-    """The sum of the powers of a weight at each index of its axis; the `Magnitude` takes the same."""
-    name = weight.tensor
-    sums = tensors.once((name, power), lambda: sums_along(tensors[name].detach().float().abs() ** power))
-    return sums[weight.axis]

@@ -18,8 +18,8 @@ from .units import Unit
 TOLERANCE = 0.01
 # How near is near enough, how fine a ratio is, and how many units are set apart to come nearer.
 NEAR, FINE, PINNED = 0.001, 1e-6, 8
-# Of how many units steps are exchanged where that is not near.
-EXCHANGED = 16
+# How many units, and steps of each, are tried one by one where that is not near.
+TRIED, STEPS = 12, 32
 
 
 @frozen(eq=False)
@@ -33,7 +33,10 @@ class Budget:
     @classmethod
     def of(cls, name: str, given: object) -> Budget:
         """The budget of an option ``params=``, ``macs=`` or ``latency=``; `PlanError` if it is none."""
-        fraction, seconds = given if name == "latency" and isinstance(given, tuple) else (given, None)
+        pair = given if name == "latency" and isinstance(given, tuple) else (given, None)
+        if len(pair) != 2 or not (pair[1] is None or callable(pair[1])):
+            raise PlanError("latency is a fraction to keep, or the pair of that and seconds(call, shapes)")
+        fraction, seconds = pair
         if not isinstance(fraction, (int, float)) or not 0 < fraction <= 1:
             raise PlanError(f"{name} is the fraction to keep, above 0 and up to 1; {fraction!r} is not")
         return cls(name, fraction, seconds)
@@ -49,24 +52,31 @@ class Budget:
             raise PlanError(f"no call of this model has a cost in {self.name}; give a ratio instead")
         return lambda count: price(count) / full
 
-    def meet(self, graph: Groups, units: Sequence[Unit], shrink: Callable[[float], None]) -> str:
+    def meet(self, graph: Groups, units: Sequence[Unit], shrink: Callable[[float], None]) -> None:
         """Set the units' steps so that the model costs what it may, as nearly as the steps allow.
 
         `shrink` sets them for one ratio. Where a unit's steps are too coarse it stays at the nearer one, and
-        the ratio is found again for the others. Returns a note if the budget is not met closely.
+        the ratio is found again for the others. Raises `PlanError` if the fewest slots cost too much.
         """
         price = self.price(graph, {group.atom for unit in units for group in unit.groups})
-        search = _Search(self.fraction, units, shrink, price)
+        search = _Search(self.fraction, units, shrink, price, self.name != "latency")
         least = search.cost(1.0)
         if least > self.fraction + TOLERANCE:
             raise PlanError(
                 f"{self.name}={self.fraction} cannot be met: with the fewest slots of every group that may "
                 f"be pruned, {least:.1%} of the {self.name} remain"
             )
-        found = search.run()
+        search.run()
+
+    def missed(self, graph: Groups, units: Sequence[Unit]) -> list[str]:
+        """What there is to say if the units' steps do not meet the budget closely."""
+        found = self.price(graph, {group.atom for unit in units for group in unit.groups})(counts(units))
         if abs(found - self.fraction) <= TOLERANCE:
-            return ""
-        return f"{self.name}: {found:.1%} kept, the nearest to {self.fraction:.1%} that sizes and ties allow"
+            return []
+        return [
+            f"{self.name}: {found:.1%} kept, the nearest to {self.fraction:.1%} found that sizes, ties, "
+            "options and the model's own code allow"
+        ]
 
 
 class _Search:
@@ -78,7 +88,9 @@ class _Search:
         units: Sequence[Unit],
         shrink: Callable[[float], None],
         price: Callable[[Count], float],
+        thorough: bool,
     ):
+        self._thorough = thorough
         self._fraction = fraction
         self._units = units
         self._shrink = shrink
@@ -93,15 +105,16 @@ class _Search:
             unit.steps = steps
         return self._price(counts(self._units))
 
-    def run(self) -> float:
-        """Set the steps that come nearest, and return their cost."""
+    def run(self) -> None:
+        """Set the steps that come nearest."""
         while self._round() and len(self._pinned) < PINNED:
             continue
-        if self._best[0] > TOLERANCE:
+        if self._thorough and self._best[0] > TOLERANCE:
+            self._one_by_one()
+        if self._thorough and self._best[0] > TOLERANCE:
             self._exchange()
         for unit, steps in zip(self._units, self._best[1]):
             unit.steps = steps
-        return self._price(counts(self._units))
 
     def _round(self) -> bool:
         """Find the ratio, adjust single units; pin the coarsest if that is not near. Whether to go on."""
@@ -132,12 +145,26 @@ class _Search:
         self._pinned[coarsest] = rises[coarsest][1]
         return True
 
-    def _exchange(self) -> None:
-        """Near the best: a step of one unit, or one against a step of another, as long as that is nearer."""
+    def _movable(self) -> list[Unit]:
+        """The units that a ratio moves, the coarsest first; not more than can be tried."""
         self._shrink(0.0)
         whole = [unit.steps for unit in self._units]
         self._shrink(1.0)
-        movable = [unit for unit, steps in zip(self._units, whole) if unit.steps < steps][:EXCHANGED]
+        found = [unit for unit, steps in zip(self._units, whole) if unit.steps < steps]
+        return sorted(found, key=lambda unit: unit.whole // unit.every)[:TRIED]
+
+    def _one_by_one(self) -> None:
+        """Each coarse unit at each of its steps, and the ratio found again for the others."""
+        for unit in self._movable():
+            for steps in range(unit.least, unit.whole + 1, unit.every)[:STEPS]:
+                self._pinned = {unit: unit.rounded(steps)}
+                self._round()
+                if self._best[0] <= TOLERANCE:
+                    return
+
+    def _exchange(self) -> None:
+        """Near the best: a step of one unit, or one against a step of another, as long as that is nearer."""
+        movable = self._movable()
         moves = [{unit: step} for unit in movable for step in (-1, 1)]
         moves += [{one: 1, other: -1} for one, other in permutations(movable, 2)]
         before: tuple[float, list[int]] | None = None

@@ -81,20 +81,24 @@ def choose(
     wanted = _Wanted(graph, 0.5 if ratio is None else ratio, ratios or {})
     ranked = _Ranked(graph, criterion_of(criterion), Tensors(graph, data, loss))
     rigid: dict[Atom, str] = {}
-    found = -1
-    while found < len(rigid):
-        found = len(rigid)
+    raised: dict[Atom, int] = {}
+    while True:
         left_alone.clear()
         units = units_of(graph, skip, only, exact_only, rigid, round_to, min_keep, left_alone)
-        shrink = _shrinking(graph, units, wanted, scope, ranked)
-        missed = ""
+        shrink = _shrinking(graph, units, wanted, scope, ranked, raised)
         if budget is None:
             shrink(wanted.ratio)
         else:
-            missed = budget.meet(graph, units, shrink)
-        rigid.update(_heed_the_code(graph, units))
-    if missed and notes is not None:
-        notes.append(missed)
+            budget.meet(graph, units, shrink)
+        steps = [unit.steps for unit in units]
+        found = _heed_the_code(graph, units)
+        more = {unit.groups[0].atom: unit.steps for unit, before in zip(units, steps) if unit.steps > before}
+        if not found and (budget is None or more.keys() <= raised.keys()):
+            break
+        rigid.update(found)  # the other units make up for what the code does not let go
+        raised.update(more if budget is not None else {})
+    if budget is not None and notes is not None:
+        notes += budget.missed(graph, units)
     for unit in units:
         if unit.steps == unit.whole:
             left_alone.update((group.name, _why_whole(unit)) for group in unit.groups)
@@ -109,22 +113,24 @@ def _budget(ratio: float | None, **given: Any) -> Budget | None:
 
 
 def _check(scope: str, round_to: int, min_keep: float) -> None:
-    if scope not in SCOPES:
+    if not isinstance(scope, str) or scope not in SCOPES:
         raise PlanError(f"scope is one of {', '.join(SCOPES)}, not {scope!r}")
     if not isinstance(round_to, int) or round_to < 1:
         raise PlanError(f"round_to must be a whole number of at least 1, not {round_to!r}")
-    if (
-        not isinstance(min_keep, (int, float))
-        or min_keep <= 0
-        or (min_keep > 1 and min_keep != int(min_keep))
-    ):
+    if not isinstance(min_keep, (int, float)) or not (0 < min_keep < 1 or _is_count(min_keep)):
         raise PlanError(f"min_keep is a number of slots, or a fraction below 1, not {min_keep!r}")
+
+
+def _is_count(number: float) -> bool:
+    return number >= 1 and float(number).is_integer()
 
 
 class _Wanted:
     """The fraction to remove: one for all, but where a pattern says otherwise."""
 
     def __init__(self, graph: Groups, ratio: float, ratios: Mapping[str, float]):
+        if not isinstance(ratios, Mapping):
+            raise PlanError(f"ratios= gives ratios by pattern, as in {{'layer1.*': 0.25}}, not {ratios!r}")
         for given in [ratio, *ratios.values()]:
             if not isinstance(given, (int, float)) or not 0 <= given < 1:
                 raise PlanError(f"a ratio is a fraction to remove, from 0 to below 1; {given!r} is not")
@@ -134,23 +140,32 @@ class _Wanted:
         self._ratios = list(ratios.items())[::-1]
 
     def of(self, unit: Unit) -> float | None:
-        """The ratio of a unit's own, the least of those of its groups; `None` if no pattern fits."""
-        found = [self._of(group) for group in unit.groups]
-        given = [self.ratio if ratio is None else ratio for ratio in found]
-        return None if all(ratio is None for ratio in found) else min(given)
+        """The ratio of a unit's own, the least that is given for its groups; `None` if no pattern fits."""
+        given = [ratio for group in unit.groups if (ratio := self._of(group)) is not None]
+        return min(given, default=None)
 
     def _of(self, group: Group) -> float | None:
         return next((ratio for pattern, ratio in self._ratios if matches(group, pattern)), None)
 
 
 def _shrinking(
-    graph: Groups, units: list[Unit], wanted: _Wanted, scope: str, ranked: _Ranked
+    graph: Groups,
+    units: list[Unit],
+    wanted: _Wanted,
+    scope: str,
+    ranked: _Ranked,
+    raised: Mapping[Atom, int],
 ) -> Callable[[float], None]:
-    """What sets the units' steps for a ratio; units with a ratio of their own keep to that."""
-    own = {unit: ratio for unit in units if (ratio := wanted.of(unit)) is not None}
-    families = families_of(scope, graph, [unit for unit in units if unit not in own], ranked.values)
-    for unit, ratio in own.items():
-        unit.keep(1 - ratio)
+    """What sets the units' steps for a ratio, but for those with a ratio of their own and `raised` ones."""
+    others = []
+    for unit in units:
+        if (ratio := wanted.of(unit)) is not None:
+            unit.keep(1 - ratio)
+        elif unit.groups[0].atom in raised:
+            unit.steps = raised[unit.groups[0].atom]
+        else:
+            others.append(unit)
+    families = families_of(scope, graph, others, ranked.values)
 
     def shrink(ratio: float) -> None:
         for family in families:

@@ -10,6 +10,7 @@ from attrs import frozen
 from torch.utils._pytree import tree_map
 from torch.utils.benchmark import Timer
 
+from ..errors import PlanError
 from ..rules.examples import called
 from .cost import Count
 from .equations import size_of
@@ -76,7 +77,10 @@ class Latency:
         shapes = {name: one.shape for name, one in arguments.items() if isinstance(one, _Tensor)}
         if call.results:
             shapes["result"] = self._shape(call.results[0], count)
-        return float(self._seconds(call, shapes))  # type: ignore[misc]
+        given = self._seconds(call, shapes)  # type: ignore[misc]
+        if not isinstance(given, (int, float)) or not 0 <= given < float("inf"):
+            raise PlanError(f"latency: the function gave {given!r} for {call.name}, which is no time")
+        return float(given)
 
     def _run(self, call: Call, arguments: Mapping[str, Any]) -> float:
         device = next((one.device for one in self._graph.model.parameters()), torch.device("cpu"))

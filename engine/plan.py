@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import index
 from typing import Any, TypeVar
 
@@ -183,6 +183,12 @@ def broken_plan(violation: Violation) -> PlanError:
 def counts(kept: dict[Atom, np.ndarray]):
     """How many slots are kept of an atom."""
     return lambda atom: len(kept[atom]) if atom in kept else atom.size
+
+
+def kept_slots(graph: Groups, plan: Plan) -> Callable[[Atom], int]:
+    """How many slots `plan`, made for this graph, keeps of an atom."""
+    kept = {graph.group(name).atom: len(slots) for name, slots in plan.groups.items()}
+    return lambda atom: kept.get(atom, atom.size)
 
 
 def plan_by_hand(graph: Groups, kept: dict[str, Sequence[int]]) -> Plan:

@@ -21,7 +21,7 @@ from .cost import Cost, cost_of, parameters
 from .couple import couple
 from .criteria import Criterion
 from .graph import DependencyGraph
-from .plan import Plan
+from .plan import Plan, kept_slots
 from .repair import solve
 from .result import Result
 from .slotwise import Loss
@@ -77,6 +77,8 @@ def prune(
     prefer: str = "outer",
     round_to: int = 1,
     min_keep: float = 1,
+    exact_only: bool = False,
+    free_outputs: Sequence[int] = (),
     data: Iterable[Any] | None = None,
     loss: Loss | None = None,
     compensate: str | None = None,
@@ -102,7 +104,7 @@ def prune(
     PrunusError
         Of the kind that errors.py describes; the model is left bit for bit as it was.
     """
-    graph, described = _analyze(model, example_inputs, rules, prefer, False, strict, ())
+    graph, described = _analyze(model, example_inputs, rules, prefer, False, strict, free_outputs)
     notes: list[str] = []
     left_alone: dict[str, str] = {}
     data = None if data is None else batches(data)
@@ -121,6 +123,7 @@ def prune(
         only=only,
         round_to=round_to,
         min_keep=min_keep,
+        exact_only=exact_only,
         notes=notes,
         left_alone=left_alone,
     )
@@ -137,8 +140,7 @@ def prune(
             graph=graph if verify else None,
             corrections=corrected.tensors if corrected else None,
         )
-    kept = {graph.group(name).atom: len(slots) for name, slots in plan.groups.items()}
-    after = parameters(graph, lambda atom: kept.get(atom, atom.size)) if dry_run else count_parameters(model)
+    after = parameters(graph, kept_slots(graph, plan)) if dry_run else count_parameters(model)
     return Result(model, plan, graph, before, after, notes, described, left_alone)
 
 
@@ -147,6 +149,8 @@ def apply(model: nn.Module, plan: Plan, *, optimizer: Optimizers | None = None) 
 
     The state of `optimizer`, one or several in a list, goes along; a warning tells what had to be dropped.
     """
+    if not isinstance(plan, Plan):
+        raise PlanError(f"this is no plan but a {type(plan).__name__}; a result has its own as result.plan")
     for note in carry_out(model, plan, optimizer=optimizer):
         warnings.warn(note, stacklevel=2)
     return model

@@ -12,7 +12,7 @@ from ..adapters.checkpoint import save
 from .cost import macs_of, whole
 from .graph import DependencyGraph
 from .groups import Group
-from .plan import Plan
+from .plan import Plan, kept_slots
 from .unknown import with_stubs
 
 # How many rows of each kind are printed; plan and graph have them all.
@@ -48,11 +48,10 @@ class Result:
 def _report(result: Result) -> Iterator[str]:
     """The lines of ``print(result)``: what was decided of every group, and what stood in the way."""
     graph, plan = result.graph, result.plan
-    kept = {graph.group(name).atom: len(slots) for name, slots in plan.groups.items()}
     price = macs_of(graph)
     yield f"{graph.trace.model_name}, traced with {result.inputs}"
     yield f"  parameters  {_change(result.before, result.after)}"
-    yield f"  MACs        {_change(price(whole), price(lambda atom: kept.get(atom, atom.size)))}"
+    yield f"  MACs        {_change(price(whole), price(kept_slots(graph, plan)))}"
     yield f"  {plan}"
     yield from (f"  {note}" for note in result.notes)
     yield from _table(list(_decisions(result)))

@@ -114,17 +114,21 @@ def units_of(
 def matches(group: Group, pattern: str) -> bool:
     """Whether a pattern names the group, its kind, or a producer or a module that holds one."""
     names = [group.name, group.kind, *group.producers]
-    return any(fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") for name in names)
+    return any(
+        name == pattern or fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") for name in names
+    )
 
 
 def check_pattern(graph: Groups, pattern: str, option: str) -> None:
     """Raise `PlanError` if a pattern fits nothing: it would be ignored in silence."""
+    if not isinstance(pattern, str):
+        raise PlanError(f"{option} takes names and patterns, which are strings, not {pattern!r}")
     if not any(matches(group, pattern) for group in [*graph.groups, *graph.blocked]):
         raise PlanError(f"{option}: no group, kind or module fits {pattern!r}; `graph.groups` lists them all")
 
 
-def _patterns(given: str | Sequence[str]) -> Sequence[str]:
-    return [given] if isinstance(given, str) else given
+def _patterns(given: object) -> Sequence[str]:
+    return list(given) if isinstance(given, (list, tuple, set, frozenset)) else [given]  # type: ignore[list-item]
 
 
 def _one_of_each_product(graph: Groups, units: list[Unit], left_alone: dict[str, str]) -> list[Unit]:

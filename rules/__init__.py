@@ -74,7 +74,13 @@ def load(rules: Rules = "default") -> RuleSet:
     True
     """
     layers: dict[str, Layer] = {}
-    for source in [rules] if isinstance(rules, (str, PathLike, RuleSet)) else rules:
+    sources = rules if isinstance(rules, (list, tuple)) else [rules]
+    for source in sources:
+        if not isinstance(source, (str, PathLike, RuleSet)):
+            raise RuleError(
+                f"rules= takes 'default', paths, or a list of these, not a {type(source).__name__}",
+                help="example inputs are given as example_inputs=",
+            )
         for layer in _layers_of(source):
             layers.setdefault(layer.name, layer)
     return _build(tuple(layers.values()), _present(layers.values()))

@@ -1,8 +1,10 @@
 """How much goes of which group: ratios, budgets, selection, and what stands in the way."""
 
+from itertools import product
+
 import pytest
 import torch
-from prunus import PlanError, engine
+from prunus import PlanError, PrunusError, engine
 from prunus.engine.cost import macs, parameters
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -395,3 +397,111 @@ def test_the_result_says_what_was_decided_of_every_group():
     assert rows["conv1.out"][1:4] == ["out", "60", str(len(result.plan.groups["conv1.out"]))]
     assert rows["stem.out"][2:] == ["40", "40", "skip='stem'"]
     assert "output" in rows["head.out"]
+
+
+class Strict(nn.Module):
+    """Its code insists on multiples of sixteen in two of three hidden layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(8, 64), nn.Linear(64, 64), nn.Linear(64, 100)
+        self.out = nn.Linear(100, 4)
+
+    def forward(self, x):
+        x = self.a(x).relu()
+        assert x.shape[1] % 16 == 0
+        x = self.b(x).relu()
+        assert x.shape[1] % 16 == 0
+        return self.out(self.c(x).relu())
+
+
+@pytest.mark.parametrize("fraction", [0.3, 0.5, 0.7])
+def test_a_budget_is_met_or_said_to_be_missed_where_the_code_wants_certain_sizes(fraction):
+    """What the code does not let go, the other groups make up for."""
+    model = Strict()
+    before = count(model)
+    result = engine.prune(model, example_inputs=FEATURES, params=fraction)
+    assert model.a.out_features % 16 == model.b.out_features % 16 == 0
+    assert (abs(count(model) / before - fraction) <= 0.01) is not any("params" in n for n in result.notes)
+
+
+class Few(nn.Module):
+    """Two groups of few slots, in which only some combinations come near a budget."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 12, 3), nn.Conv2d(12, 3, 1)
+
+    def forward(self, x):
+        return self.c(self.b(self.a(x)))
+
+
+@pytest.mark.parametrize("round_to", [1, 2])
+@pytest.mark.parametrize("fraction", [0.2, 0.35, 0.5, 0.65, 0.8, 0.9])
+def test_the_nearest_is_the_nearest_of_all(fraction, round_to):
+    """If a budget is said to be missed, no combination of sizes comes within one percent of it."""
+    graph = engine.analyze(Few(), X)
+    notes = []
+    graph.choose(macs=fraction, round_to=round_to, notes=notes)
+    sizes = [range(round_to, size + 1, round_to) for size in (8, 12)]
+    atoms = [graph.group(name).atom for name in ("a.out", "b.out")]
+    whole = macs(graph, lambda atom: atom.size)
+
+    def price(a, b):
+        kept = dict(zip(atoms, (a, b)))
+        return macs(graph, lambda atom: kept.get(atom, atom.size)) / whole
+
+    reachable = min(abs(price(*one) - fraction) for one in product(*sizes)) <= 0.01
+    assert reachable is (notes == [])
+
+
+def test_ratios_of_tied_groups_are_those_that_are_given():
+    """Of groups that shrink together only one is named: its ratio holds for all, whatever the others' is."""
+    model = nn.TransformerEncoderLayer(32, 8, 50, batch_first=True)
+    inside = nn.Sequential(nn.Linear(5, 32), model, nn.Linear(32, 3)).eval()
+    result = engine.prune(
+        inside, example_inputs=torch.randn(2, 4, 5), ratio=0.25, ratios={"1.self_attn.heads": 0.75}
+    )
+    assert model.self_attn.num_heads == 2
+    assert len(result.plan.groups["1.linear1.out"]) == 38
+
+
+def test_a_group_is_selected_by_its_name_whatever_that_is():
+    """Names may have brackets, which are no pattern then."""
+
+    class Doubled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.randn(6, 4))
+            self.v = nn.Parameter(torch.randn(6, 7))
+
+        def forward(self, x):
+            return (x @ self.w.T).relu() @ self.v
+
+    graph = engine.analyze(Doubled(), torch.randn(2, 4))
+    group = next(group for group in graph.groups if group.producers)
+    group.name = "w[0]"
+    assert graph.choose(skip=["w[0]"]).groups == {}
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"latency": (0.5,)}, "pair"),
+        ({"latency": (0.5, "fast")}, "pair"),
+        ({"latency": (0.5, lambda call, shapes: float("nan"))}, "no time"),
+        ({"latency": (0.5, lambda call, shapes: -1.0)}, "no time"),
+        ({"latency": (0.5, lambda call, shapes: None)}, "no time"),
+        ({"ratios": 0.5}, "by pattern"),
+        ({"skip": 5}, "strings"),
+        ({"only": [1]}, "strings"),
+        ({"scope": ["local"]}, "scope"),
+        ({"min_keep": float("nan")}, "min_keep"),
+        ({"min_keep": float("inf")}, "min_keep"),
+        ({"rules": X}, "example_inputs="),
+    ],
+)
+def test_an_option_of_another_type_is_one_clear_error(options, message):
+    """No traceback from the inside."""
+    with pytest.raises(PrunusError, match=message):
+        engine.prune(Block(), example_inputs=X, **options)
