@@ -70,7 +70,8 @@ INTRODUCTION = """\
 DepGraph (Fang et al., CVPR 2023) claims that sparse training by groups beats sparse training layer by
 layer, and that ranking slots by all layers that hold them beats ranking them by one. This page is what
 `{command}` measured and wrote, whatever came out: {seeds} seeds, test accuracy in percent, mean ± standard
-deviation over the seeds. Differences are taken seed by seed.
+deviation over the seeds. Differences are taken seed by seed. Epochs, rates and strengths were settled on
+after a pilot with two of the seeds.
 
 Nets are trained for {dense_epochs} epochs (SGD with momentum {momentum}, cosine schedule), pruned to a
 fraction of their multiply-accumulates (MACs), every group by the same ratio, and fine-tuned for

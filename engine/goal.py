@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from glob import escape
 from itertools import pairwise
 from math import isclose
 from typing import Any
@@ -93,7 +92,7 @@ class Goal:
         """How much is to go of the model that is left: the options that say so."""
         share = self._curve(done, self.final)
         ratios = {
-            escape(name): max(0.0, 1 - self._slots(name, done) / self._left[name])
+            name: max(0.0, 1 - self._slots(name, done) / self._left[name])
             for name in self._own
             if name in self._left and self._is_group(name)
         }

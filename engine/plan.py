@@ -82,14 +82,21 @@ class Plan:
         """The one plan that does to a model what this one and then `later`, on the pruned model, would do.
 
         Bit for bit, unless both scale the same slots: then it rounds once and the two plans twice.
-        Raises `PlanError` if `later` is not for what this plan makes of its model.
+        Tensors and attributes are what counts; groups are put together by name. Raises `PlanError` if `later`
+        is not for what this plan makes of its model.
         """
         later._check_follows(self)
+        # Once a group has one slot left it is none any more, and another may have its name.
+        named = {
+            name: kept
+            for name, kept in later.groups.items()
+            if name not in self.groups or max(kept) < len(self.groups[name])
+        }
         tensors = {name: dict(axes) for name, axes in self.tensors.items()}
         for name, axes in later.tensors.items():
             tensors[name] = {**tensors.get(name, {}), **_composed(tensors.get(name, {}), axes)}
         return Plan(
-            groups={**self.groups, **_composed(self.groups, later.groups)},
+            groups={**self.groups, **_composed(self.groups, named)},
             tensors=tensors,
             attributes={**self.attributes, **later.attributes},
             shapes={**later.shapes, **self.shapes},

@@ -41,7 +41,11 @@ class Result:
         return "\n".join(_report(self))
 
     def save(self, path: PathLike) -> None:
-        """Write the model as it is now, with the plan, for `engine.load`; see `engine.save`."""
+        """Write the model as it is now, with the plan, for `engine.load` into a fresh model.
+
+        After several prunings use `engine.save` with `Plan.followed_by` or `Schedule.plan` instead, as the
+        file must tell the way from the fresh model.
+        """
         save(path, self.model, self.plan)
 
 

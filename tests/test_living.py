@@ -138,3 +138,31 @@ def test_what_data_cannot_do_is_one_error(options, message):
         engine.prune(model, example_inputs=torch.randn(2, 1, 8, 8), **options)
     assert all(map(torch.equal, model.state_dict().values(), before.values()))
     assert model[0].out_channels == 12
+
+
+def test_plans_follow_one_another_where_a_group_is_down_to_one_slot(tmp_path):
+    """Another group may have its name by then; what the plans do together is the same."""
+
+    class Grouped(nn.Module):
+        """Attention with grouped queries: two key heads, of which one stays, and four queries each."""
+
+        def __init__(self):
+            super().__init__()
+            self.q, self.k, self.v = nn.Linear(6, 64), nn.Linear(6, 16), nn.Linear(6, 16)
+            self.out = nn.Linear(64, 5)
+
+        def forward(self, x):
+            q, k, v = (
+                layer(x).view(*x.shape[:2], -1, 8).transpose(1, 2) for layer in (self.q, self.k, self.v)
+            )
+            k, v = (one.repeat_interleave(q.shape[1] // one.shape[1], 1) for one in (k, v))
+            return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    torch.manual_seed(0)
+    model, x = Grouped().eval(), torch.randn(2, 3, 6)
+    fresh, other = copy.deepcopy(model), copy.deepcopy(model)
+    plans = [engine.prune(model, example_inputs=x, ratio=0.5).plan for _ in range(2)]
+    together = plans[0].followed_by(plans[1])
+    assert torch.equal(engine.apply(other, together)(x), model(x))
+    engine.save(tmp_path / "twice.safetensors", model, together)
+    assert torch.equal(engine.load(tmp_path / "twice.safetensors", fresh)(x), model(x))
