@@ -50,7 +50,7 @@ def resolve(name: str) -> Callable[..., Any]:
     MissingTarget
         A package that is not installed, or an attribute that does not exist.
     """
-    found = _built_in(name, locate(name))
+    found = locate(name)
     if not callable(found) and not hasattr(found, "__get__"):
         raise MissingTarget("a target is a function, a method, an operator or a class")
     return canonical(found)
@@ -69,7 +69,7 @@ def locate(name: str) -> Any:
                 # An operator is only there once its module is imported, which this name does not do.
                 help = help or "name it as the Python module that defines it does: 'mypkg.ops.gate'"
             raise MissingTarget(help) from None
-    return found
+    return _built_in(name, found)
 
 
 def _import(parts: list[str]) -> tuple[Any, int]:
