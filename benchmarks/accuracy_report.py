@@ -104,7 +104,8 @@ def plot(records: Records, tasks: Sequence[str], file: Path) -> None:
         )
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[-1].legend(frameon=False, fontsize="small", loc="center right")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize="small", loc="outside lower center", ncols=4)
     figure.savefig(file, dpi=150)
 
 
