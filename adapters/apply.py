@@ -9,12 +9,11 @@ import torch
 from torch import nn
 
 from ..errors import PrunusError, VerificationError
-from .corrections import CorrectedTensor
 from .memories import Forgotten
 from .modules import ChangedAttribute
 from .optimizers import Optimizers, sliced_optimizers
-from .scales import ScaledTensor, check_scales
-from .tensors import Indices, SlicedTensor, check_fits, named_tensors
+from .scales import check_scales, scaled
+from .tensors import Indices, Replaced, SlicedTensor, check_fits, named_tensors
 
 if TYPE_CHECKING:
     from ..engine.groups import Groups
@@ -53,12 +52,12 @@ def _carry_out(
     steps: list[Any] = [
         ChangedAttribute(model, name, value, plan.before.get(name)) for name, value in plan.attributes.items()
     ]
-    steps += [CorrectedTensor(tensors[name], correct) for name, correct in corrections.items()]
+    steps += [Replaced(tensors[name], correct, lambda grad: grad) for name, correct in corrections.items()]
     indices = Indices()
     slices = {tensors[name]: indices.of(kept, tensors[name].device) for name, kept in plan.tensors.items()}
     states = [] if optimizer is None else sliced_optimizers(optimizer, slices, tensors.values())
     steps += [*states, *(SlicedTensor(tensor, axes) for tensor, axes in slices.items())]
-    steps += [ScaledTensor(tensors[name], axes) for name, axes in plan.scales.items()]
+    steps += [scaled(tensors[name], axes) for name, axes in plan.scales.items()]
     steps.append(Forgotten(slices.keys()))
     all_or_nothing(steps, None if graph is None else lambda: verify(model, graph))
     return [note for state in states for note in state.notes]

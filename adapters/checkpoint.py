@@ -15,7 +15,7 @@ from .apply import all_or_nothing
 from .archive import Archive, PathLike, read, write
 from .memories import Forgotten
 from .modules import ChangedAttribute, attribute_of
-from .tensors import check_fits, memory_order, named_tensors
+from .tensors import Replaced, check_fits, memory_order, named_tensors
 
 
 def save(path: PathLike, model: nn.Module, plan: Plan) -> None:
@@ -164,7 +164,7 @@ def _steps(archive: Archive, model: nn.Module) -> Iterator[Any]:
         if first not in data:
             value = archive.tensors[first]
             data[first] = _copied(value, archive.strides.get(first) or value.stride(), tensor.device)
-        yield _Loaded(tensor, data[first])
+        yield _loaded(tensor, data[first])
     yield Forgotten([tensor for tensor, _ in _by_object(state)])
 
 
@@ -202,19 +202,6 @@ def _copied(value: Tensor, strides: Sequence[int], device: torch.device) -> Tens
     return torch.empty_strided(value.shape, strides, dtype=value.dtype, device=device).copy_(value)
 
 
-class _Loaded:
-    """One tensor of the model with other data."""
-
-    def __init__(self, tensor: Tensor, value: Tensor):
-        self._tensor, self._value = tensor, value
-        self._before = tensor.data, tensor.grad
-
-    def carry_out(self) -> None:
-        self._tensor.grad = None
-        self._tensor.data = self._value
-
-    def take_back(self) -> None:
-        data, grad = self._before
-        self._tensor.grad = None
-        self._tensor.data = data
-        self._tensor.grad = grad
+def _loaded(tensor: Tensor, value: Tensor) -> Replaced:
+    """The step that gives a tensor this value; its gradient is dropped."""
+    return Replaced(tensor, lambda _: value, lambda _: None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 
 import torch
 from torch import Tensor
 
 from ..errors import PlanError
+from .tensors import Replaced
 
 Scales = Mapping[str, Mapping[int, Sequence[float]]]
 
@@ -30,34 +31,22 @@ def check_scales(
                 raise PlanError(f"the plan scales {name} by what is no number, or by nothing")
 
 
-class ScaledTensor:
-    """One tensor, multiplied slot by slot; its gradient is divided, as the loss is of other numbers now."""
+def scaled(tensor: Tensor, axes: Mapping[int, Sequence[float]]) -> Replaced:
+    """The step that multiplies a tensor slot by slot; its gradient is divided, as the weights are others."""
+    return Replaced(
+        tensor,
+        lambda data: _multiplied(data, axes, torch.Tensor.mul),
+        lambda grad: _multiplied(grad, axes, torch.Tensor.div),
+    )
 
-    def __init__(self, tensor: Tensor, axes: Mapping[int, Sequence[float]]):
-        self._tensor, self._axes = tensor, axes
-        self._before: tuple[Tensor, Tensor | None] | None = None
 
-    def carry_out(self) -> None:
-        """Multiply; the old data is kept for `take_back`, and what shares it does not change."""
-        data, grad = self._before = self._tensor.data, self._tensor.grad
-        self._tensor.grad = None
-        self._tensor.data = self._multiplied(data, torch.Tensor.mul)
-        if grad is not None:
-            self._tensor.grad = self._multiplied(grad, torch.Tensor.div)
-
-    def take_back(self) -> None:
-        """Put data and gradient back, as the same objects."""
-        if self._before is not None:
-            data, grad = self._before
-            self._tensor.grad = None
-            self._tensor.data, self._tensor.grad = data, grad
-
-    def _multiplied(self, tensor: Tensor, by: object) -> Tensor:
-        # In float32 at least, or half precision would round the factor before it rounds the product.
-        dtype = torch.promote_types(tensor.dtype, torch.float32)
-        result = tensor
-        for axis, factors in self._axes.items():
-            shape = [-1 if other == axis else 1 for other in range(tensor.dim())]
-            scale = torch.tensor(factors, dtype=dtype, device=tensor.device).reshape(shape)
-            result = by(result, scale)  # type: ignore[operator]
-        return result.to(tensor.dtype)
+def _multiplied(
+    tensor: Tensor, axes: Mapping[int, Sequence[float]], by: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    # In float32 at least, or half precision would round the factor before it rounds the product.
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    result = tensor
+    for axis, factors in axes.items():
+        shape = [-1 if other == axis else 1 for other in range(tensor.dim())]
+        result = by(result, torch.tensor(factors, dtype=dtype, device=tensor.device).reshape(shape))
+    return result.to(tensor.dtype)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -77,19 +78,20 @@ class SlicedTensor:
     def __init__(self, tensor: Tensor, axes: Mapping[int, slice | Tensor]):
         self.tensor = tensor
         self.axes = axes
-        self._done: list[_Cut | _Replaced] = []
+        self._done: list[_Cut | Replaced] = []
 
     def carry_out(self) -> None:
         """Slice, axis by axis."""
         parts = [part for part in (self.tensor, self.tensor.grad) if part is not None]
         if not all(map(_owns_its_memory, parts)):
-            self._do(_Replaced(self.tensor, self.axes))
+            slices = partial(sliced, axes=self.axes)
+            self._do(Replaced(self.tensor, slices, slices))
             return
         for part in parts:
             for axis, kept in self.axes.items():
                 self._do(_Cut(part, axis, kept))
 
-    def _do(self, step: _Cut | _Replaced) -> None:
+    def _do(self, step: _Cut | Replaced) -> None:
         self._done.append(step)
         step.carry_out()
 
@@ -128,25 +130,33 @@ def _others(kept: slice | Tensor, size: int, device: torch.device) -> Tensor:
     return others.nonzero().flatten()
 
 
-class _Replaced:
-    """A tensor that is sliced into new memory, and its gradient; the old ones are kept."""
+class Replaced:
+    """A tensor with other data, and its gradient with other values; the old ones are kept for `take_back`.
 
-    def __init__(self, tensor: Tensor, axes: Mapping[int, slice | Tensor]):
-        self._tensor, self._axes = tensor, axes
-        self._before = tensor.data, tensor.grad
+    The object stays, so ties and references do, too.
+    """
+
+    def __init__(
+        self, tensor: Tensor, data: Callable[[Tensor], Tensor], grad: Callable[[Tensor], Tensor | None]
+    ):
+        self._tensor, self._data, self._grad = tensor, data, grad
+        self._before: tuple[Tensor, Tensor | None] | None = None
 
     def carry_out(self) -> None:
-        data, grad = self._before
+        """Give the tensor what the functions make of the old data and gradient, in memory of its own."""
+        data, grad = self._before = self._tensor.data, self._tensor.grad
         self._tensor.grad = None
-        self._tensor.data = sliced(data, self._axes)
+        self._tensor.data = self._data(data)
         if grad is not None:
-            self._tensor.grad = sliced(grad, self._axes)
+            self._tensor.grad = self._grad(grad)
 
     def take_back(self) -> None:
-        data, grad = self._before
-        self._tensor.grad = None
-        self._tensor.data = data
-        self._tensor.grad = grad
+        """Put data and gradient back, as the same objects."""
+        if self._before is not None:
+            data, grad = self._before
+            self._tensor.grad = None
+            self._tensor.data = data
+            self._tensor.grad = grad
 
 
 def _owns_its_memory(tensor: Tensor) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from ..errors import PlanError
-from .calibrate import Statistics, batches, calibrate
+from .calibrate import Statistics, calibrate
 from .couplings import Place
 from .groups import Group, Member
 from .magnitude import Magnitude
@@ -75,7 +75,7 @@ def _read(tensors: Tensors) -> dict[tuple[Member, Place], Statistics]:
     """The statistics for each weight and what it reads; one that is cut in parts for that counts once."""
     graph = tensors.graph
     pairs = {(one.weight, one.data): None for one in readers(graph) if graph.groups_at(one.weight)}
-    statistics = calibrate(graph, batches(tensors.inputs), [data for _, data in pairs])
+    statistics = calibrate(graph, tensors.inputs, [data for _, data in pairs])
     if not all(bool(one.second.isfinite().all()) for one in statistics.values()):
         raise PlanError("data= leads to values that are not finite: there is nothing to score by")
     return {pair: statistics[pair[1]] for pair in pairs}

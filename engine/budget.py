@@ -8,12 +8,12 @@ from itertools import permutations
 from attrs import frozen
 
 from ..errors import PlanError
-from .axes import Atom
 from .cost import Count, macs_of, parameters_of, whole
 from .groups import Groups
 from .latency import Latency, Seconds
 from .units import Unit
 
+Price = Callable[[Count], float]
 # How far from a budget a plan may be, as a fraction of the whole model's cost.
 TOLERANCE = 0.01
 # How near is near enough, how fine a ratio is, and how many units are set apart to come nearer.
@@ -41,24 +41,24 @@ class Budget:
             raise PlanError(f"{name} is the fraction to keep, above 0 and up to 1; {fraction!r} is not")
         return cls(name, fraction, seconds)
 
-    def price(self, graph: Groups, varying: set[Atom]) -> Callable[[Count], float]:
-        """What the model costs while these atoms shrink, as a fraction of the whole model's cost."""
+    def price(self, graph: Groups) -> Price:
+        """What the model costs with some slots kept, as a fraction of the whole model's cost."""
         if self.name == "latency":
-            price: Callable[[Count], float] = Latency(graph, self.seconds)
+            price: Price = Latency(graph, self.seconds)
         else:
+            varying = {group.atom for group in graph.groups}
             price = (macs_of if self.name == "macs" else parameters_of)(graph).of(varying)
         full = price(whole)
         if not full:
             raise PlanError(f"no call of this model has a cost in {self.name}; give a ratio instead")
         return lambda count: price(count) / full
 
-    def meet(self, graph: Groups, units: Sequence[Unit], shrink: Callable[[float], None]) -> None:
+    def meet(self, price: Price, units: Sequence[Unit], shrink: Callable[[float], None]) -> None:
         """Set the units' steps so that the model costs what it may, as nearly as the steps allow.
 
         `shrink` sets them for one ratio. Where a unit's steps are too coarse it stays at the nearer one, and
         the ratio is found again for the others. Raises `PlanError` if the fewest slots cost too much.
         """
-        price = self.price(graph, {group.atom for unit in units for group in unit.groups})
         search = _Search(self.fraction, units, shrink, price, self.name != "latency")
         least = search.cost(1.0)
         if least > self.fraction + TOLERANCE:
@@ -68,9 +68,9 @@ class Budget:
             )
         search.run()
 
-    def missed(self, graph: Groups, units: Sequence[Unit]) -> list[str]:
+    def missed(self, price: Price, units: Sequence[Unit]) -> list[str]:
         """What there is to say if the units' steps do not meet the budget closely."""
-        found = self.price(graph, {group.atom for unit in units for group in unit.groups})(counts(units))
+        found = price(counts(units))
         if abs(found - self.fraction) <= TOLERANCE:
             return []
         return [
@@ -87,7 +87,7 @@ class _Search:
         fraction: float,
         units: Sequence[Unit],
         shrink: Callable[[float], None],
-        price: Callable[[Count], float],
+        price: Price,
         thorough: bool,
     ):
         self._thorough = thorough

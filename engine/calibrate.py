@@ -84,7 +84,7 @@ def inputs_of(data: Iterable[Any] | None) -> list[Any]:
 
 
 def calibrate(
-    graph: Groups, data: Iterable[Any], places: Iterable[Place], *, products: bool = False
+    graph: Groups, data: Iterable[Any] | None, places: Iterable[Place], *, products: bool = False
 ) -> dict[Place, Statistics]:
     """Run the model on every batch and collect the statistics of what stands at these axes.
 

@@ -80,16 +80,17 @@ def choose(
     _check(scope, round_to, min_keep)
     wanted = _Wanted(graph, 0.5 if ratio is None else ratio, ratios or {})
     ranked = _Ranked(graph, criterion_of(criterion), Tensors(graph, data, loss))
+    price = None if budget is None else budget.price(graph)
     rigid: dict[Atom, str] = {}
     raised: dict[Atom, int] = {}
     while True:
         left_alone.clear()
         units = units_of(graph, skip, only, exact_only, rigid, round_to, min_keep, left_alone)
         shrink = _shrinking(graph, units, wanted, scope, ranked, raised)
-        if budget is None:
+        if budget is None or price is None:
             shrink(wanted.ratio)
         else:
-            budget.meet(graph, units, shrink)
+            budget.meet(price, units, shrink)
         steps = [unit.steps for unit in units]
         found = _heed_the_code(graph, units)
         more = {unit.groups[0].atom: unit.steps for unit, before in zip(units, steps) if unit.steps > before}
@@ -97,8 +98,8 @@ def choose(
             break
         rigid.update(found)  # the other units make up for what the code does not let go
         raised.update(more if budget is not None else {})
-    if budget is not None and notes is not None:
-        notes += budget.missed(graph, units)
+    if budget is not None and price is not None and notes is not None:
+        notes += budget.missed(price, units)
     for unit in units:
         if unit.steps == unit.whole:
             left_alone.update((group.name, _why_whole(unit)) for group in unit.groups)

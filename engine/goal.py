@@ -9,8 +9,9 @@ from typing import Any
 
 from ..errors import PlanError
 from .budget import Budget
-from .cost import COSTS, whole
+from .cost import COSTS
 from .graph import DependencyGraph
+from .plan import kept_slots
 from .result import Result
 from .units import matches, units_of
 
@@ -116,11 +117,9 @@ class Goal:
 
     def note(self, result: Result) -> None:
         """Take account of what was removed."""
-        kept = {result.graph.group(name).atom: len(slots) for name, slots in result.plan.groups.items()}
         self._left.update((name, len(slots)) for name, slots in result.plan.groups.items())
         if self.budget is not None:
-            price = self.budget.price(result.graph, set(kept))
-            self._priced *= price(lambda atom: kept.get(atom, whole(atom)))
+            self._priced *= self.budget.price(result.graph)(kept_slots(result.graph, result.plan))
 
     def state_dict(self) -> dict[str, Any]:
         """How far it is, as plain data."""

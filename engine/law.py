@@ -100,7 +100,6 @@ class _Case:
     """One call under one rule: its graph, and the operation to run on changed operands."""
 
     def __init__(self, example: Example, rules: RuleSet):
-        self.example = example
         try:
             self.graph: DependencyGraph = analyze(
                 Probe(example), (), rules=rules, free_outputs=range(_OUTPUTS)

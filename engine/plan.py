@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from operator import index
 from typing import Any, TypeVar
 
@@ -187,15 +187,14 @@ def broken_plan(violation: Violation) -> PlanError:
     return PlanError(f"with these sizes {violation.text}{where}; choose other sizes, or skip these groups")
 
 
-def counts(kept: dict[Atom, np.ndarray]):
+def counts(kept: Mapping[Atom, Sized]) -> Callable[[Atom], int]:
     """How many slots are kept of an atom."""
     return lambda atom: len(kept[atom]) if atom in kept else atom.size
 
 
 def kept_slots(graph: Groups, plan: Plan) -> Callable[[Atom], int]:
     """How many slots `plan`, made for this graph, keeps of an atom."""
-    kept = {graph.group(name).atom: len(slots) for name, slots in plan.groups.items()}
-    return lambda atom: kept.get(atom, atom.size)
+    return counts({graph.group(name).atom: slots for name, slots in plan.groups.items()})
 
 
 def plan_by_hand(graph: Groups, kept: dict[str, Sequence[int]]) -> Plan:

@@ -176,7 +176,7 @@ class Regularizer:
         self.strength = strength
         strength_of = _Strength(graph, strength, strengths or {})
         tensors = Tensors(graph)
-        units = units_of(graph, skip, only, exact_only=False, rigid={})
+        units = units_of(graph, skip, only)
         groups = [group for unit in units for group in unit.groups]
         parts = [part for group in groups for part in self.kind.parts(tensors, group) if part[1]]
         if not parts:
