@@ -10,6 +10,7 @@ from ..rules import RuleSet
 from . import relations
 from .axes import UNIT, Atom, Layout, Reason, atoms, block
 from .couplings import Cost, Couplings, Produced, Reading, Scaled
+from .ends import hold_ends
 from .equations import Equation, SizeOf
 from .match import match
 from .origin import Origin
@@ -28,10 +29,7 @@ def couple(trace: Trace, rules: RuleSet, free_outputs: Sequence[int] = ()) -> Co
         if not state.from_input.isdisjoint(call.values):
             state.from_input.update(call.results)
         _couple_call(state, call, rules.rule_for(call.target))
-    kept = [value for number, value in enumerate(trace.outputs) if number not in free_outputs]
-    for value in [*kept, *trace.training_outputs]:
-        for axis, layout in enumerate(state.of(value)):
-            block(layout, Reason(f"axis {axis} of the model's output", value))
+    hold_ends(state, free_outputs)
     state.unifier.settle()
     return state
 

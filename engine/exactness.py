@@ -54,9 +54,9 @@ def inexact_atoms(
 
 
 def live_calls(trace: Trace) -> set[Call]:
-    """The calls whose results reach an output; what the others compute is thrown away."""
+    """The calls whose results somebody looks at; what the others compute is thrown away."""
     live: set[Call] = set()
-    needed = {*trace.outputs, *trace.training_outputs}
+    needed = trace.ends
     for call in reversed(trace.calls):
         if call.inplace or not needed.isdisjoint(call.results):
             live.add(call)

@@ -11,8 +11,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from ..rules.signatures import bind, changed_arguments
+from .reads import reads_data
 from .sizes import Dim, Ledger, Op, SizeInt, expr_of
-from .values import Call, Trace, Value, locate, tensors_in
+from .values import Call, Read, Trace, Value, locate, tensors_in
 
 Tensor = torch.Tensor
 Observe = Callable[[Call, dict[Value, Tensor]], None]
@@ -89,10 +90,14 @@ class Recorder(TorchFunctionMode):
             tensors = tuple(tensors_in(result))
             if tensors:
                 self.record(target, args, kwargs, tensors, kwargs.get("out") is not None)
+            else:
+                self._note_read(target, args, kwargs)
         elif result is None and (names := changed_arguments(target)):
             given = bind(target, args, kwargs)
             changed = tuple(tensors_in([given.get(name) for name in names]))
             self.record(target, args, kwargs, changed, True)
+        elif result is not None:
+            self._note_read(target, args, kwargs)
         return result
 
     def record(self, target, args, kwargs, tensors: tuple[Tensor, ...], inplace: bool, **own: Value) -> None:
@@ -107,6 +112,18 @@ class Recorder(TorchFunctionMode):
             self._show(call, given)
         call.results = tuple([self.new_value(tensor, "call", None, call) for tensor in tensors])
         calls.append(call)
+
+    def _note_read(self, target, args, kwargs) -> None:
+        """Remember the tensors that a call was given which returned none, if it looked at their data."""
+        self.ledger.open = False
+        try:
+            is_read = reads_data(target, args, kwargs)
+        finally:
+            self.ledger.open = True
+        if is_read:
+            source = locate(self.ledger.root)
+            read = (self.value_of(tensor) for tensor in tensors_in([args, kwargs]))
+            self.trace.reads += [Read(value, source) for value in read]
 
     def _show(self, call: Call, given: dict[str, Any]) -> None:
         self.ledger.open = False

@@ -103,7 +103,7 @@ class _Search:
         self._state = state
         self._scaled: dict[Call, Scaled] = {one.origin.call: one for one in state.scaled}
         self._from_weights = _from_weights(state)
-        self._outputs = {*state.trace.outputs, *state.trace.training_outputs}
+        self._ends = state.trace.ends
         self._readers: dict[Value, list[Call]] = {}
         for call in live_calls(state.trace):
             for value in dict.fromkeys(call.values):
@@ -186,7 +186,7 @@ class _Search:
                 reached.add(self._scaled[call])
                 continue
             for value, region in self._after(call, regions).items():
-                if value in self._outputs:
+                if value in self._ends:
                     raise NoRegion("what makes it also makes an output of the model")
                 regions[value] = region
                 for reader in self._readers.get(value, ()):

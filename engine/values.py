@@ -111,6 +111,14 @@ class Number:
     source: Source
 
 
+@frozen(eq=False)
+class Read:
+    """The data of `value` went into a Python number, list or array: what the forward does depends on it."""
+
+    value: Value
+    source: Source
+
+
 @define(eq=False)
 class Value:
     """One tensor, or one version of it between two in-place changes; its data is not kept.
@@ -202,8 +210,9 @@ class Trace:
 
     ``tensors`` are the parameters, buffers and plain tensor attributes that were used, by their first
     name; ``aliases`` leads from other names of the same tensors to it. ``training_outputs`` are those of a
-    second run, where parameters are left for training; `forward` are the calls before it. ``attributes``
-    gives the integers of the modules that were traced, by module path, attribute name and key.
+    second run, where parameters are left for training; `forward` are the calls before it. ``reads`` are the
+    values of which Python code has read the data. ``attributes`` gives the integers of the modules that
+    were traced, by module path, attribute name and key.
     """
 
     model_name: str
@@ -218,6 +227,12 @@ class Trace:
     numbers: list[Number] = field(factory=list, repr=False)
     attributes: dict[tuple[str, str, tuple | None], int] = field(factory=dict, repr=False)
     untracked: list[Value] = field(factory=list, repr=False)
+    reads: list[Read] = field(factory=list, repr=False)
+
+    @property
+    def ends(self) -> set[Value]:
+        """What somebody looks at: the outputs, and what Python code reads."""
+        return {*self.outputs, *self.training_outputs, *(read.value for read in self.reads)}
 
     @property
     def forward(self) -> list[Call]:
