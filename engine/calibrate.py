@@ -140,7 +140,7 @@ class _Watch:
         if call.index >= len(self._calls):
             return False
         known = self._calls[call.index]
-        if known.target is not call.target or len(known.values) != len(call.values):
+        if known.target != call.target or len(known.values) != len(call.values):
             return False
         return all(
             len(call.values[position].shape) == len(value.shape)

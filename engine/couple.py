@@ -8,7 +8,7 @@ from itertools import pairwise
 from ..grammar import ast
 from ..rules import RuleSet
 from . import relations
-from .axes import UNIT, Atom, Layout, Reason, atoms, block
+from .axes import UNIT, Atom, Layout, Reason, block
 from .couplings import Cost, Couplings, Produced, Reading, Scaled
 from .ends import hold_ends
 from .equations import Equation, SizeOf
@@ -17,6 +17,7 @@ from .origin import Origin
 from .site import Misfit, Site
 from .sizes import SizeInt
 from .values import Call, Trace, Value
+from .weights import gives_weights, weights_make
 
 
 def couple(trace: Trace, rules: RuleSet, free_outputs: Sequence[int] = ()) -> Couplings:
@@ -77,7 +78,7 @@ def _apply_clauses(site: Site) -> None:
     for clause in site.rule.clauses:
         if isinstance(clause, ast.Flow):
             for layout in site.factors.get(clause.factor, ()):
-                if _held_by_a_constant(site, layout):
+                if weights_make(site, layout):
                     state.produced.append(Produced(layout, origin, clause.factor))
         elif isinstance(clause, ast.Mixes):
             for factor, layout in _named(site, clause.factors):
@@ -121,18 +122,13 @@ def _note_products(site: Site) -> None:
         site.state.zeros.add(site.call)
     if isinstance(site.rule.body, ast.Relation) and site.rule.body.verb in relations.MOVES:
         site.state.moves.add(site.call)
+    if not site.state.from_input.isdisjoint(site.call.results) and gives_weights(site, terms):
+        site.state.picked.update(site.call.results)
 
 
 def _operands(site: Site, terms: Iterable[Sequence[str]]) -> tuple[tuple[object, ...], ...]:
     """What the call has in the places of operands, term by term."""
     return tuple(tuple(map(site.operand, term)) for term in terms)
-
-
-def _held_by_a_constant(site: Site, layout: Layout) -> bool:
-    """Slots are produced where a weight has them; what data is multiplied with data has them already."""
-    own = set(atoms(layout))
-    constants = (value for value in site.call.values if value not in site.state.from_input)
-    return any(own & set(atoms(axis)) for value in constants for axis in site.axes(value))
 
 
 def _note_numbers(site: Site) -> None:

@@ -71,11 +71,13 @@ class Reading:
 @define(eq=False)
 class Couplings:
     """Everything that the rules say about a trace; ``from_input`` are the values that depend on its inputs,
-    ``opened`` the signatures' dims with their stars opened, ``zeros`` the calls whose results are zero,
-    ``moves`` those that only put slots elsewhere."""
+    ``picked`` those among them that are weights all the same, ``opened`` the signatures' dims with their
+    stars opened, ``zeros`` the calls whose results are zero, ``moves`` those that only put slots elsewhere.
+    """
 
     trace: Trace
     from_input: set[Value] = Factory(set)
+    picked: set[Value] = Factory(set)
     layouts: dict[Value, list[Layout]] = Factory(dict)
     couplings: list[Coupling] = Factory(list)
     equations: list[Equation] = Factory(list)
