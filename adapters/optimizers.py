@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine.values import tensors_in
+from ..engine.contents import tensors_in
 from ..errors import PlanError
 from .tensors import sliced
 

@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..rules.examples import Example
 from ..rules.signatures import argument_names, bind, changed_arguments
+from .contents import tensors_in
 from .trace import trace
-from .values import tensors_in
 
 
 @frozen

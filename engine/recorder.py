@@ -11,9 +11,10 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from ..rules.signatures import bind, changed_arguments
+from .contents import tensors_in
 from .reads import reads_data
 from .sizes import Dim, Ledger, Op, SizeInt, expr_of
-from .values import Call, Read, Trace, Value, locate, tensors_in
+from .values import Call, Read, Trace, Value, locate
 
 Tensor = torch.Tensor
 Observe = Callable[[Call, dict[Value, Tensor]], None]

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from ..rules.examples import called
+from .contents import tensors_in
 from .couplings import Reading
 from .sizes import SizeInt
-from .values import Call, Value, tensors_in
+from .values import Call, Value
 
 
 class NoRegion(Exception):

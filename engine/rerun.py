@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .recorder import tensors_in
+from .contents import copied, outputs_in
 from .trace import call_arguments
 from .undisturbed import undisturbed
 
@@ -15,4 +15,5 @@ def output_shapes(model: torch.nn.Module, example_inputs: Any) -> tuple[tuple[in
     """The shapes of the output tensors, in order; modes, random states and buffers are left as they were."""
     args, kwargs = call_arguments(example_inputs)
     with undisturbed(model, model.buffers()):
-        return tuple(tuple(tensor.shape) for tensor in tensors_in(model(*args, **kwargs)))
+        args, kwargs = copied((args, kwargs), torch.clone)
+        return tuple(tuple(tensor.shape) for tensor in outputs_in(model(*args, **kwargs)))

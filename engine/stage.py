@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from attrs import define, field
 
+from .contents import tensors_in
 from .sizes import Attribute, Ledger, SizeInt
-from .values import tensors_in
 
 MODULE_STATE = frozenset(vars(torch.nn.Module()))  # what every module has: parameters, hooks, flags
 # What holds no traced integer and no tensor.

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 
 from ..errors import TraceError
+from .contents import copied, named_tensors_in, outputs_in
 from .fake import Fakes, depends_on_data
 from .recorder import Observe, Recorder
 from .sizes import Ledger
 from .stage import Stage, modules_of, own_attributes
 from .undisturbed import undisturbed
-from .values import Trace, dotted_name, locate_error, tensors_in
+from .values import Trace, dotted_name, locate_error
 
 Tensor = torch.Tensor
 
@@ -66,15 +67,16 @@ def trace(
     }
     recorder = Recorder(record, ledger, known, frozenset(opaque), dict(lower or {}), observe)
     contents = [] if fakes else [tensor for tensor, kind, _ in state if kind != "parameter"]
-    copied: dict[int, Tensor] = {}
     copy = fakes.convert if fakes else torch.clone
     with undisturbed(model, contents):
-        args, kwargs = (_copy(part, copy, copied) for part in (args, kwargs))
+        args, kwargs = copied((args, kwargs), copy)
         stage = Stage(model, ledger, stand_ins)
         try:
             stage.prepare(modules)
             with recorder.following({id(module): path for path, module in reversed(modules)}):
                 _run(model, args, kwargs, recorder, fakes)
+        except TraceError:
+            raise
         except Exception as error:
             raise TraceError(_explain(error, recorder, model, fake)) from error
         finally:
@@ -111,7 +113,10 @@ def _run(model: torch.nn.Module, args, kwargs, recorder: Recorder, fakes: Fakes 
     with fakes.mode if fakes else nullcontext():
         with recorder:
             result = model(*args, **kwargs)
-        record.outputs = [recorder.value_of(tensor) for tensor in tensors_in(result)]
+            outputs = outputs_in(result)  # a generator computes only now
+        record.outputs = [recorder.value_of(tensor) for tensor in outputs]
+        if not outputs:
+            raise TraceError(_without_output(result))
         if _is_parameter_left(recorder):
             _run_as_in_training(model, args, kwargs, recorder)
 
@@ -134,8 +139,8 @@ def _run_as_in_training(model: torch.nn.Module, args, kwargs, recorder: Recorder
         for module in holders:
             module.training = True
         with recorder:
-            result = model(*args, **kwargs)
-        record.training_outputs = [recorder.value_of(tensor) for tensor in tensors_in(result)]
+            outputs = outputs_in(model(*args, **kwargs))
+        record.training_outputs = [recorder.value_of(tensor) for tensor in outputs]
         record.training_from = before[0]
     except Exception:
         del record.calls[before[0] :], ledger.conditions[before[1] :]
@@ -170,31 +175,7 @@ def _named_inputs(model: torch.nn.Module, args, kwargs) -> list[tuple[str, Tenso
         bound = inspect.signature(model.forward).bind(*args, **kwargs).arguments
     except (TypeError, ValueError):
         bound = {**{str(i): arg for i, arg in enumerate(args)}, **kwargs}
-    return [pair for name, item in bound.items() for pair in _named_parts(name, item)]
-
-
-def _named_parts(name: str, item: Any) -> list[tuple[str, Tensor]]:
-    if isinstance(item, Tensor):
-        return [(name, item)]
-    if isinstance(item, (tuple, list)):
-        item = dict(enumerate(item))
-    if isinstance(item, Mapping):
-        return [pair for key, part in item.items() for pair in _named_parts(f"{name}.{key}", part)]
-    return []
-
-
-def _copy(item: Any, copy: Callable[[Tensor], Tensor], copied: dict[int, Tensor]) -> Any:
-    """The arguments with copied tensors: a forward that writes into its input must not reach the user's."""
-    if isinstance(item, Tensor):
-        if id(item) not in copied:
-            copied[id(item)] = copy(item)
-        return copied[id(item)]
-    kind = type(item)
-    if kind in (list, tuple):
-        return kind([_copy(part, copy, copied) for part in item])
-    if kind is dict:
-        return {key: _copy(part, copy, copied) for key, part in item.items()}
-    return item
+    return [pair for name, item in bound.items() for pair in named_tensors_in(item, name)]
 
 
 def _check_initialised(state: list[tuple[Tensor, str, list[str]]]) -> None:
@@ -202,6 +183,14 @@ def _check_initialised(state: list[tuple[Tensor, str, list[str]]]) -> None:
         if kind == "parameter" and torch.nn.parameter.is_lazy(tensor):
             path = names[0].rpartition(".")[0]
             raise TraceError(f"{path or 'the model'} has lazy parameters: run the model once before")
+
+
+def _without_output(result: Any) -> str:
+    """What to do where nothing that the forward returns says which axes must stay."""
+    return (
+        f"the forward returns a {type(result).__name__} with no tensor in it: nothing says what must keep its "
+        "shape\nlet the forward return tensors, or wrap the model in a module that does"
+    )
 
 
 def _explain(error: Exception, recorder: Recorder, model: torch.nn.Module, fake: bool) -> str:

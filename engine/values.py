@@ -255,18 +255,3 @@ class Trace:
             graph.add_edges_from((value, call) for value in call.values)
             graph.add_edges_from((call, value) for value in call.results)
         return graph
-
-
-def tensors_in(item: Any) -> Iterator[torch.Tensor]:
-    """The tensors in nested tuples, lists, dicts and dataclasses, in order."""
-    if isinstance(item, torch.Tensor):
-        yield item
-    elif isinstance(item, dict):
-        for part in item.values():
-            yield from tensors_in(part)
-    elif isinstance(item, (tuple, list)):
-        for part in item:
-            yield from tensors_in(part)
-    elif hasattr(type(item), "__dataclass_fields__"):
-        for name in type(item).__dataclass_fields__:
-            yield from tensors_in(getattr(item, name, None))
