@@ -66,11 +66,12 @@ def parts_of(item: Any) -> Parts:
         return enumerate(sorted(item, key=_shapes_in))
     if isinstance(item, np.ndarray):
         return enumerate(item.flat) if item.dtype == object else ()
-    if isinstance(item, (dict, UserDict)):
-        items = dict.items(item if isinstance(item, dict) else item.data)
-        return [*items, *_others(item, dict(items).values())]
+    if isinstance(item, UserDict):
+        return _with_attributes(item, item.data.items())
+    if isinstance(item, dict):
+        return _with_attributes(item, dict.items(item))
     if isinstance(item, (list, tuple, deque)):
-        return [*enumerate(item), *_others(item, item)]
+        return _with_attributes(item, enumerate(item))
     return _attributes(item)
 
 
@@ -84,8 +85,7 @@ def _parts_asked_for(item: Any) -> Parts:
     if isinstance(item, _CLOSED) or type(item) in (dict, list, tuple):
         return parts_of(item)
     if isinstance(item, Mapping):
-        items = [(key, item[key]) for key in item]
-        return [*items, *_others(item, [part for _, part in items])]
+        return _with_attributes(item, [(key, item[key]) for key in item])
     if isinstance(item, Iterator) or (isinstance(item, Iterable) and not isinstance(item, Sized)):
         return parts_of(item) if isinstance(item, _ENDLESS) else enumerate(item)
     return parts_of(item)
@@ -117,17 +117,19 @@ def _attributes(item: Any) -> list[tuple[str, Any]]:
     found = {name: getattr(item, name, None) for name in getattr(kind, "__dataclass_fields__", ())}
     for base in kind.__mro__:
         for name, slot in vars(base).items():
-            if isinstance(slot, MemberDescriptorType):
+            if isinstance(slot, MemberDescriptorType) and name != "__dict__":
                 found[name] = getattr(item, slot.__name__, None)
     own = getattr(item, "__dict__", None)
     found.update(own if isinstance(own, dict) else {})
     return list(found.items())
 
 
-def _others(item: Any, parts: Iterable[Any]) -> list[tuple[str, Any]]:
-    """The attributes of a container that are not its parts under another name."""
-    known = {id(part) for part in parts}
-    return [(name, part) for name, part in _attributes(item) if id(part) not in known]
+def _with_attributes(item: Any, parts: Parts) -> Parts:
+    """The parts of a container, and the tensors of its attributes that are not in its parts already."""
+    parts = list(parts)
+    known = {id(one) for one in tensors_in(parts)}
+    others = [one for one in tensors_in(dict(_attributes(item))) if id(one) not in known]
+    return [*parts, *((f"_{number}", one) for number, one in enumerate(others))]
 
 
 def _shapes_in(item: Any) -> list[tuple[int, ...]]:

@@ -188,8 +188,9 @@ def _check_initialised(state: list[tuple[Tensor, str, list[str]]]) -> None:
 def _without_output(result: Any) -> str:
     """What to do where nothing that the forward returns says which axes must stay."""
     return (
-        f"the forward returns a {type(result).__name__} with no tensor in it: nothing says what must keep its "
-        "shape\nlet the forward return tensors, or wrap the model in a module that does"
+        f"the forward returns a {type(result).__name__} with no tensor in it: "
+        "nothing says what must keep its shape\n"
+        "let the forward return tensors, or wrap the model in a module that does"
     )
 
 
