@@ -16,7 +16,7 @@ from typing import Any
 from .engine.check import Checked, check, complaint
 from .engine.law import EXACT, HELD, MIXES, SUMS, WRONG
 from .engine.probe import is_recorded
-from .engine.stub import blank, stub_for
+from .engine.stub import blank, stub_tried_apart
 from .errors import PrunusError, RuleError
 from .grammar import did_you_mean
 from .grammar.ast import Rule
@@ -129,7 +129,7 @@ def run_new(options: argparse.Namespace) -> None:
             help = "write it as in Python, tensors as randn(3, 4)"
             raise PrunusError(f"the call {error}\nhelp: {help}") from error
         expect_recorded(example)
-        print(stub_for(example))
+        print(stub_tried_apart(example))
         return
     try:
         target = resolve(options.call)

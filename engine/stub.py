@@ -15,8 +15,8 @@ from ..rules import draft
 from ..rules.examples import Example, variations
 from ..rules.signatures import argument_names
 from ..rules.targets import written_name
+from .child import CannotBeTried, stub_by_child
 from .law import MIXES, SUMS, WRONG, Untried, Verdict, judge, severity
-from .probe import Probe, results_of
 from .replay import replays
 from .trial import Found, Place, Trial
 from .values import Call, Value
@@ -40,22 +40,35 @@ def stub_for(example: Example) -> str:
     return writer.verified() or writer.text(())
 
 
+def stub_tried_apart(example: Example) -> str:
+    """The same, found in another process, which sizes that do not fit may end."""
+    try:
+        return stub_by_child([example]) or blank(example.name, ())
+    except CannotBeTried as reason:
+        return blank(example.name, argument_names(example.rule_target) or (), str(reason))
+
+
 def stub_of_call(call: Call, model: nn.Module) -> str:
     """The text of a rule for a recorded call of `model`, found by making it again on small tensors."""
-    for example in replays(call, model):
-        if results_of(Probe(example)):
-            return stub_for(example)
+    remark = ""
+    try:
+        found = stub_by_child(list(replays(call, model)))
+        if found is not None:
+            return found
+    except CannotBeTried as reason:
+        remark = str(reason)
     name = written_name(call.target, call.name)
     given = [name for name, item in call.arguments.items() if isinstance(item, Value)]
-    return blank(name, [name for name in given if "[" not in name])
+    return blank(name, [name for name in given if "[" not in name], remark)
 
 
-def blank(name: str, arguments: Sequence[str]) -> str:
-    """A rule that says nothing yet, for a callable that was not called."""
+def blank(name: str, arguments: Sequence[str], remark: str = "") -> str:
+    """A rule that says nothing yet, for a callable that was not called; `remark` says why it was not."""
     rule = rule_name(name)
     operands = ", ".join(f"{one}[*{rule_name(one)}]" for one in arguments) or "input[*input]"
     return "\n".join(
         [
+            *([f"# Trial says nothing: {remark}."] if remark else []),
             "# The same name in two places couples them: input[n c], weight[c] -> [n c].",
             _example(f"{name}(...)"),
             f"{rule} = {name}",
