@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..engine.trace import call_arguments
+from ..engine.forwards import call_arguments
 from ..engine.undisturbed import undisturbed
 from ..errors import PlanError
 

@@ -1,21 +1,63 @@
-"""Where the graph ends: what somebody looks at keeps its shape."""
+"""Where the graph ends: what somebody looks at keeps its shape, and so does what nobody reads."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .axes import Reason, block
+from .axes import Atom, Layout, Reason, atoms, block
 from .couplings import Couplings
+from .exactness import live_calls
+from .values import Value
 
 
 def hold_ends(state: Couplings, free_outputs: Sequence[int] = ()) -> None:
-    """Hold the axes of the model's outputs but those at the positions `free_outputs`, and of what is read."""
-    trace = state.trace
-    kept = [value for number, value in enumerate(trace.outputs) if number not in free_outputs]
-    for value in [*kept, *trace.training_outputs]:
-        for axis, layout in enumerate(state.of(value)):
-            block(layout, Reason(f"axis {axis} of the model's output", value))
-    for read in trace.reads:
-        where = f"{read.source.short}: {read.source.text}"
-        for axis, layout in enumerate(state.of(read.value)):
-            block(layout, Reason(f"axis {axis} of what Python reads at {where}", read.source))
+    """Hold the axes of what every run gives, but for the positions `free_outputs`, of what Python reads,
+    and of what nobody reads."""
+    runs = state.trace.runs
+    free = {value for run in runs for number, value in enumerate(run.outputs) if number in free_outputs}
+    for run in runs:
+        text = "the model's output in training" if run.training else "the model's output"
+        for value in run.outputs:
+            if value not in free:
+                _hold(state, value, text, value)
+    for read in state.trace.reads:
+        _hold(state, read.value, f"what Python reads at {read.source.short}: {read.source.text}", read.source)
+    _hold_unused(state, free)
+
+
+def _hold(state: Couplings, value: Value, what: str, origin: object) -> None:
+    for axis, layout in enumerate(state.of(value)):
+        block(layout, Reason(f"axis {axis} of {what}", origin))
+
+
+def _hold_unused(state: Couplings, free: set[Value]) -> None:
+    """Hold the slots that a layer makes and nothing reads: no weight, and nothing that somebody looks at.
+
+    A head whose result is thrown away, or used in training only, has classes like any other. What weights
+    go on with beside that is no end, such as a feature that is looked at on the way.
+    """
+    made = {atom: one.origin for one in reversed(state.produced) for atom in _free(one.layout)}
+    if not made:
+        return
+    given_up = {atom for value in free for layout in state.of(value) for atom in atoms(layout)}
+    for atom in made.keys() - _summed(state) - given_up:
+        source = made[atom].call.source
+        text = f"nothing that is returned or read needs them, which are made at {source.short}: {source.text}"
+        block(atom, Reason(text, made[atom]))
+
+
+def _summed(state: Couplings) -> set[Atom]:
+    """The atoms over which data and a weight are summed, or anything on the way to an output."""
+    live = live_calls(state.trace)
+    found: set[Atom] = set()
+    for call, reading in state.readings.items():
+        for factor, layout, places in reading.held:
+            values = {value for value, _ in places}
+            summed = factor in reading.summed or values.isdisjoint(call.results)
+            if summed and (call in live or (values & state.from_input and values - state.from_input)):
+                found.update(atoms(layout))
+    return found
+
+
+def _free(layout: Layout) -> list[Atom]:
+    return [atom for atom in dict.fromkeys(atoms(layout)) if atom.reason is None]

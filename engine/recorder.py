@@ -159,6 +159,16 @@ class Recorder(TorchFunctionMode):
         """The value that a tensor stands for; one of the model's own is given its value on first use."""
         return self._entry(tensor)[1]
 
+    def known_values(self, items: Any) -> list[Value]:
+        """The values of the tensors among `items` that calls have made."""
+        tensors = [one for one in tensors_in(items) if self._is_known(one) and id(one) not in self.state]
+        return [value for value in map(self.value_of, tensors) if value.kind == "call"]
+
+    def first_values(self) -> dict[Value, Value]:
+        """The values that the model's own tensors had at first, by those that they have now."""
+        own = ((id(tensor), name) for tensor, _, name in self.state.values() if name in self.trace.tensors)
+        return {self._table[key][1]: self.trace.tensors[name] for key, name in own}
+
     def _entry(self, tensor: Tensor) -> tuple[weakref.ref[Tensor], Value, list[torch.Size]]:
         entry = self._table.get(id(tensor))
         if entry is not None and entry[0]() is tensor:

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 
 from .contents import copied, outputs_in
-from .trace import call_arguments
+from .forwards import calls_of
 from .undisturbed import undisturbed
 
 
 def output_shapes(model: torch.nn.Module, example_inputs: Any) -> tuple[tuple[int, ...], ...]:
-    """The shapes of the output tensors, in order; modes, random states and buffers are left as they were."""
-    args, kwargs = call_arguments(example_inputs)
+    """The shapes of the output tensors, call by call; modes, random states and buffers stay as they are."""
     with undisturbed(model, model.buffers()):
-        args, kwargs = copied((args, kwargs), torch.clone)
-        return tuple(tuple(tensor.shape) for tensor in outputs_in(model(*args, **kwargs)))
+        calls = copied(calls_of(example_inputs), torch.clone)
+        outputs = [tensor for args, kwargs in calls for tensor in outputs_in(model(*args, **kwargs))]
+    return tuple(tuple(tensor.shape) for tensor in outputs)

@@ -53,6 +53,10 @@ class Stage:
                     self._set_names(tensors, tensors.copy(), path, "", 0)
             current.placed = [own_attributes(module), *[holder.copy() for holder, _ in current.holders]]
 
+    def written(self) -> list[Any]:
+        """What the forward has written to modules, and to what they hold."""
+        return [item for one in self._prepared for item in one.written()]
+
     def restore(self) -> None:
         """Put everything back. What the forward itself wrote stays, without traced integers, unless there
         is a tensor among what a module wrote: that goes back with all that was written beside it."""

@@ -204,23 +204,36 @@ def dotted_name(target: Callable[..., Any]) -> str:
     return f"{module}.{name}" if module else name
 
 
+@frozen(eq=False)
+class Run:
+    """One forward: its calls are those of the trace from ``start`` to ``stop``.
+
+    One ``training`` that made the same calls as in eval mode has none of its own. ``error`` is what ended it
+    early; only a run as in training may end so.
+    """
+
+    start: int
+    stop: int
+    outputs: tuple[Value, ...]
+    training: bool = False
+    error: str = ""
+
+
 @define(eq=False, slots=False)
 class Trace:
-    """One forward pass: every call, and the values between them.
+    """The forwards that were recorded: every call, and the values between them.
 
     ``tensors`` are the parameters, buffers and plain tensor attributes that were used, by their first
-    name; ``aliases`` leads from other names of the same tensors to it. ``training_outputs`` are those of a
-    second run, where parameters are left for training; `forward` are the calls before it. ``reads`` are the
-    values of which Python code has read the data. ``attributes`` gives the integers of the modules that
-    were traced, by module path, attribute name and key.
+    name; ``aliases`` leads from other names of the same tensors to it. ``runs`` are first those of the
+    example inputs, then the same as in training, where that differs. ``reads`` are the values of which
+    Python code has read the data, ``kept`` those that modules hold afterwards. ``attributes`` gives the
+    integers of the modules that were traced, by module path, attribute name and key.
     """
 
     model_name: str
     calls: list[Call] = field(factory=list, repr=False)
     inputs: list[Value] = field(factory=list)
-    outputs: list[Value] = field(factory=list)
-    training_outputs: list[Value] = field(factory=list)
-    training_from: int | None = None
+    runs: list[Run] = field(factory=list, repr=False)
     tensors: dict[str, Value] = field(factory=dict, repr=False)
     aliases: dict[str, str] = field(factory=dict, repr=False)
     conditions: list[Condition] = field(factory=list, repr=False)
@@ -228,16 +241,28 @@ class Trace:
     attributes: dict[tuple[str, str, tuple | None], int] = field(factory=dict, repr=False)
     untracked: list[Value] = field(factory=list, repr=False)
     reads: list[Read] = field(factory=list, repr=False)
+    kept: list[Value] = field(factory=list, repr=False)
+
+    @property
+    def outputs(self) -> list[Value]:
+        """The model's output tensors, call by call."""
+        return [value for run in self.runs if not run.training for value in run.outputs]
+
+    @property
+    def training_outputs(self) -> list[Value]:
+        """Those that it gives in training."""
+        return [value for run in self.runs if run.training for value in run.outputs]
 
     @property
     def ends(self) -> set[Value]:
-        """What somebody looks at: the outputs, and what Python code reads."""
-        return {*self.outputs, *self.training_outputs, *(read.value for read in self.reads)}
+        """What somebody looks at: the outputs, what Python code reads, and what modules keep."""
+        read = (read.value for read in self.reads)
+        return {*self.outputs, *self.training_outputs, *read, *self.kept}
 
     @property
     def forward(self) -> list[Call]:
-        """The calls of the forward itself, without those of a second run for training."""
-        return self.calls[: self.training_from]
+        """The calls of the forwards themselves, without those of runs as in training."""
+        return self.calls[: next((run.start for run in self.runs if run.training), None)]
 
     @property
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:

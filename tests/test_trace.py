@@ -10,9 +10,10 @@ from types import SimpleNamespace
 import numpy
 import pytest
 import torch
+from prunus.engine.forwards import call_arguments
 from prunus.engine.sizes import SizeInt
 from prunus.engine.stage import MODULE_STATE
-from prunus.engine.trace import call_arguments, trace
+from prunus.engine.trace import trace
 from prunus.errors import TraceError
 from torch import nn
 from torch.nn import functional as F

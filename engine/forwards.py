@@ -1,0 +1,237 @@
+"""The forwards that a trace records: one for each call, and each once more as in training if that differs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import CodeType, FunctionType
+from typing import Any
+
+import torch
+from attrs import frozen
+
+from ..errors import TraceError
+from .contents import named_tensors_in, outputs_in
+from .recorder import Recorder
+from .values import Call, Read, Run, Value
+
+Tensor = torch.Tensor
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def calls_of(example_inputs: Any) -> list[Arguments]:
+    """Positional and keyword arguments of each call: a list is one of several calls, anything else is one."""
+    if not isinstance(example_inputs, list):
+        return [call_arguments(example_inputs)]
+    if not example_inputs:
+        raise TraceError("example_inputs is an empty list; it must have the inputs of at least one call")
+    return [call_arguments(one) for one in example_inputs]
+
+
+def call_arguments(example_inputs: Any) -> Arguments:
+    """Positional and keyword arguments from any of the forms that the inputs of one call may have."""
+    if isinstance(example_inputs, Tensor):
+        return (example_inputs,), {}
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, tuple):
+        if len(example_inputs) == 2 and type(example_inputs[0]) is tuple and type(example_inputs[1]) is dict:
+            return example_inputs
+        return example_inputs, {}
+    raise TraceError(
+        f"example_inputs is a {type(example_inputs).__name__}; it must be a tensor, a tuple of positional "
+        "arguments, a dict of keyword arguments, the pair (args, kwargs), or a list of these for several"
+    )
+
+
+def record_forwards(model: torch.nn.Module, calls: Sequence[Arguments], recorder: Recorder) -> None:
+    """Run `model` on each of the calls, and again as in training where it may do something else then."""
+    trace = recorder.trace
+    given: list[list[tuple[Value, Tensor]]] = []
+    recorder.running.append(("", type(model)))
+    for args, kwargs in calls:
+        named = _named_inputs(model, args, kwargs)
+        given.append([(recorder.new_value(tensor, "input", name), tensor) for name, tensor in named])
+        trace.inputs += [value for value, _ in given[-1]]
+        start = len(trace.calls)
+        outputs = _outputs(model, args, kwargs, recorder)
+        trace.runs.append(Run(start, len(trace.calls), outputs))
+    left = _parameters_left(recorder)
+    told = [module for module in model.modules() if _is_told(module, left)]
+    if left or any(map(_mentions_training, told)):
+        for run, inputs, (args, kwargs) in zip(list(trace.runs), given, calls):
+            before = recorder.first_values()
+            before.update((recorder.value_of(tensor), value) for value, tensor in inputs)
+            _record_training(model, args, kwargs, recorder, told, run, before)
+
+
+def run_forward(model: torch.nn.Module, args: Any, kwargs: Any) -> Any:
+    """The forward itself. No frame outside this one is taken for the user's code."""
+    return model(*args, **kwargs)
+
+
+def _outputs(model: torch.nn.Module, args: Any, kwargs: Any, recorder: Recorder) -> tuple[Value, ...]:
+    with recorder:
+        result = run_forward(model, args, kwargs)
+        outputs = outputs_in(result)  # a generator computes only now
+    if not outputs:
+        raise TraceError(_without_output(result))
+    return tuple(map(recorder.value_of, outputs))
+
+
+# As in training
+
+
+def _parameters_left(recorder: Recorder) -> frozenset[int]:
+    """The ids of the parameters that no forward has used."""
+    used = recorder.trace.tensors
+    state = recorder.state.values()
+    return frozenset(id(one) for one, kind, name in state if kind == "parameter" and name not in used)
+
+
+def _is_told(module: torch.nn.Module, left: frozenset[int]) -> bool:
+    """Whether a module is told that it trains, so that it takes its branch for training.
+
+    Those that hold others are, and those of the user's that own a parameter which is left. Layers, with
+    their statistics and dropout, stay in eval mode.
+    """
+    if module._modules:
+        return not (module._parameters and type(module).__module__.startswith("torch."))
+    own = [base for base in type(module).__mro__ if issubclass(base, torch.nn.Module)]
+    is_layer = any(base.__module__.startswith("torch.") for base in own if base is not torch.nn.Module)
+    return not is_layer and any(id(parameter) in left for parameter in module._parameters.values())
+
+
+def _mentions_training(module: torch.nn.Module) -> bool:
+    """Whether the code of a module may ask if it trains."""
+    held = (value.__code__ for value in vars(module).values() if isinstance(value, FunctionType))
+    kind: Any = type(module)
+    return _class_mentions_training(kind) or any(map(_code_mentions_training, held))
+
+
+@lru_cache(maxsize=4096)
+def _class_mentions_training(kind: type) -> bool:
+    bases = [base for base in kind.__mro__ if not base.__module__.startswith("torch.")]
+    functions = (inspect.unwrap(one) for base in bases for one in vars(base).values() if callable(one))
+    return any(_code_mentions_training(one.__code__) for one in functions if hasattr(one, "__code__"))
+
+
+def _code_mentions_training(code: CodeType) -> bool:
+    inner = (one for one in code.co_consts if isinstance(one, CodeType))
+    return "training" in code.co_names or any(map(_code_mentions_training, inner))
+
+
+def _record_training(
+    model: torch.nn.Module,
+    args: Any,
+    kwargs: Any,
+    recorder: Recorder,
+    told: Sequence[torch.nn.Module],
+    first: Run,
+    before: dict[Value, Value],
+) -> None:
+    """Record a call once more as in training, unless it only does again what the `first` run of it did.
+
+    `before` are the values that inputs and tensors of the model had in that run, by those that they have now.
+    Where it fails (targets are missing, for one) what it did up to there is known all the same.
+    """
+    trace, start, error = recorder.trace, _Mark.of(recorder), ""
+    outputs: tuple[Value, ...] = ()
+    try:
+        for module in told:
+            module.training = True
+        outputs = _outputs(model, args, kwargs, recorder)
+    except Exception as failure:
+        error = f"{type(failure).__name__}: {failure}"
+    finally:
+        for module in told:
+            module.training = False
+    same = _counterparts(
+        trace.calls[first.start : first.stop], trace.calls[start.calls :], before, bool(error)
+    )
+    if same is not None:
+        reads = [Read(same.get(one.value, one.value), one.source) for one in trace.reads[start.reads :]]
+        start.go_back(recorder)
+        trace.reads += reads
+        outputs = tuple(same.get(value, value) for value in outputs)
+    trace.runs.append(Run(start.calls, len(trace.calls), outputs, training=True, error=error))
+
+
+@frozen
+class _Mark:
+    """How much was recorded at some moment."""
+
+    calls: int
+    reads: int
+    untracked: int
+    conditions: int
+    numbers: int
+
+    @classmethod
+    def of(cls, recorder: Recorder) -> _Mark:
+        """How much is recorded now."""
+        return cls(*map(len, cls._lists(recorder)))
+
+    @staticmethod
+    def _lists(recorder: Recorder) -> tuple[list[Any], ...]:
+        trace, ledger = recorder.trace, recorder.ledger
+        return trace.calls, trace.reads, trace.untracked, ledger.conditions, ledger.numbers
+
+    def go_back(self, recorder: Recorder) -> None:
+        """Forget what was recorded since."""
+        lengths = (self.calls, self.reads, self.untracked, self.conditions, self.numbers)
+        for recorded, length in zip(self._lists(recorder), lengths):
+            del recorded[length:]
+
+
+def _counterparts(
+    first: list[Call], again: list[Call], before: dict[Value, Value], failed: bool
+) -> dict[Value, Value] | None:
+    """For the values of a second run those of the first, if it made the same calls; else ``None``."""
+    if len(again) > len(first) or (len(again) < len(first) and not failed):
+        return None
+    same = dict(before)
+    for one, other in zip(first, again):
+        if one.target != other.target or one.source != other.source or len(one.results) != len(other.results):
+            return None
+        if not _is_same(one.arguments, other.arguments, same):
+            return None
+        same.update(zip(other.results, one.results))
+    return same
+
+
+def _is_same(one: Any, other: Any, same: Mapping[Value, Value]) -> bool:
+    """Whether two arguments mean the same slots; the strength of a dropout is of no concern."""
+    if isinstance(other, Value):
+        return same.get(other, other) is one
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_same(one[key], other[key], same) for key in one)
+    if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
+        return len(one) == len(other) and all(_is_same(a, b, same) for a, b in zip(one, other))
+    if isinstance(one, slice) and isinstance(other, slice):
+        return _is_same((one.start, one.stop, one.step), (other.start, other.stop, other.step), same)
+    if isinstance(one, bool) or not isinstance(one, int) or not isinstance(other, int):
+        return not isinstance(one, Value)
+    return int(one) == int(other)
+
+
+# Inputs
+
+
+def _named_inputs(model: torch.nn.Module, args: Any, kwargs: Any) -> list[tuple[str, Tensor]]:
+    """The input tensors by the names of `forward`'s arguments: ``x``, ``xs.0``, ``batch.mask``."""
+    try:
+        bound = inspect.signature(model.forward).bind(*args, **kwargs).arguments
+    except (TypeError, ValueError):
+        bound = {**{str(i): arg for i, arg in enumerate(args)}, **kwargs}
+    return [pair for name, item in bound.items() for pair in named_tensors_in(item, name)]
+
+
+def _without_output(result: Any) -> str:
+    """What to do where nothing that the forward returns says which axes must stay."""
+    return (
+        f"the forward returns a {type(result).__name__} with no tensor in it: "
+        "nothing says what must keep its shape\n"
+        "let the forward return tensors, or wrap the model in a module that does"
+    )
