@@ -10,17 +10,15 @@ import torch
 
 from ..errors import PlanError
 from .axes import Atom
-from .budget import Budget, counts
+from .budget import Budget
 from .cost import COSTS
 from .criteria import Criterion, criterion_of
 from .groups import Group, Groups
-from .plan import Plan, broken_plan, make_plan
+from .near import keep_more
+from .plan import Plan, make_plan
 from .scopes import SCOPES, families_of
 from .slotwise import Loss, Tensors
 from .units import Unit, check_pattern, matches, units_of
-
-# How often other sizes are tried when the model's own code would not run with the ones chosen.
-ATTEMPTS = 100
 
 
 def choose(
@@ -92,7 +90,7 @@ def choose(
         else:
             budget.meet(price, units, shrink)
         steps = [unit.steps for unit in units]
-        found = _heed_the_code(graph, units)
+        found = keep_more(graph, units)
         more = {unit.groups[0].atom: unit.steps for unit, before in zip(units, steps) if unit.steps > before}
         if not found and (budget is None or more.keys() <= raised.keys()):
             break
@@ -177,30 +175,8 @@ def _shrinking(
 
 def _why_whole(unit: Unit) -> str:
     if unit.least == unit.whole:
-        return "no fewer slots may be kept (round_to, min_keep)"
+        return unit.fewest
     return f"none of its {unit.whole} steps goes at this ratio"
-
-
-def _heed_the_code(graph: Groups, units: list[Unit]) -> dict[Atom, str]:
-    """Where the model's own code would not go along with the sizes, the units in the way keep more.
-
-    Returns the atoms that thereby keep all their slots, and why.
-    """
-    whole: dict[Atom, str] = {}
-    unit_of = {group.atom: unit for unit in units for group in unit.groups}
-    for _ in range(ATTEMPTS):
-        broken = graph.sizes.violations(counts(units))
-        if not broken:
-            return whole
-        involved = {unit_of[atom] for atom in broken[0].atoms if atom in unit_of}
-        shrunk = [unit for unit in units if unit in involved and unit.steps < unit.whole]
-        if not shrunk:
-            break
-        unit = min(shrunk, key=lambda unit: unit.steps / unit.whole)
-        unit.steps = unit.rounded(unit.steps + 1)
-        if unit.steps == unit.whole:
-            whole.update((group.atom, f"as otherwise {broken[0].text}") for group in unit.groups)
-    raise broken_plan(broken[0])
 
 
 class _Ranked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from math import gcd, lcm
 
 from ..grammar import ast
 from ..rules import RuleSet
@@ -13,6 +14,7 @@ from .couplings import Cost, Couplings, Produced, Reading, Scaled
 from .ends import hold_ends
 from .equations import Equation, SizeOf
 from .match import match
+from .multiples import Multiple
 from .origin import Origin
 from .site import Misfit, Site
 from .sizes import SizeInt
@@ -94,12 +96,25 @@ def _apply_clauses(site: Site) -> None:
         elif isinstance(clause, ast.Tie):
             layouts = [SizeOf(layout) for _, layout in _named(site, clause.factors)]
             state.ties += [Equation(first, other, origin, "tie") for first, other in pairwise(layouts)]
+        elif isinstance(clause, ast.Multiple):
+            state.multiples += _multiples(site, clause)
         elif isinstance(clause, ast.Macs):
             terms = tuple(tuple(_layouts_of(site, dims)) for dims in clause.terms)
             state.costs.append(Cost(site.call, terms))
     _note_products(site)
     if not isinstance(site.rule.body, ast.Relation) or site.rule.body.verb == "new":
         _note_numbers(site)
+
+
+def _multiples(site: Site, clause: ast.Multiple) -> Iterable[Multiple]:
+    """What a clause demands of a call. One that ran with other sizes is one that can do without."""
+    names = {name.lstrip("*") for name in clause.factors}
+    for factor, layout, places in site.held:
+        if factor in names:
+            widths = [value.dtype.itemsize if clause.bytes else 1 for value, _ in places]
+            of = lcm(*(clause.of // gcd(clause.of, width) for width in widths))
+            if of > 1 and layout.size % of == 0:
+                yield Multiple(layout, of, factor, site.origin, clause.of if clause.bytes else None)
 
 
 def _note_products(site: Site) -> None:

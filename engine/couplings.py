@@ -6,6 +6,7 @@ from attrs import Factory, define, frozen
 
 from .axes import UNIT, Atom, Layout, Reason
 from .equations import Equation
+from .multiples import Multiple
 from .origin import Origin
 from .sizes import Expr
 from .unify import Unifier
@@ -87,6 +88,7 @@ class Couplings:
     ties: list[Equation] = Factory(list)
     numbers: list[tuple[Expr, Origin]] = Factory(list)
     costs: list[Cost] = Factory(list)
+    multiples: list[Multiple] = Factory(list)
     readings: dict[Call, Reading] = Factory(dict)
     zeros: set[Call] = Factory(set)
     moves: set[Call] = Factory(set)

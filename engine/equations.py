@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 import random
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from attrs import define, field, frozen
 
@@ -56,6 +57,7 @@ class Violation:
     text: str
     source: Source | None
     atoms: tuple[Atom, ...]
+    holds: Callable[[Callable[[Atom], int]], bool]  # with other numbers of slots
 
 
 @define(eq=False)
@@ -120,26 +122,29 @@ class Sizes:
         """What the model's own code would get wrong, or do differently, with these sizes."""
         found = []
         for one in self.equations:
+            holds = partial(self._holds, one.left, one.right, "==", True)
             involved = self.free_atoms(one.left) | self.free_atoms(one.right)
-            if involved and self._broken(one.left, one.right, "==", True, count):
-                found.append(
-                    Violation(
-                        f"{self.describe(one.left)} is no longer {one.argument}", one.where, tuple(involved)
-                    )
-                )
+            if involved and not holds(count):
+                text = f"{self.describe(one.left)} is no longer {one.argument}"
+                found.append(Violation(text, one.where, tuple(involved), holds))
         for path in self.conditions:
+            holds = partial(self._holds, path.left, path.right, path.symbol, path.outcome)
             involved = self.free_atoms(path.left) | self.free_atoms(path.right)
-            if involved and self._broken(path.left, path.right, path.symbol, path.outcome, count):
+            if involved and not holds(count):
                 text = f"{self.describe(path.left)} {path.symbol} {self.describe(path.right)}"
-                found.append(Violation(f"{text} is no longer {path.outcome}", path.source, tuple(involved)))
+                text = f"{text} is no longer {path.outcome}"
+                found.append(Violation(text, path.source, tuple(involved), holds))
         return found
 
-    def _broken(self, left: Side, right: Side, symbol: str, outcome: bool, count: Callable) -> bool:
+    def _holds(
+        self, left: Side, right: Side, symbol: str, outcome: bool, count: Callable[[Atom], int]
+    ) -> bool:
+        """Whether a comparison comes out as it did."""
         try:
             found = _COMPARE[symbol](self.exactly(left, count), self.exactly(right, count))
         except ZeroDivisionError:
-            return True
-        return found is not outcome
+            return False
+        return found is outcome
 
     def attributes(self, count: Callable[[Atom], int]) -> dict[AttributeKey, int]:
         """The attributes that change with these sizes, and their new values."""

@@ -55,7 +55,7 @@ class Because:
 
 @frozen
 class Held:
-    """What holds a group back: ``kind`` is ``blocked``, ``tied``, ``follows`` or ``inexact``.
+    """What holds a group back: ``kind`` is ``blocked``, ``tied``, ``follows``, ``multiple`` or ``inexact``.
 
     ``origin`` is the call that blocks or takes a statistic, ``path`` the way there from the axis asked about;
     ``tied`` are the names and sizes of the groups that shrink by the same proportion.

@@ -8,10 +8,11 @@ from typing import Any
 
 import networkx as nx
 
+from .by_hand import plan_by_hand
 from .choose import choose
 from .explain import Explanation, explain
 from .groups import Groups
-from .plan import Plan, plan_by_hand
+from .plan import Plan
 from .unknown import Unknown, unknown_calls
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -15,9 +15,10 @@ from ..rules import RuleSet
 from .axes import Atom, Layout, Product, Reason, atoms, resolve
 from .coupling_graph import CouplingIndex
 from .couplings import Couplings, Place
-from .equations import Sizes
+from .equations import Sizes, Violation
 from .exactness import inexact_atoms
 from .flow import Flow
+from .multiples import Multiples
 from .site import ByData
 from .temperature import temperatures
 from .values import Trace
@@ -87,6 +88,7 @@ class Groups:
         self.coupling_index = CouplingIndex(state)
         self.flow = Flow(state.trace)
         self.temperatures = temperatures(state)
+        self.multiples = Multiples(state.multiples)
         self._inexact = inexact_atoms(state, sizes, self.temperatures.unmended)
         self._by_atom: dict[Atom, Group] = {}
         self.groups: list[Group] = []
@@ -120,6 +122,10 @@ class Groups:
     def told_by_data(self, place: Place) -> bool:
         """Whether the size of an axis depends on the values of tensors, not on their shapes."""
         return any(isinstance(atom.reason, ByData) for atom in atoms(self.layout_at(place)))
+
+    def violations(self, count: Callable[[Atom], int]) -> list[Violation]:
+        """What the model's own code, or an operation, would not take if `count` slots of each atom stay."""
+        return self.sizes.violations(count) + self.multiples.violations(count)
 
     def group_of(self, atom: Atom) -> Group | None:
         """The group, free or blocked, of an atom that some tensor holds."""

@@ -152,7 +152,8 @@ class _Case:
         group = self.graph.group_of(unit[0])
         name = group.kind if group else "result"
         refused = None
-        for step in _STEPS:
+        grain, _ = self.graph.multiples.grain(unit)
+        for step in (step for step in _STEPS if step % grain == 0):
             try:
                 kinds = [self._kind(unit, dropped, *draw) for dropped, draw in self._drops(unit, step)]
             except (PlanError, _Unchanged) as error:
@@ -163,7 +164,8 @@ class _Case:
                 refused = refused or error
                 continue
             if kinds:
-                detail = "" if refused is None else f"the operation takes only multiples of {step} slots"
+                coarse = refused is not None or grain > 1
+                detail = f"the operation takes only multiples of {step} slots" if coarse else ""
                 if self.is_random:
                     detail = "results differ from run to run, so only their shapes were compared"
                 return Verdict(name, max(kinds, key=_SEVERITY.index), detail)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sized
 from operator import index
 from typing import Any, TypeVar
 
@@ -13,8 +13,8 @@ from attrs import field, frozen
 from ..adapters.modules import attribute_of, bookkeeping
 from ..errors import PlanError
 from .axes import Atom, mask, resolve
-from .equations import Violation
-from .groups import Group, Groups
+from .groups import Groups
+from .near import broken_plan
 
 K = TypeVar("K", str, int)
 Scales = dict[str, dict[int, list[float]]]
@@ -153,7 +153,7 @@ def make_plan(graph: Groups, kept: dict[Atom, np.ndarray]) -> Plan:
     Raises `PlanError` naming the user's line if the model's own code would not go along.
     """
     kept = {atom: slots for atom, slots in kept.items() if len(slots) < atom.size}
-    broken = graph.sizes.violations(counts(kept))
+    broken = graph.violations(counts(kept))
     if broken:
         raise broken_plan(broken[0])
     masks = {atom: _mask_of(atom, slots) for atom, slots in kept.items()}
@@ -181,12 +181,6 @@ def make_plan(graph: Groups, kept: dict[Atom, np.ndarray]) -> Plan:
     )
 
 
-def broken_plan(violation: Violation) -> PlanError:
-    """The error for sizes with which the model's own code would not run as it did."""
-    where = f" at {violation.source}: {violation.source.text}" if violation.source else ""
-    return PlanError(f"with these sizes {violation.text}{where}; choose other sizes, or skip these groups")
-
-
 def counts(kept: Mapping[Atom, Sized]) -> Callable[[Atom], int]:
     """How many slots are kept of an atom."""
     return lambda atom: len(kept[atom]) if atom in kept else atom.size
@@ -195,46 +189,6 @@ def counts(kept: Mapping[Atom, Sized]) -> Callable[[Atom], int]:
 def kept_slots(graph: Groups, plan: Plan) -> Callable[[Atom], int]:
     """How many slots `plan`, made for this graph, keeps of an atom."""
     return counts({graph.group(name).atom: slots for name, slots in plan.groups.items()})
-
-
-def plan_by_hand(graph: Groups, kept: dict[str, Sequence[int]]) -> Plan:
-    """The plan that keeps these slots of these groups, by name."""
-    chosen: dict[Atom, np.ndarray] = {}
-    for name, slots in kept.items():
-        group = graph.group(name)
-        if group.blocked is not None:
-            raise PlanError(f"group {name} cannot be pruned: {group.blocked}")
-        chosen[group.atom] = _checked(group, slots)
-    for tied in graph.tied():
-        _check_tie(tied, chosen)
-    return make_plan(graph, chosen)
-
-
-def _checked(group: Group, slots: Iterable[int]) -> np.ndarray:
-    if not isinstance(slots, Iterable):
-        raise PlanError(f"group {group.name}: the slots to keep are whole numbers in a list, not {slots!r}")
-    array = np.asarray(list(slots))
-    if array.ndim != 1 or array.size == 0:
-        raise PlanError(f"group {group.name}: at least one slot must be kept")
-    if array.dtype.kind not in "iu":
-        raise PlanError(f"group {group.name}: the kept slots must be whole numbers")
-    if array.min() < 0 or array.max() >= group.size:
-        raise PlanError(
-            f"group {group.name} has slots 0 to {group.size - 1}, which not all of those to keep are"
-        )
-    array = np.sort(array)
-    if (np.diff(array) == 0).any():
-        raise PlanError(f"group {group.name}: a slot is named twice")
-    return array
-
-
-def _check_tie(tied: Sequence[Group], chosen: dict[Atom, np.ndarray]) -> None:
-    if len(tied) == 1 or not any(group.atom in chosen for group in tied):
-        return
-    fractions = {len(chosen[g.atom]) / g.size if g.atom in chosen else 1.0 for g in tied}
-    if max(fractions) - min(fractions) > 1e-9:
-        parts = ", ".join(f"{len(chosen.get(g.atom, range(g.size)))} of {g.size} of {g.name}" for g in tied)
-        raise PlanError(f"these groups are tied and must keep the same fraction, not {parts}")
 
 
 def _mask_of(atom: Atom, slots: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from .couplings import Coupling
 from .equations import Equation
 from .explanation import Because, Held, Hop
 from .groups import Group, Groups, Member
+from .multiples import Multiple
 from .origin import Origin
 from .values import Source, Value
 
@@ -53,11 +54,19 @@ def held_by(graph: Groups, group: Group, member: Member) -> tuple[Held, ...]:
         found.append(Held("tied", f"tied with {_some(group.tie)}", tied=group.tie, equations=because))
     if not group.producers:
         found.append(Held("follows", "nothing produces these slots, so they only follow"))
+    found += [Held("multiple", str(one), hop_of(one.origin, one.factor)) for one in _demands(graph, group)]
     inexact = graph.inexact(group)
     if inexact is not None:
         text = f"removing a slot is not the same as zeroing it: {inexact.text}"
         found.append(Held("inexact", text, _origin(inexact)))
     return tuple(found)
+
+
+def _demands(graph: Groups, group: Group) -> list[Multiple]:
+    """What operations ask of the number of slots, each kind once."""
+    tied = next(groups for groups in graph.tied() if group in groups)
+    _, causes = graph.multiples.grain([one.atom for one in tied])
+    return list({str(one): one for one in causes}.values())
 
 
 def because_of(graph: Groups, equation: Equation) -> Because:

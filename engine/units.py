@@ -7,18 +7,20 @@ from fnmatch import fnmatchcase
 from math import ceil, gcd, lcm
 from types import MappingProxyType
 
-from attrs import define
+from attrs import define, field
 
 from ..errors import PlanError
 from .axes import Atom, atoms, factors
 from .groups import Group, Groups
+from .multiples import Multiple, Multiples
 
 
 @define(eq=False)
 class Unit:
     """Groups that shrink together in `whole` equal steps, of which `steps` are kept.
 
-    At least `least` steps stay, and multiples of `every` or all of them.
+    At least `least` steps stay, and multiples of `every` or all of them. `multiples` are the demands of
+    operations that have a part in it.
     """
 
     groups: list[Group]
@@ -26,18 +28,26 @@ class Unit:
     every: int
     least: int
     steps: int
+    multiples: list[Multiple] = field(factory=list)
 
     @classmethod
-    def of(cls, groups: list[Group], round_to: int = 1, min_keep: float = 1) -> Unit:
+    def of(
+        cls,
+        groups: list[Group],
+        round_to: int = 1,
+        min_keep: float = 1,
+        multiples: Multiples = Multiples(()),  # noqa: B008
+    ) -> Unit:
         """The unit of tied groups, with all slots kept.
 
         `round_to` is what the kept slots are multiples of, `min_keep` the number of slots (from 1) or the
-        fraction (below 1) that stays of every group.
+        fraction (below 1) that stays of every group, `multiples` what operations demand.
         """
         whole = gcd(*(group.size for group in groups))
-        every = lcm(*(round_to // gcd(round_to, group.size // whole) for group in groups))
+        grain, causes = multiples.grain([group.atom for group in groups])
+        every = lcm(grain, *(round_to // gcd(round_to, group.size // whole) for group in groups))
         fractions = (min_keep if min_keep < 1 else min_keep / group.size for group in groups)
-        unit = cls(groups, whole, every, 1, whole)
+        unit = cls(groups, whole, every, 1, whole, causes)
         unit.least = unit.rounded(max(1, _ceil(whole * max(fractions))))
         return unit
 
@@ -52,6 +62,11 @@ class Unit:
     def kept(self, group: Group, steps: int | None = None) -> int:
         """How many slots of `group` are kept."""
         return group.size * (self.steps if steps is None else steps) // self.whole
+
+    @property
+    def fewest(self) -> str:
+        """Why no fewer slots may be kept."""
+        return f"no fewer slots may be kept ({'; '.join(['round_to, min_keep', *map(str, self.multiples)])})"
 
     @property
     def slots(self) -> int:
@@ -100,7 +115,7 @@ def units_of(
         return None
 
     units = []
-    for unit in (Unit.of(tied, round_to, min_keep) for tied in graph.tied()):
+    for unit in (Unit.of(tied, round_to, min_keep, graph.multiples) for tied in graph.tied()):
         if not any(group.producers for group in unit.groups):
             continue
         reason = why_not(unit)

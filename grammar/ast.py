@@ -215,6 +215,17 @@ class Tie:
 
 
 @frozen
+class Multiple:
+    """``multiple k of 16 bytes``: the slots that stay are multiples of so many, or of as many as fill so
+    many bytes, which is fewer of wider numbers."""
+
+    factors: tuple[str, ...]
+    of: int
+    bytes: bool = False
+    span: Span = _span()
+
+
+@frozen
 class Macs:
     """``macs n out in *k + n out``: multiply-accumulates as a sum of products of dims."""
 
@@ -222,7 +233,7 @@ class Macs:
     span: Span = _span()
 
 
-Clause = Flow | Where | At | Hold | Block | Mixes | Sums | Scales | Zero | Multilinear | Tie | Macs
+Clause = Flow | Where | At | Hold | Block | Mixes | Sums | Scales | Zero | Multilinear | Tie | Multiple | Macs
 
 
 @frozen

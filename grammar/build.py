@@ -222,6 +222,13 @@ class Builder(Transformer):
     def tie(self, meta: Meta, items: list) -> ast.Tie:
         return ast.Tie(tuple(_kept(items)), span=self._span(meta))
 
+    def multiple(self, meta: Meta, items: list) -> ast.Multiple:
+        *factors, of = _kept(items)
+        if int(of) < 1:
+            raise RuleSyntaxError("slots come in multiples of at least 1", self._span(meta))
+        of_bytes = any(getattr(item, "type", "") == "BYTES" for item in items)
+        return ast.Multiple(tuple(factors), int(of), of_bytes, span=self._span(meta))
+
     def macs(self, meta: Meta, items: list) -> ast.Macs:
         return ast.Macs(tuple(_kept(items)), span=self._span(meta))
 

@@ -40,6 +40,8 @@ _WORDS = {
     "STAR": "'*'",
     "POWER": "'**'",
     "UNLESS": "'unless'",
+    "OF": "'of'",
+    "BYTES": "'bytes'",
     "QUESTION": "'?'",
     "UNDERSCORE": "'_'",
     "LSQUARE": "'['",

@@ -40,6 +40,7 @@ MEANINGS = {
     "zero": "where the result is zero: a sum of products of operands, each with one that is zero",
     "multilinear": "the result is a sum of products of operands: multiplied if one of each product is",
     "tie": "these shrink by the same proportion",
+    "multiple": "the slots that stay are multiples of so many, or fill multiples of so many bytes",
     "macs": "multiply-accumulates, as a sum of products",
 }
 

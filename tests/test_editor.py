@@ -143,7 +143,7 @@ def test_the_grammar_has_no_other_words():
     """Verbs and clauses of the grammar are those of the language, no more."""
     text = (EDITOR / "prunus-rules.tmLanguage.json").read_text()
     (verbs,) = re.findall(r"\((split\|[\w|]+)\)", text)
-    clauses = "|".join(re.findall(r"\((where\|[\w|]+|zero\|[\w|]+|scales|hold\|[\w|]+)\)", text))
+    clauses = "|".join(re.findall(r"\((where\|[\w|]+|zero\|[\w|]+|scales|multiple|hold\|[\w|]+)\)", text))
     assert set(verbs.split("|")) == VERBS
     assert set(clauses.split("|")) == set(CLAUSES)
 

@@ -21,6 +21,7 @@ from prunus.grammar.ast import (
     Mixes,
     ModuleRule,
     Multilinear,
+    Multiple,
     Operand,
     Product,
     Relation,
@@ -132,6 +133,8 @@ CLAUSES = {
     "scales x by in ** 2": [at(Scales, "x", "in", 2.0)],
     "multilinear x x + x": [at(Multilinear, (("x", "x"), ("x",)))],
     "tie a, c": [at(Tie, ("a", "c"))],
+    "multiple a, *b of 8": [at(Multiple, ("a", "*b"), 8)],
+    "multiple c of 16 bytes": [at(Multiple, ("c",), 16, bytes=True)],
     "macs a c in *b + a c": [
         at(
             Macs,
@@ -363,7 +366,7 @@ error: unexpected end of line
   my.rules:1:3
     a:   # nothing
       ^
-help: expected 'at', 'block', 'hold', 'macs', 'mixes', 'multilinear', 'scales', 'sums', 'tie', 'where', 'zero' or a name
+help: expected 'at', 'block', 'hold', 'macs', 'mixes', 'multilinear', 'multiple', 'scales', 'sums', 'tie', 'where', 'zero' or a name
 ====
 a: split(in) by
 ----
