@@ -54,8 +54,7 @@ def moved(call: Call, regions: Mapping[Value, Tensor]) -> dict[Value, Tensor]:
     """The regions of the results of `call`, which only moves slots, where `regions` of its operands go."""
 
     def marked(value: Value) -> Tensor:
-        region = regions.get(value)
-        return torch.zeros(value.shape) if region is None else region.expand(value.shape).float().contiguous()
+        return regions.get(value, torch.tensor(False)).float().expand(value.shape)
 
     return _regions_of(zip(call.results, _made_again(call, marked)))
 
@@ -67,10 +66,11 @@ def came_from(call: Call, regions: Mapping[Value, Tensor]) -> dict[Value, Tensor
     if every and all(value in regions and is_whole(regions[value]) for value in call.results):
         return {value: whole(value) for value in sources}
     with torch.inference_mode(False):
-        given = {value: torch.zeros(value.shape, requires_grad=True) for value in sources}
+        zero = torch.zeros((), requires_grad=True)
+        given = {value: zero.expand(value.shape) for value in sources}
         made = list(zip(call.results, _made_again(call, given.__getitem__)))
         # The gradient of a call that moves slots moves them back.
-        marks = [regions[value].expand(value.shape).float() for value, _ in made if value in regions]
+        marks = [regions[value].float().expand(value.shape) for value, _ in made if value in regions]
         results = [found for value, found in made if value in regions]
         if not all(found.requires_grad for found in results):
             raise NoRegion(f"{call.name} does not tell where its slots come from")
@@ -100,17 +100,22 @@ def _numel(value: Value) -> int:
 
 
 def _region_of(marks: Tensor) -> Tensor:
-    """The region that is these marks; raises `NoRegion` where they are not slots of one axis."""
+    """The region that is these marks; raises `NoRegion` where they are not slots of one axis.
+
+    It is as small as can be from the first axis on that is the same all along: values may be long.
+    """
     for axis in range(marks.dim()):
-        first = marks[tuple(slice(None) if other == axis else slice(0, 1) for other in range(marks.dim()))]
-        if torch.equal(marks, first.expand(marks.shape)):
-            return first[(slice(0, 1),) * marks.dim()] if bool(first.all()) else first
-    raise NoRegion("it is made of slots that do not lie along one axis")
+        first = marks.narrow(axis, 0, 1)
+        if marks.stride(axis) == 0 or torch.equal(marks, first.expand(marks.shape)):
+            marks = first
+    if sum(size > 1 for size in marks.shape) > 1:
+        raise NoRegion("it is made of slots that do not lie along one axis")
+    return marks != 0
 
 
 def _regions_of(marks: Iterable[tuple[Value, Tensor | None]]) -> dict[Value, Tensor]:
     """The regions of the values that are not zero everywhere."""
-    found = {value: _region_of(one != 0) for value, one in marks if one is not None}
+    found = {value: _region_of(one) for value, one in marks if one is not None}
     return {value: region for value, region in found.items() if bool(region.any())}
 
 
@@ -118,12 +123,14 @@ def _made_again(call: Call, tensor_for: Callable[[Value], Tensor]) -> list[Tenso
     """The results of a call on other tensors; raises `NoRegion` if it cannot be made again."""
     if not all(value.dtype.is_floating_point or value.dtype.is_complex for value in call.values):
         raise NoRegion(f"{call.name} moves slots as data tell it")
-    arguments = _filled(call.arguments, tensor_for)
-    named = called(call.name, call.target, arguments)
-    # Some of an operation's forms have arguments in between that this one has not, and no names.
-    for args, kwargs in ((named.args, named.kwargs), (tuple(arguments.values()), {})):
-        with suppress(Exception), torch.enable_grad():
-            return list(tensors_in(call.target(*args, **kwargs)))
+    # Marks take next to no memory, but a view may need them written out.
+    for tensors in (tensor_for, lambda value: tensor_for(value).contiguous()):
+        arguments = _filled(call.arguments, tensors)
+        named = called(call.name, call.target, arguments)
+        # Some of an operation's forms have arguments in between that this one has not, and no names.
+        for args, kwargs in ((named.args, named.kwargs), (tuple(arguments.values()), {})):
+            with suppress(Exception), torch.enable_grad():
+                return list(tensors_in(call.target(*args, **kwargs)))
     raise NoRegion(f"{call.name} cannot be made again")
 
 
