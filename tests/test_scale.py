@@ -61,3 +61,24 @@ def test_weights_that_are_not_there_cannot_be_ranked():
     with pytest.raises(PlanError, match="meta"):
         graph.choose(0.5)
     assert graph.choose(0.5, criterion="random").groups
+
+
+def test_a_long_sequence_needs_no_memory_either():
+    """The weights that set the temperature of attention are found without tensors of that length."""
+
+    class Attention(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.k, self.v = (torch.nn.Linear(16, 32) for _ in range(3))
+            self.out = torch.nn.Linear(32, 16)
+
+        def forward(self, x):
+            made = (layer(x).view(1, x.shape[1], 4, -1).transpose(1, 2) for layer in (self.q, self.k, self.v))
+            return self.out(
+                torch.nn.functional.scaled_dot_product_attention(*made).transpose(1, 2).flatten(2)
+            )
+
+    x = torch.empty(1, 2**28, 16, device="meta")
+    graph = engine.analyze(Attention(), x, fake=True, prefer="inner")
+    (found,) = graph.temperatures.foldings
+    assert {name for name, *_ in found.weights} == {"q.weight", "q.bias"}
