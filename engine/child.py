@@ -7,12 +7,14 @@ does not have. It is started by the first question and serves all that follow, u
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from threading import Lock, Timer
 from typing import Any, BinaryIO
 
@@ -24,6 +26,8 @@ from ..rules.targets import resolve
 
 _PATIENCE = 120.0  # seconds for one question, and the start of the process if it is the first
 _START = "import sys; sys.path[:] = {path!r}; from prunus.engine.child import serve; serve()"
+
+_NOT_REGISTERING = ("__main__", "torch", *sys.stdlib_module_names)
 
 
 class CannotBeTried(Exception):
@@ -37,10 +41,11 @@ def stub_by_child(examples: Sequence[Example], seconds: float = _PATIENCE) -> st
     """
     try:
         question = pickle.dumps([_packed(example) for example in examples])
+        modules = sorted({name for one in examples for name in _registering(one.name)})
     except Exception as error:  # a module may have anything in it
         raise CannotBeTried(f"it cannot be handed to another process ({type(error).__name__})") from error
     with _lock:
-        answer = _child().ask(question, seconds)
+        answer = _child().ask(pickle.dumps((modules, question)), seconds)
     if isinstance(answer, CannotBeTried):
         raise answer
     return answer
@@ -67,7 +72,10 @@ def _answer(question: bytes) -> str | CannotBeTried | None:
     from .stub import stub_for
 
     try:
-        examples = [_unpacked(*packed) for packed in pickle.loads(question)]
+        modules, packed = pickle.loads(question)
+        for name in modules:
+            importlib.import_module(name)
+        examples = [_unpacked(*one) for one in pickle.loads(packed)]
     except Exception as error:
         return CannotBeTried(f"another process cannot import it ({type(error).__name__})")
     try:
@@ -86,12 +94,30 @@ def _unpacked(example: Example, named: bool) -> Example:
     return evolve(example, target=resolve(example.name)) if named else example
 
 
+def _registering(name: str) -> Iterator[str]:
+    """The modules that may have registered an operator: it has no Python name that would import them."""
+    if not name.startswith("torch.ops."):
+        return
+    namespace = name.split(".")[2]
+    for module, found in [*sys.modules.items()]:
+        file = getattr(found, "__file__", None) or ""
+        if file.endswith(".py") and module.partition(".")[0] not in _NOT_REGISTERING:
+            with suppress(OSError, UnicodeDecodeError):
+                if namespace in Path(file).read_text(encoding="utf-8"):
+                    yield module
+
+
+def _here() -> tuple[int, str, list[str]]:
+    """Which process this is, and where it looks for modules."""
+    return os.getpid(), os.getcwd(), list(sys.path)
+
+
 @define
 class _Child:
     """The other process, seen from this one."""
 
     process: subprocess.Popen[bytes]
-    owner: int = field(factory=os.getpid)
+    place: tuple[int, str, list[str]] = field(factory=_here)
     is_late: bool = False
 
     @classmethod
@@ -106,8 +132,8 @@ class _Child:
 
     @property
     def is_usable(self) -> bool:
-        """Whether it lives, and is this process's own and not that of one that forked it."""
-        return self.owner == os.getpid() and self.process.poll() is None
+        """Whether it lives, finds modules where this one does, and is not that of one that forked it."""
+        return self.place == _here() and self.process.poll() is None
 
     def ask(self, question: bytes, seconds: float) -> Any:
         """The answer; raises `CannotBeTried` if the process dies or takes too long, and ends it then."""
@@ -136,7 +162,7 @@ class _Child:
 
     def end(self) -> None:
         """Stop the process, and wait until it has."""
-        if self.owner == os.getpid():
+        if self.place[0] == os.getpid():
             self.process.kill()
             self.process.wait()
             for stream in (self.process.stdin, self.process.stdout):
@@ -151,7 +177,8 @@ _current: list[_Child] = []
 def _child() -> _Child:
     """The process that serves this one, started if there is none."""
     if not _current or not _current[0].is_usable:
-        _current[:] = [_Child.start()]
+        _end()
+        _current.append(_Child.start())
     return _current[0]
 
 

@@ -35,7 +35,7 @@ def stub_for(example: Example) -> str:
     """
     trial = Trial(example)
     if not trial.probes:
-        return blank(example.name, ())
+        return blank(example.name, argument_names(example.rule_target) or ())
     writer = _Writer(trial)
     return writer.verified() or writer.text(())
 
@@ -43,7 +43,7 @@ def stub_for(example: Example) -> str:
 def stub_tried_apart(example: Example) -> str:
     """The same, found in another process, which sizes that do not fit may end."""
     try:
-        return stub_by_child([example]) or blank(example.name, ())
+        return stub_by_child([example]) or blank(example.name, argument_names(example.rule_target) or ())
     except CannotBeTried as reason:
         return blank(example.name, argument_names(example.rule_target) or (), str(reason))
 
