@@ -19,6 +19,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import handle_torch_function, has_torch_function
 
+from .losses import LOSSES
+from .rewrites import REWRITES
+
 
 def one_call(function: Callable) -> Callable:
     """Let a mode see ``function`` as one call, with nothing inside, like a function of PyTorch."""
@@ -368,6 +371,8 @@ def _masked_scatter(original: Callable) -> Callable:
 
 
 LOWERINGS: dict[Callable, Callable] = {
+    **REWRITES,
+    **LOSSES,
     F.multi_head_attention_forward: multi_head_attention_forward,
     F.scaled_dot_product_attention: _attention,
     torch.lstm: _recurrent(_lstm),

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from .axes import UNIT, Atom, Layout, Reason, total
 from .couplings import Place
-from .site import ByData, Misfit, Site, axis_number, negated
+from .site import ByData, Misfit, Site, axis_number, negated, told_by_data
 from .values import Value
 
 # An axis that indexing gives, the axis it comes from if there is one; ``None`` for a layout whose size only
@@ -55,11 +55,15 @@ def assign(site: Site) -> None:
 def narrow(site: Site) -> None:
     """``narrow(dim, start, length)``: one slice of one axis."""
     start, length = site.argument("start"), site.argument("length")
-    if not isinstance(start, int) or not isinstance(length, int):
-        raise Misfit("bounds that are tensors")
     source, result = site.tensor("input"), site.result()
     axis = axis_number(site.argument("dim"), len(source.shape))
     layouts = list(site.axes(source))
+    if not isinstance(start, int) or not isinstance(length, int):
+        site.block(layouts[axis], "it is cut where data says")
+        layouts[axis] = told_by_data(site, result.shape[axis])
+        site.give(result, layouts)
+        site.carry(source, result, ((other, other) for other in range(len(layouts)) if other != axis))
+        return
     first = int(start) % max(layouts[axis].size, 1)
     before, piece, _ = _cut_out(site, layouts[axis], first, first + int(length))
     if before is not None:

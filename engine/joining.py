@@ -41,10 +41,16 @@ def _cut_into_results(site: Site) -> None:
     rest = layouts[dim]
     site.factors["in"] = [rest]
     pieces: list[Layout] = []
-    for result in results[:-1]:
-        piece, rest = site.cut(rest, result.shape[dim])
-        pieces.append(piece)
-    pieces.append(rest)
+    for result in results:
+        size = result.shape[dim]
+        if size == 0:
+            pieces.append(Atom(0, Reason("an empty part", site.origin)))
+        elif size == rest.size:
+            pieces.append(rest)
+            rest = Atom(0, Reason("an empty part", site.origin))
+        else:
+            piece, rest = site.cut(rest, size)
+            pieces.append(piece)
     for result, piece in zip(results, pieces):
         site.give(result, [*layouts[:dim], piece, *layouts[dim + 1 :]])
         for axis in range(len(layouts)):

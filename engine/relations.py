@@ -7,12 +7,13 @@ related, so that relations are explained like any other rule.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import prod
 
 from .axes import UNIT, Atom, Layout, Reason, atoms, product, total
 from .couplings import Cost, Place
 from .indexing import assign, find, index, narrow, select
 from .joining import split, stack, unbind
-from .site import Misfit, Site, as_tuple, axis_number, negated, new_axis
+from .site import Misfit, Site, as_tuple, axis_number, negated, new_axis, told_by_data
 from .sizes import Dim
 from .values import Value
 
@@ -20,9 +21,9 @@ from .values import Value
 def regroup(site: Site) -> None:
     """``view``, ``reshape``, ``flatten``, ``unflatten``: the same slots, row-major, under another shape."""
     source, result = site.tensor("input"), site.result()
-    if 0 in source.shape or "dtype" in site.arguments:
-        raise Misfit("the tensor is empty, or read as another dtype")
-    layouts = site.state.unifier.regroup(site.axes(source), result.shape)
+    if "dtype" in site.arguments:
+        raise Misfit("the tensor is read as another dtype")
+    layouts = _regrouped(site, source, result)
     site.give(result, layouts)
     for axis, number in enumerate(_target_sizes(site, result)):
         if number != -1:
@@ -33,6 +34,22 @@ def regroup(site: Site) -> None:
         places = [(source, old) for old, there in enumerate(held) if own & there]
         if places:
             site.couple(f"axis {new}", [*places, (result, new)])
+
+
+def _regrouped(site: Site, source: Value, result: Value) -> list[Layout]:
+    """The axes of the result. Those of an empty tensor are told by their sizes beside the empty axis."""
+    axes, sizes = list(site.axes(source)), list(result.shape)
+    if 0 not in sizes:
+        return site.state.unifier.regroup(axes, sizes)
+    if sizes.count(0) > 1 or source.shape.count(0) > 1:
+        raise Misfit("the tensor is empty")
+    at, empty = sizes.index(0), axes[source.shape.index(0)]
+    axes[source.shape.index(0)], sizes[at] = UNIT, 1
+    if prod(axis.size for axis in axes) != prod(sizes):
+        raise Misfit("the tensor is empty")
+    layouts = site.state.unifier.regroup(axes, sizes)
+    layouts[at] = empty
+    return layouts
 
 
 def _target_sizes(site: Site, result: Value) -> list[object]:
@@ -76,9 +93,9 @@ def _order(site: Site, rank: int) -> list[int]:
     elif "dim0" in site.arguments:
         first, second = (axis_number(site.arguments[name], rank) for name in ("dim0", "dim1"))
         order[first], order[second] = order[second], order[first]
-    elif ".T" in site.call.name or rank < 2:
+    elif rank < 2 or site.call.name.removesuffix(".__get__").endswith((".T", ".H")):
         order.reverse()
-    else:  # .mT and .t() turn the last two
+    else:  # .mT, .mH, .adjoint() and .t() turn the last two
         order[-2:] = [rank - 1, rank - 2]
     return order
 
@@ -110,30 +127,36 @@ def repeat(site: Site) -> None:
     source, result = site.tensor("input"), site.result()
     given = site.argument("repeats", "dims")
     interleaved = not isinstance(given, (list, tuple))
-    counts = list(as_tuple(given))
+    rank = len(source.shape)
+    counts = [1] * rank if interleaved else list(as_tuple(given))
     if interleaved:
-        dim = site.argument("dim")
-        if dim is None or not isinstance(given, int):
-            raise Misfit("repeats that are a tensor, or over the flattened tensor")
-        counts = [1] * len(source.shape)
-        counts[axis_number(dim, len(source.shape))] = given
-    surplus = len(result.shape) - len(source.shape)
+        dim = site.argument("dim", default=0 if rank == 1 else None)
+        if dim is None:
+            raise Misfit("the flattened tensor is repeated")
+        counts[axis_number(dim, rank)] = given
+    surplus = len(result.shape) - rank
     axes = [UNIT] * surplus + list(site.axes(source))
+    counts = [1] * (len(axes) - len(counts)) + counts
     layouts: list[Layout] = []
-    for old, number in zip(axes, [1] * (len(axes) - len(counts)) + counts):
+    for old, number, size in zip(axes, counts, result.shape):
+        if isinstance(number, Value):
+            for layout in (old, *site.axes(number)):
+                site.block(layout, "its slots are repeated as often as data says")
+            layouts.append(told_by_data(site, size))
+            continue
         copies = new_axis(int(number))
         if copies is not UNIT:
             site.equate(number, copies, "repeats")
         layouts.append(product([old, copies] if interleaved else [copies, old]))
     site.give(result, layouts)
-    site.carry(source, result, ((axis, axis + surplus) for axis in range(len(source.shape))))
+    site.carry(source, result, ((axis, axis + surplus) for axis in range(rank)))
 
 
 def reduce(site: Site) -> None:
     """``sum``, ``mean``, ``amax``: axes ``r`` are taken out (or left with one slot), the others stay."""
     source = site.tensor("input")
     rank = len(source.shape)
-    dims = site.argument("dim")
+    dims = site.argument("dim", default=site.default("dim"))
     every = dims is None or dims == () or dims == []
     reduced = set(range(rank)) if every else {axis_number(dim, rank) for dim in as_tuple(dims)}
     axes = site.axes(source)
@@ -153,17 +176,36 @@ def reduce(site: Site) -> None:
 
 
 def remake(site: Site) -> None:
-    """``fft``, ``diff``: the axes worked on, all of them if none are named, give way to new ones."""
+    """``fft``, ``diff``: the axes worked on give way to new ones, and the others stay."""
     source, result = site.tensor("input"), site.result()
     rank = len(source.shape)
-    dims = site.argument("dim")
-    worked = range(rank) if dims is None else {axis_number(dim, rank) for dim in as_tuple(dims)}
+    worked = _worked_on(site, rank)
     layouts = list(site.axes(source))
     for axis in worked:
         site.block(layouts[axis], "it is worked on as a whole")
         layouts[axis] = Atom(result.shape[axis], Reason("an axis that the call makes", site.origin))
+    for name in ("prepend", "append"):
+        _join(site, layouts, worked, site.argument(name))
     site.give(result, layouts)
     site.carry(source, result, ((axis, axis) for axis in range(rank) if axis not in worked))
+
+
+def _worked_on(site: Site, rank: int) -> set[int]:
+    """The axes named, or those that the operation takes by itself: the last ones, or all."""
+    dims, sizes = site.argument("dim", default=site.default("dim")), site.argument("s")
+    if dims is None and sizes is not None:
+        return set(range(rank - len(as_tuple(sizes)), rank))
+    return set(range(rank)) if dims is None else {axis_number(dim, rank) for dim in as_tuple(dims)}
+
+
+def _join(site: Site, layouts: list[Layout], worked: set[int], other: object) -> None:
+    """What is put before or behind a tensor has its other axes."""
+    if isinstance(other, Value) and other.shape:
+        for axis, layout in enumerate(site.axes(other)):
+            if axis in worked:
+                site.block(layout, "it is worked on as a whole")
+            else:
+                site.unify(layouts[axis], layout)
 
 
 def insert(site: Site) -> None:
@@ -194,6 +236,10 @@ def pad(site: Site) -> None:
     layouts = list(site.axes(source))
     for number, (before, after) in enumerate(zip(widths[::2], widths[1::2])):
         axis = len(layouts) - 1 - number
+        if isinstance(before, Value) or isinstance(after, Value):
+            site.block(layouts[axis], "it is padded or cut by as much as data says")
+            layouts[axis] = told_by_data(site, result.shape[axis])
+            continue
         if before == 0 and after == 0:
             continue
         if not constant or before < 0 or after < 0:
@@ -218,6 +264,9 @@ def roll(site: Site) -> None:
     layouts = list(site.axes(source))
     for shift, dim in zip(as_tuple(site.argument("shifts")), as_tuple(dims)):
         axis = axis_number(dim, len(layouts))
+        if isinstance(shift, Value):
+            site.block(layouts[axis], "it is rolled by as many slots as data says")
+            continue
         by = int(shift) % max(layouts[axis].size, 1)
         if by == 0:
             continue
@@ -293,11 +342,11 @@ def _flat(found: object) -> list[Value]:
 def new(site: Site) -> None:
     """``zeros``, ``full``, ``arange``: axes ``n`` are made here, of the sizes given."""
     for result in site.call.results:
-        numbers = as_tuple(site.argument("size", "end", "steps"))
-        site.sizes_read.update(("size", "end", "steps"))
+        numbers = as_tuple(site.argument(*_NEW_SIZES))
+        site.sizes_read.update(_NEW_SIZES)
         layouts = [new_axis(size) for size in result.shape]
         for axis, layout in enumerate(layouts):
-            if len(numbers) == len(layouts) and isinstance(numbers[axis], int):
+            if len(numbers) == len(layouts) and isinstance(numbers[axis], (int, Value)):
                 site.equate(numbers[axis], layout, "size")
             else:
                 site.block(layout, f"made by {site.call.name} of a size that cannot be traced")
@@ -308,8 +357,12 @@ def new(site: Site) -> None:
             for layout in site.axes(operand):
                 site.block(layout, "its values are copied one by one")
     for name, found in site.arguments.items():
-        if name not in ("size", "end", "steps"):
+        if name not in _NEW_SIZES:
             site.depend_on(found)
+
+
+# What the calls that make a tensor call its sizes.
+_NEW_SIZES = ("size", "end", "steps", "n", "window_length")
 
 
 def lower(site: Site) -> None:

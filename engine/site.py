@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..grammar import ast
+from ..rules.signatures import argument_defaults
 from .axes import UNIT, Atom, Layout, Reason, block
 from .couplings import Coupling, Couplings, Place
 from .equations import Equation, SizeOf
@@ -59,8 +60,13 @@ class Site:
         self.state.layouts[value] = list(layouts)
 
     def equate(self, number: object, layout: Layout, argument: str) -> None:
-        """The integer (or its expression) given as `argument` is, and must stay, the size of `layout`."""
+        """The integer (or its expression) given as `argument` is, and must stay, the size of `layout`.
+
+        Where a tensor is given, data tells the size.
+        """
         self.sizes_read.add(argument.partition("[")[0])
+        if isinstance(number, Value):
+            block(layout, ByData("data tells its size", self.origin))
         if isinstance(number, int):
             number = expr_of(number)
         if isinstance(number, Expr):
@@ -107,6 +113,11 @@ class Site:
                 return self.arguments[name]
         return default
 
+    def default(self, name: str) -> object:
+        """What an argument is that the call leaves out."""
+        found = argument_defaults(self.call.target).get(name)
+        return tuple(found) if isinstance(found, list) else found
+
     def operand(self, name: str) -> object:
         """What the call has in the place of a rule's operand: a tensor, several, a number or nothing."""
         if name == "in" and name not in self.arguments:
@@ -148,6 +159,11 @@ def negated(number: int) -> Expr:
 def new_axis(size: int) -> Layout:
     """An axis of equal slots: free, but for what the number that made it says."""
     return UNIT if size == 1 else Atom(size)
+
+
+def told_by_data(site: Site, size: int) -> Atom:
+    """An axis of as many slots as data tells."""
+    return Atom(size, ByData("data tells its size", site.origin))
 
 
 def _by(sizes: Sequence[int]) -> str:

@@ -46,6 +46,10 @@ _RENAMED = {
     "dot": {"tensor": "other"},
     "embedding": {"indices": "input"},
     "embedding_bag": {"indices": "input"},
+    **{
+        f"linalg_{name}": {"A": "input"}
+        for name in ("det", "slogdet", "inv", "inv_ex", "solve", "svd", "svdvals", "qr")
+    },
 }
 
 # Keywords that stand for another one: those torch takes for NumPy's sake, and corrected ones.

@@ -1,0 +1,43 @@
+"""Every operation lets through what it need not hold, and says in the user's words why it holds the rest."""
+
+from __future__ import annotations
+
+import oracle
+import pytest
+from held_nets import NETS
+from prunus import engine
+from test_traps import parameters, reasons, size
+
+
+@pytest.mark.parametrize("net", NETS, ids=str)
+def test_only_what_must_be_is_held(net):
+    """The axes are pruned exactly, or only shrink, or stay for the reason given; twice in a row."""
+    model, inputs = net.build().eval(), net.inputs()
+    for _ in range(2):
+        before = {axis: size(model, axis) for axis in net.exact + net.mixed + net.stays}
+        graph = engine.analyze(model, inputs)
+        plan = graph.choose(ratio=0.5, criterion="random", exact_only=True)
+        oracle.check(model, inputs, plan, tolerance=1e-5)
+        engine.apply(model, plan)
+        for axis in net.exact:
+            assert size(model, axis) < before[axis], f"{axis} was not pruned: {reasons(graph, axis)}"
+        for axis in net.mixed:
+            assert size(model, axis) == before[axis], f"{axis} was called exact"
+            assert not reasons(graph, axis), f"{axis} is held: {reasons(graph, axis)}"
+        for axis in net.stays:
+            assert size(model, axis) == before[axis], f"{axis} was pruned"
+            assert any(net.reason in reason for reason in reasons(graph, axis)), reasons(graph, axis)
+        assert not graph.unknown
+
+
+@pytest.mark.parametrize("net", NETS, ids=str)
+def test_default_call_prunes_and_keeps_output_shapes(net):
+    """``engine.prune`` cuts what may shrink, exact or not, and leaves the model running."""
+    model, inputs = net.build().eval(), net.inputs()
+    shapes = [output.shape for output in oracle.run(model, inputs)]
+    before, whole = {axis: size(model, axis) for axis in net.exact + net.mixed}, parameters(model)
+    engine.prune(model, example_inputs=inputs)
+    assert parameters(model) < whole
+    assert [output.shape for output in oracle.run(model, inputs)] == shapes
+    for axis in before:
+        assert size(model, axis) < before[axis], axis
