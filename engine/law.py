@@ -191,7 +191,7 @@ class _Case:
             pruned = run(smaller)
         except Exception as error:  # the operation's own complaint, whatever it is
             raise _Refused(_first_line(error)) from error
-        zeroed = self._sliced(run(self._changed(probe, dropped, torch.zeros_like)), kept)
+        zeroed = self._sliced(self._zeroed(probe, dropped), kept)
         shapes = [tuple(one.shape) for one in pruned], [tuple(one.shape) for one in zeroed]
         if shapes[0] != shapes[1]:
             raise _Broken(f"the results are of shapes {shapes[0]}, not {shapes[1]}")
@@ -202,6 +202,13 @@ class _Case:
         if self._commutes(probe, unit, whole) and self._commutes_still(probe, plan, kept, pruned):
             return MIXES
         raise _Broken("slots of the results do not follow those of the operands")
+
+    def _zeroed(self, probe: Probe, dropped: Slots) -> list[Tensor]:
+        """The results with zeros in these slots of the operands."""
+        try:
+            return run(self._changed(probe, dropped, torch.zeros_like))
+        except Exception as error:  # the operation's own complaint, whatever it is
+            raise _Broken(f"the operation does not take zeros: {_first_line(error)}") from error
 
     def false_zeros(self) -> Iterator[Verdict]:
         """The factors for which results are not zero where the rule's ``zero`` says so."""

@@ -268,7 +268,7 @@ TOLD = {
     "con|v2 = torch.conv2d\nconv2: input[n] -> [n]": "conv2:      input[n] -> [n]\nmy.rules:2",
     "# Why.\nconv2 = torch.con|v2d\nconv2: input[n] -> [n]": "# Why.\nconv2     = torch.conv2d",
     "c|onv: hold out": "hold out\nnn.rules:",
-    "mine = torch.histc|": "no rule for torch.histc",
+    "mine = torch.cov|": "no rule for torch.cov",
     "module torch.nn.|Linear: in_features = weight[1]": "module torch.nn.Linear: in_features",
     "new = torch.amax\nnew: r|educe": "axes ``r`` are taken out",
     RULE + "   ho|ld *k": "never pruned here",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import oracle
 import pytest
-from held_nets import NETS
+import torch
+from held_nets import IMAGE, NETS
 from prunus import engine
 from test_traps import parameters, reasons, size
+from trap_nets import Head, Net, conv
 
 
 @pytest.mark.parametrize("net", NETS, ids=str)
@@ -41,3 +43,20 @@ def test_default_call_prunes_and_keeps_output_shapes(net):
     assert [output.shape for output in oracle.run(model, inputs)] == shapes
     for axis in before:
         assert size(model, axis) < before[axis], axis
+
+
+def test_deformable_convolutions_are_convolutions():
+    """Where a kernel looks is told by data, and what it makes of that is channels like any other."""
+    ops = pytest.importorskip("torchvision.ops")
+
+    def forward(self, x):
+        x = self.a(x)
+        return self.head(self.b(self.deformable(x, self.where(x), torch.sigmoid(self.mask(x)))))
+
+    layers = {"a": conv(3, 8), "where": conv(8, 18, 3), "mask": conv(8, 9, 3), "b": conv(12, 10)}
+    model = Net(forward, deformable=ops.DeformConv2d(8, 12, 3, padding=1), head=Head(10), **layers).eval()
+    x = torch.randn(IMAGE)
+    plan = engine.analyze(model, x).choose(ratio=0.5, criterion="random", exact_only=True)
+    oracle.check(model, x, plan, tolerance=1e-5)
+    engine.apply(model, plan)
+    assert model.deformable.weight.shape[:2] == (6, 4) and model.where.weight.shape[0] == 18
