@@ -93,6 +93,9 @@ class Couplings:
     zeros: set[Call] = Factory(set)
     moves: set[Call] = Factory(set)
     unknown: list[Reason] = Factory(list)
+    followed: dict[str, str] = Factory(dict)
+    twins: dict[str, str] = Factory(dict)
+    doubtful: dict[str, str] = Factory(dict)
     unifier: Unifier = Factory(Unifier)
     opened: dict[tuple, list] = Factory(dict)
 

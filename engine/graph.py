@@ -14,6 +14,7 @@ from .explain import Explanation, explain
 from .groups import Groups
 from .plan import Plan
 from .unknown import Unknown, unknown_calls
+from .unreached import Unreached, unreached_tensors
 
 
 class DependencyGraph(Groups):
@@ -28,6 +29,11 @@ class DependencyGraph(Groups):
     def unknown(self) -> list[Unknown]:
         """The calls without a rule, with the axes that each costs and a rule to start from."""
         return unknown_calls(self)
+
+    @cached_property
+    def unreached(self) -> list[Unreached]:
+        """The parameters and buffers that no traced forward used and that keep their shapes."""
+        return unreached_tensors(self)
 
     def why(self, a: str, b: str | None = None) -> Explanation:
         """Why the layers, parameters or axes `a` and `b` shrink together or do not; alone: what holds `a`.

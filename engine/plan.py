@@ -177,7 +177,7 @@ def make_plan(graph: Groups, kept: dict[Atom, np.ndarray]) -> Plan:
         attributes=attributes,
         shapes=shapes,
         before={name: attribute_of(graph.model, name) for name in attributes},
-        scales=graph.temperatures.scales(counts(kept), tensors),
+        scales=_scales(graph, kept, tensors),
     )
 
 
@@ -189,6 +189,13 @@ def counts(kept: Mapping[Atom, Sized]) -> Callable[[Atom], int]:
 def kept_slots(graph: Groups, plan: Plan) -> Callable[[Atom], int]:
     """How many slots `plan`, made for this graph, keeps of an atom."""
     return counts({graph.group(name).atom: slots for name, slots in plan.groups.items()})
+
+
+def _scales(graph: Groups, kept: dict[Atom, np.ndarray], tensors: dict) -> Scales:
+    """What makes up for changes of size, also in the tensors that go along with a sibling."""
+    scales = graph.temperatures.scales(counts(kept), tensors)
+    followed = graph.state.followed.items()
+    return {**scales, **{name: scales[sibling] for name, sibling in followed if sibling in scales}}
 
 
 def _mask_of(atom: Atom, slots: np.ndarray) -> np.ndarray:

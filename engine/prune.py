@@ -24,8 +24,10 @@ from .graph import DependencyGraph
 from .plan import Plan, kept_slots
 from .repair import solve
 from .result import Result
+from .siblings import follow_attributes, follow_siblings
 from .slotwise import Loss
 from .trace import trace
+from .unreached import check_reached, unreached_notes
 
 
 def analyze(
@@ -44,16 +46,18 @@ def analyze(
     ----------
     model : any module that runs eagerly.
     example_inputs : a tensor, a tuple of positional arguments, a dict of keyword arguments, or the pair
-        ``(args, kwargs)``; guessed if not given.
+        ``(args, kwargs)``; or a list of several calls, each in one of these forms, which are traced and
+        coupled together, where one alone does not reach all of the model. Guessed if not given.
     rules : ``"default"``, paths of ``.rules`` files, or a list of these; later ones win.
     prefer : ``"outer"`` prunes whole heads and groups, ``"inner"`` the slots inside them.
     fake : run on fake tensors: no memory and no arithmetic, for models larger than the machine.
-    strict : an operation without a rule is a `RuleError` instead of being held.
-    free_outputs : positions of output tensors whose shape may change (backbones).
+    strict : an operation without a rule is a `RuleError` instead of being held, and a tensor that was not
+        reached and is as wide as what may be pruned a `PlanError`.
+    free_outputs : positions of output tensors, of every call, whose shape may change (backbones).
 
     Raises
     ------
-    RuleSyntaxError, RuleError, TraceError
+    RuleSyntaxError, RuleError, TraceError, PlanError
         The model is left as it was.
     """
     graph, _ = _analyze(model, example_inputs, rules, prefer, fake, strict, free_outputs)
@@ -127,6 +131,7 @@ def prune(
         notes=notes,
         left_alone=left_alone,
     )
+    notes += unreached_notes(graph.unreached, plan, graph.state.followed)
     before = count_parameters(model)
     corrected = None
     if compensate is not None:
@@ -189,9 +194,13 @@ def _analyze(
     ruleset = load(rules)
     traced = trace(model, example_inputs, fake=fake, opaque=ruleset.opaque, lower=LOWERINGS)
     state = couple(traced, ruleset, free_outputs)
+    follow_siblings(model, state)
     sizes = solve(state.of, state.equations, traced.conditions, traced.attributes, state.ties, prefer)
+    follow_attributes(sizes, state)
     graph = DependencyGraph(model, state, sizes, ruleset, prefer)
     graph.example_inputs, graph.free_outputs = example_inputs, tuple(free_outputs)
     if strict and any(call.costs for call in graph.unknown):
         raise RuleError("\n".join(str(call) for call in graph.unknown if call.costs))
+    if strict:
+        check_reached(graph.unreached)
     return graph, described

@@ -164,6 +164,14 @@ class Recorder(TorchFunctionMode):
         tensors = [one for one in tensors_in(items) if self._is_known(one) and id(one) not in self.state]
         return [value for value in map(self.value_of, tensors) if value.kind == "call"]
 
+    def values_left(self) -> dict[str, Value]:
+        """The parameters and buffers that no call has used, by name."""
+        return {
+            name: self.new_value(tensor, kind, name)
+            for tensor, kind, name in self.state.values()
+            if kind != "attribute" and name not in self.trace.tensors
+        }
+
     def first_values(self) -> dict[Value, Value]:
         """The values that the model's own tensors had at first, by those that they have now."""
         own = ((id(tensor), name) for tensor, _, name in self.state.values() if name in self.trace.tensors)

@@ -68,7 +68,12 @@ class Tensors(Mapping[str, Tensor]):
     def slotwise(self, group: Group) -> list[Member]:
         """The group's weights that multiply data slot by slot: scales, and kernels of one slot each."""
         found = self.once("slotwise", lambda: slotwise_weights(self.graph))
-        return [member for member in self.weights(group) if (*member, group.atom) in found]
+        like = self.graph.state.followed
+        return [
+            member
+            for member in self.weights(group)
+            if (like.get(member.tensor, member.tensor), member.axis, group.atom) in found
+        ]
 
     def scales(self, group: Group) -> list[Member]:
         """Those of one number for each index, such as batch norm's."""
@@ -110,9 +115,11 @@ class Tensors(Mapping[str, Tensor]):
             for term in terms:
                 added = len(term) == 1 and (len(terms) > 1 or _is_looked_up(term[0], reading))
                 (by_themselves if added else multiplied).update(one for one in term if isinstance(one, Value))
-        return frozenset(
+        found = {
             name for name, value in self.graph.trace.tensors.items() if value in by_themselves - multiplied
-        )
+        }
+        followed = self.graph.state.followed.items()
+        return frozenset(found | {name for name, sibling in followed if sibling in found})
 
 
 def _is_looked_up(value: object, reading: Reading) -> bool:

@@ -79,6 +79,7 @@ def trace(
             with fakes.mode if fakes else nullcontext(), recorder.following(paths):
                 record_forwards(model, calls, recorder)
             record.kept = recorder.known_values(stage.written())
+            record.left = recorder.values_left()
         except TraceError:
             raise
         except Exception as error:

@@ -224,10 +224,11 @@ class Trace:
     """The forwards that were recorded: every call, and the values between them.
 
     ``tensors`` are the parameters, buffers and plain tensor attributes that were used, by their first
-    name; ``aliases`` leads from other names of the same tensors to it. ``runs`` are first those of the
-    example inputs, then the same as in training, where that differs. ``reads`` are the values of which
-    Python code has read the data, ``kept`` those that modules hold afterwards. ``attributes`` gives the
-    integers of the modules that were traced, by module path, attribute name and key.
+    name, ``left`` those that were not; ``aliases`` leads from other names of the same tensors to it.
+    ``runs`` are first those of the example inputs, then the same as in training, where that differs.
+    ``reads`` are the values of which Python code has read the data, ``kept`` those that modules hold
+    afterwards. ``attributes`` gives the integers of the modules that were traced, by module path, attribute
+    name and key.
     """
 
     model_name: str
@@ -235,6 +236,7 @@ class Trace:
     inputs: list[Value] = field(factory=list)
     runs: list[Run] = field(factory=list, repr=False)
     tensors: dict[str, Value] = field(factory=dict, repr=False)
+    left: dict[str, Value] = field(factory=dict, repr=False)
     aliases: dict[str, str] = field(factory=dict, repr=False)
     conditions: list[Condition] = field(factory=list, repr=False)
     numbers: list[Number] = field(factory=list, repr=False)

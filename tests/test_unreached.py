@@ -5,7 +5,7 @@ import copy
 import oracle
 import pytest
 import torch
-from prunus import engine
+from prunus import PlanError, engine
 from torch import nn
 from trap_nets import Net, conv
 
@@ -173,3 +173,179 @@ def test_a_free_output_is_free_in_training_as_well():
     graph = engine.analyze(model, IMAGE, free_outputs=[0])
     assert graph.group("a.out").blocked is None
     assert "in training" in graph.group("aux.out").blocked
+
+
+# Siblings
+
+
+def check_elsewhere(model, reached, other, graph=None, **options):
+    """The pruned model is the masked one on inputs that take another path than the example did."""
+    graph = graph or engine.analyze(model, reached, **options)
+    plan = graph.choose(0.5, criterion="random")
+    oracle.check(model, reached, plan, tolerance=1e-5)
+    oracle.check(model, other, plan, tolerance=1e-5)
+    return graph, plan
+
+
+class Mixture(nn.Module):
+    """Experts that are picked row by row."""
+
+    def __init__(self, expert, width=8):
+        super().__init__()
+        self.enter, self.head = nn.Linear(5, 8), nn.Linear(width, 3)
+        self.experts = nn.ModuleList(expert() for _ in range(4))
+
+    def forward(self, x, chosen):
+        h = self.enter(x).relu()
+        y = torch.zeros(h.shape[0], self.head.in_features)
+        for number, expert in enumerate(self.experts):
+            rows = chosen == number
+            if rows.any():
+                y[rows] = expert(h[rows])
+        return self.head(y)
+
+
+def mlp(width=8, inner=12):
+    return nn.Sequential(nn.Linear(8, inner), nn.ReLU(), nn.Linear(inner, width))
+
+
+ROWS = torch.randn(6, 5)
+ONE, ALL = torch.full((6,), 2), torch.arange(6) % 4
+
+
+@pytest.mark.parametrize("expert, width", [(mlp, 8), (lambda: nn.Linear(8, 8), 8), (lambda: mlp(10), 10)])
+def test_experts_that_no_row_went_to_are_pruned_along(expert, width):
+    """One of four was reached; the others have the shapes of it, also where they are used."""
+    model = Mixture(expert, width)
+    graph, plan = check_elsewhere(model, (ROWS, ONE), (ROWS, ALL))
+    assert "enter.out" in plan.groups and graph.group("enter.out").exact
+    weights = [name for name in plan.tensors if name.startswith("experts.")]
+    assert {name.split(".")[1] for name in weights} == {"0", "1", "2", "3"}
+    assert graph.unreached == []
+    result = engine.prune(model, example_inputs=(ROWS, ONE))
+    assert any("pruned along" in note and "experts.0" in note for note in result.notes)
+    assert model.experts[0](torch.randn(2, model.enter.out_features)).shape == (2, model.head.in_features)
+
+
+def test_experts_of_which_several_were_reached():
+    """What they read and give is the same for all, so ends of the same width need not go together."""
+    model = Mixture(mlp)
+    graph, _ = check_elsewhere(model, (ROWS, torch.tensor([0, 0, 0, 3, 3, 3])), (ROWS, ALL))
+    assert graph.group("enter.out") is not graph.group("experts.0.2.out")
+    assert graph.group("experts.0.0.out") is not graph.group("experts.3.0.out")
+
+
+def chain(self, x, depth):
+    h = self.enter(x)
+    for layer in self.layers[: int(depth)]:
+        h = layer(h).relu()
+    return self.head(h)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_chain_that_stopped_early_is_not_taken_for_a_mixture(depth):
+    """A layer that was not reached may come behind one that was: never wrong without a word."""
+    model = Net(chain, enter=nn.Linear(5, 8), head=nn.Linear(8, 3))
+    model.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+    example, deeper = (ROWS, torch.tensor(depth)), (ROWS, torch.tensor(4))
+    graph = engine.analyze(model, example)
+    plan = graph.choose(0.5, criterion="random")
+    oracle.check(model, example, plan)
+    if graph.unreached:
+        assert {one.name for one in graph.unreached} >= {"layers.2.weight", "layers.3.bias"}
+        assert graph.unreached[0].sibling.startswith("layers.")
+        with pytest.raises(PlanError, match=r"layers\.2\.weight"):
+            engine.analyze(model, example, strict=True)
+    else:
+        oracle.check(model, deeper, plan)
+
+
+def test_blocks_of_a_residual_stream_that_were_skipped():
+    """Attributes of a block that was not reached follow, too."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm, self.qkv, self.out = nn.BatchNorm1d(8), nn.Linear(8, 24), nn.Linear(8, 8)
+            self.heads = 4
+
+        def forward(self, x):
+            h = self.norm(x.transpose(1, 2)).transpose(1, 2)
+            q, k, v = self.qkv(h).view(*h.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            h = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+            return x + self.out(h.reshape(*h.shape[:2], -1))
+
+    model = Net(chain, enter=nn.Linear(5, 8), head=nn.Linear(8, 3))
+    model.layers = nn.ModuleList(Block() for _ in range(3))
+    x = torch.randn(2, 6, 5)
+    graph = engine.analyze(model, (x, torch.tensor(1)))
+    plan = graph.choose(0.5, criterion="random")
+    assert plan.attributes["layers.2.heads"] == 2 and plan.attributes["layers.1.norm.num_features"] == 4
+    for depth in (1, 3):
+        oracle.check(model, (x, torch.tensor(depth)), plan)
+
+
+NORMS = {
+    "list": lambda: nn.ModuleList(nn.BatchNorm2d(8) for _ in range(3)),
+    "dict": lambda: nn.ModuleDict({str(key): nn.GroupNorm(8, 8) for key in range(3)}),
+    "parameters": lambda: nn.ParameterList(torch.randn(8, 1, 1) for _ in range(3)),
+    "named parameters": lambda: nn.ParameterDict({str(key): torch.randn(8, 1, 1) for key in range(3)}),
+}
+
+
+@pytest.mark.parametrize("kind", NORMS)
+def test_norms_that_an_argument_chooses(kind):
+    """The others, with their running statistics, shrink with the one that was asked for."""
+
+    def forward(self, x, domain):
+        h = self.a(x)
+        key = int(domain) if kind in ("list", "parameters") else str(int(domain))
+        norm = self.norms[key]
+        return self.b(norm(h) if isinstance(norm, nn.Module) else h * norm)
+
+    model = Net(forward, a=conv(3, 8), norms=NORMS[kind](), b=conv(8, 4))
+    x = torch.randn(4, 3, 6, 6)
+    graph, _ = check_elsewhere(model, (x, torch.tensor(0)), (x, torch.tensor(2)))
+    assert not graph.unreached and graph.group("a.out").blocked is None
+
+
+def test_an_inactive_adapter_follows_the_active_one():
+    """Rank and widths of a LoRA layer with an adapter for each task."""
+
+    class Lora(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base, self.active = nn.Linear(8, 10), "default"
+            self.lora_A = nn.ModuleDict({name: nn.Linear(8, 4, bias=False) for name in ("default", "other")})
+            self.lora_B = nn.ModuleDict({name: nn.Linear(4, 10, bias=False) for name in ("default", "other")})
+
+        def forward(self, x):
+            return self.base(x) + self.lora_B[self.active](self.lora_A[self.active](x)) * 2
+
+    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), Lora(), nn.ReLU(), nn.Linear(10, 3))
+    graph = engine.analyze(model, ROWS)
+    plan = graph.choose(0.5)
+    assert graph.unreached == [] and len(plan.tensors["2.lora_B.other.weight"][0]) == 5
+    oracle.check(model, ROWS, plan)
+    model[2].active = "other"
+    oracle.check(model, ROWS, plan)
+
+
+def test_an_adapter_that_was_skipped_in_one_block_belongs_to_that_block():
+    """Its sibling tells how it is used, the block that owns it with what."""
+
+    class Block(nn.Module):
+        def __init__(self, adapted):
+            super().__init__()
+            self.up, self.down, self.scale = nn.Linear(8, 12), nn.Linear(12, 8), nn.Parameter(torch.rand(12))
+            self.adapted = adapted
+
+        def forward(self, x):
+            h = self.up(x).relu()
+            return x + self.down(h * self.scale if self.adapted else h)
+
+    model = nn.Sequential(nn.Linear(5, 8), Block(True), Block(False), nn.Linear(8, 3))
+    plan = engine.analyze(model, ROWS).choose(0.5, criterion="random")
+    assert plan.tensors["2.scale"][0] == plan.groups["2.up.out"] != plan.groups["1.up.out"]
+    model[2].adapted = True
+    oracle.check(model, ROWS, plan)

@@ -1,0 +1,80 @@
+"""What the traced forwards did not reach and nothing tells how to prune along: it is named."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from ..errors import PlanError
+from .groups import Groups
+from .plan import Plan
+
+SHOWN = 6
+
+
+@frozen
+class Unreached:
+    """A parameter or buffer that no traced forward used: it keeps its shape, whatever is pruned.
+
+    ``sibling`` is a tensor of the same place in another element of the same list or dict that was reached,
+    but does not tell how this one is used; ``equals`` names by axis the groups that are as wide.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    sibling: str | None
+    equals: dict[int, tuple[str, ...]]
+
+    def __str__(self) -> str:
+        size = " x ".join(map(str, self.shape))
+        text = f"{self.name} ({size}) was not reached by the example inputs and keeps its shape"
+        for axis, groups in self.equals.items():
+            more = f" and {len(groups) - SHOWN} more" if len(groups) > SHOWN else ""
+            text += f"; axis {axis} is as wide as {', '.join(groups[:SHOWN])}{more}"
+        return f"{text}; {self.sibling} was reached" if self.sibling else text
+
+
+def unreached_tensors(graph: Groups) -> list[Unreached]:
+    """The parameters and buffers with axes that no forward reached and that follow no sibling."""
+    widths: dict[int, list[str]] = {}
+    for group in graph.groups:
+        for size in {graph.layout(member).size for member in group.members} if group.producers else ():
+            widths.setdefault(size, []).append(group.name)
+    found = []
+    for name, value in graph.trace.left.items():
+        if name in graph.state.followed or not any(size > 1 for size in value.shape):
+            continue
+        numbers = value.dtype.is_floating_point or value.dtype.is_complex
+        equals = {
+            axis: tuple(widths[size]) for axis, size in enumerate(value.shape) if numbers and size in widths
+        }
+        found.append(Unreached(name, value.shape, graph.state.doubtful.get(name), equals))
+    return found
+
+
+def check_reached(unreached: list[Unreached]) -> None:
+    """Raise `PlanError` if a tensor that was not reached is as wide as what may be pruned."""
+    doubtful = [one for one in unreached if one.equals]
+    if doubtful:
+        raise PlanError("\n".join([*map(str, doubtful[:SHOWN]), *_more(len(doubtful) - SHOWN), _ADVICE]))
+
+
+def unreached_notes(unreached: list[Unreached], plan: Plan, followed: dict[str, str]) -> list[str]:
+    """What a user should know of the tensors that were not reached, where the plan prunes what is as wide."""
+    notes = []
+    if followed:
+        pairs = [f"{name} with {sibling}" for name, sibling in followed.items()]
+        more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
+        notes.append(f"not reached by the example inputs, pruned along: {', '.join(pairs[:3])}{more}")
+    doubtful = [one for one in unreached if any(plan.groups.keys() & names for names in one.equals.values())]
+    notes += [str(one) for one in doubtful[:SHOWN]]
+    return [*notes, *_more(len(doubtful) - SHOWN), *([_ADVICE] if doubtful else [])]
+
+
+def _more(count: int) -> list[str]:
+    return [f"and {count} more: graph.unreached has them all"] if count > 0 else []
+
+
+_ADVICE = (
+    "give example inputs that reach them, several calls in a list; or skip the groups that are as wide if "
+    "they are used together"
+)
