@@ -78,4 +78,4 @@ def _read(tensors: Tensors) -> dict[tuple[Member, Place], Statistics]:
     statistics = calibrate(graph, tensors.inputs, [data for _, data in pairs])
     if not all(bool(one.second.isfinite().all()) for one in statistics.values()):
         raise PlanError("data= leads to values that are not finite: there is nothing to score by")
-    return {pair: statistics[pair[1]] for pair in pairs}
+    return {pair: statistics[pair[1]] for pair in pairs if pair[1] in statistics}

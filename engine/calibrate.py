@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import field, frozen
 from torch import Tensor
 
 from ..adapters.lower import LOWERINGS
@@ -88,6 +88,8 @@ def calibrate(
 ) -> dict[Place, Statistics]:
     """Run the model on every batch and collect the statistics of what stands at these axes.
 
+    A place that no batch has reached has none, of example inputs of several calls for one.
+
     Parameters
     ----------
     graph : the analysed model, which is left as it was.
@@ -105,68 +107,85 @@ def calibrate(
     for number, batch in enumerate(batches(data)):
         watch = _Watch(graph.trace, wanted, products)
         try:
-            seen = trace(graph.model, batch, opaque=graph.rules.opaque, lower=LOWERINGS, observe=watch)
+            opaque = graph.rules.opaque
+            seen = trace(graph.model, batch, opaque=opaque, lower=LOWERINGS, observe=watch, training=False)
         except TraceError as error:
             text = f"batch {number} of data= does not run: {error}\ndata= has inputs alone, without labels"
             raise PlanError(text) from error
-        watch.check(seen, number)
-        for place, statistics in watch.found.items():
+        for place, statistics in watch.found(seen, number).items():
             found[place] = found[place] + statistics if place in found else statistics
     return found
 
 
 class _Watch:
-    """Follows a second trace of a model, call by call, and looks at some of the values."""
+    """Follows a second trace of a model, call by call, and looks at some of the values.
+
+    Of several calls that were analysed it is one that a batch makes; which, its calls tell.
+    """
 
     def __init__(self, analysed: Trace, places: Iterable[Place], products: bool):
-        self.found: dict[Place, Statistics] = {}
-        self._calls = analysed.calls
+        runs = [analysed.calls[run.start : run.stop] for run in analysed.runs if not run.training]
+        self._paths = [_Path(calls, _by_first_reader(calls, places)) for calls in runs]
         self._products = products
         self._differs: Call | None = None
-        self._places = _by_first_reader(analysed, places)
 
     def __call__(self, call: Call, tensors: Mapping[Value, Tensor]) -> None:
         """Look at what `call` is given; nothing more after the first call that was not analysed."""
-        if self._differs is None and not self._is_expected(call):
-            self._differs = call
         if self._differs is not None:
             return
-        for position, place in self._places.get(call.index, ()):
-            tensor = tensors[call.values[position]]
-            self.found[place] = Statistics.of(tensor, place[1], self._products)
-
-    def _is_expected(self, call: Call) -> bool:
-        """Whether it is the call that was analysed at this point, on values of the same kinds."""
-        if call.index >= len(self._calls):
-            return False
-        known = self._calls[call.index]
-        if known.target != call.target or len(known.values) != len(call.values):
-            return False
-        return all(
-            len(call.values[position].shape) == len(value.shape)
-            and call.values[position].shape[axis] == value.shape[axis]
-            for position, (value, axis) in self._places.get(call.index, ())
-        )
-
-    def check(self, seen: Trace, number: int) -> None:
-        """Raise `PlanError` unless the calls of batch `number` were those that were analysed."""
-        if self._differs is None and len(seen.calls) == len(self._calls):
+        left = [path for path in self._paths if path.expects(call)]
+        if not left:
+            self._differs = call
             return
-        call = self._differs or self._calls[len(seen.calls)]
+        self._paths = left
+        for position, place in left[0].places.get(call.index, ()):
+            tensor = tensors[call.values[position]]
+            left[0].found[place] = Statistics.of(tensor, place[1], self._products)
+
+    def found(self, seen: Trace, number: int) -> dict[Place, Statistics]:
+        """The statistics, or `PlanError` unless the calls of batch `number` were those that were analysed."""
+        paths = [path for path in self._paths if len(path.calls) == len(seen.calls)]
+        if self._differs is None and paths:
+            return paths[0].found
+        call = self._differs or self._paths[0].calls[len(seen.calls)]
         raise PlanError(
             f"for batch {number} of data= the model makes other calls than for the example inputs, first "
             f"{call.name} at {call.source}: {call.source.text}\ngive batches that take the same path"
         )
 
 
-def _by_first_reader(trace: Trace, places: Iterable[Place]) -> dict[int, Sequence[tuple[int, Place]]]:
+@frozen(eq=False)
+class _Path:
+    """The calls of one run that was analysed, and what there is to look at, by number of the call."""
+
+    calls: Sequence[Call]
+    places: dict[int, Sequence[tuple[int, Place]]]
+    found: dict[Place, Statistics] = field(factory=dict)
+
+    def expects(self, call: Call) -> bool:
+        """Whether it is the call that was analysed at this point, on values of the same kinds."""
+        if call.index >= len(self.calls):
+            return False
+        known = self.calls[call.index]
+        if known.target is not call.target or len(known.values) != len(call.values):
+            return False
+        return all(
+            len(call.values[position].shape) == len(value.shape)
+            and call.values[position].shape[axis] == value.shape[axis]
+            for position, (value, axis) in self.places.get(call.index, ())
+        )
+
+
+def _by_first_reader(
+    calls: Sequence[Call], places: Iterable[Place]
+) -> dict[int, Sequence[tuple[int, Place]]]:
     """The axes to look at by the number of the first call that reads them, with the operand's position."""
     axes: dict[Value, list[Place]] = {}
     for place in places:
         axes.setdefault(place[0], []).append(place)
     found: dict[int, Sequence[tuple[int, Place]]] = {}
-    for call in trace.calls:
+    for number, call in enumerate(calls):
         met = [value for value in dict.fromkeys(call.values) if value in axes]
         if met:
-            found[call.index] = [(call.values.index(one), place) for one in met for place in axes.pop(one)]
+            found[number] = [(call.values.index(one), place) for one in met for place in axes.pop(one)]
     return found

@@ -76,7 +76,11 @@ def corrections(
     fits = _Fits(statistics, damping if how == "lstsq" else None)
     tensors = named_tensors(graph.model)
     used = uses(graph)
-    for weight, those in losing.items():
+    for weight, readers_of in losing.items():
+        those = [reader for reader in readers_of if reader.data in statistics]
+        if not those:
+            found.notes.append(f"{weight.tensor} is not corrected: no batch of data= reaches it")
+            continue
         kept = plan.tensors[weight.tensor][weight.axis]
         bias = _bias(those, used)
         if bias is None and how == "mean":

@@ -45,8 +45,10 @@ def call_arguments(example_inputs: Any) -> Arguments:
     )
 
 
-def record_forwards(model: torch.nn.Module, calls: Sequence[Arguments], recorder: Recorder) -> None:
-    """Run `model` on each of the calls, and again as in training where it may do something else then."""
+def record_forwards(
+    model: torch.nn.Module, calls: Sequence[Arguments], recorder: Recorder, training: bool = True
+) -> None:
+    """Run `model` on each of the calls, and for `training` again where it may do something else then."""
     trace = recorder.trace
     given: list[list[tuple[Value, Tensor]]] = []
     recorder.running.append(("", type(model)))
@@ -59,7 +61,7 @@ def record_forwards(model: torch.nn.Module, calls: Sequence[Arguments], recorder
         trace.runs.append(Run(start, len(trace.calls), outputs))
     left = _parameters_left(recorder)
     told = [module for module in model.modules() if _is_told(module, left)]
-    if left or any(map(_mentions_training, told)):
+    if training and (left or any(map(_mentions_training, told))):
         for run, inputs, (args, kwargs) in zip(list(trace.runs), given, calls):
             before = recorder.first_values()
             before.update((recorder.value_of(tensor), value) for value, tensor in inputs)

@@ -29,6 +29,7 @@ def trace(
     opaque: frozenset[type] = frozenset(),
     lower: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
     observe: Observe | None = None,
+    training: bool = True,
 ) -> Trace:
     """Run `model` and record its calls; the model and the inputs are left as they were.
 
@@ -48,6 +49,8 @@ def trace(
         Functions to run in the place of a torch callable, so that the simple calls inside are recorded.
     observe:
         Called with every call, as it is recorded, and its real tensors by value; it must change nothing.
+    training:
+        Look at the branches for training, too.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def trace(
             stage.prepare(modules)
             paths = {id(module): path for path, module in reversed(modules)}
             with fakes.mode if fakes else nullcontext(), recorder.following(paths):
-                record_forwards(model, calls, recorder)
+                record_forwards(model, calls, recorder, training)
             record.kept = recorder.known_values(stage.written())
             record.left = recorder.values_left()
         except TraceError:
