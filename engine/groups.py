@@ -164,7 +164,7 @@ class Groups:
         order = {atom: None for atom in [*producers, *members] if atom in members}
         names = _Names(self._state)
         for atom in order:
-            if atom.size == 1 and atom.reason is not None:
+            if atom.size == 0 or (atom.size == 1 and atom.reason is not None):
                 continue
             name, kind = names.of(atom, members[atom][0])
             group = Group(

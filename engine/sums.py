@@ -19,6 +19,8 @@ def sums_along(tensor: Tensor) -> list[Tensor]:
     tensor = tensor.float()
     if tensor.dim() < 2:
         return [tensor]
+    if not tensor.numel():  # an axis without slots: nothing to add up for those of the others
+        return [tensor.new_zeros(size) for size in tensor.shape]
     # The first two axes are those of nearly all groups; reading the tensor flat is several times faster.
     flat = tensor.flatten(1)
     sums = [flat.sum(1), flat.sum(0).view(tensor.shape[1], -1).sum(1)]
