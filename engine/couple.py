@@ -13,6 +13,7 @@ from .axes import UNIT, Atom, Layout, Reason, block
 from .couplings import Cost, Couplings, Produced, Reading, Scaled
 from .ends import hold_ends
 from .equations import Equation, SizeOf
+from .live import is_uniform, live_calls
 from .match import match
 from .multiples import Multiple
 from .origin import Origin
@@ -27,14 +28,23 @@ def couple(trace: Trace, rules: RuleSet, free_outputs: Sequence[int] = ()) -> Co
 
     The outputs at the positions `free_outputs` may change their shape.
     """
-    state = Couplings(trace, from_input=set(trace.inputs))
+    constants = {call for call in trace.calls if _is_constant(rules.rule_for(call.target))}
+    state = Couplings(trace, live_calls(trace, constants), from_input=set(trace.inputs))
     for call in trace.calls:
         if not state.from_input.isdisjoint(call.values):
             state.from_input.update(call.results)
         _couple_call(state, call, rules.rule_for(call.target))
+        if call.inplace:
+            state.uniform.clear()  # any of them may share the memory
+        if call in constants:
+            state.uniform.update(call.results)
     hold_ends(state, free_outputs)
     state.unifier.settle()
     return state
+
+
+def _is_constant(rule: ast.Rule | None) -> bool:
+    return rule is not None and any(isinstance(clause, ast.Constant) for clause in rule.clauses)
 
 
 def _couple_call(state: Couplings, call: Call, rule: ast.Rule | None) -> None:
@@ -89,6 +99,8 @@ def _apply_clauses(site: Site) -> None:
             operand = site.operand(clause.operand)
             for factor, layout in _named(site, [clause.factor]):
                 state.scaled.append(Scaled(operand, layout, clause.power, origin, factor))
+        elif isinstance(clause, ast.Block) and site.is_unread:
+            continue
         elif isinstance(clause, (ast.Hold, ast.Block)):
             text = clause.reason if isinstance(clause, ast.Block) else None
             for factor, layout in _named(site, clause.factors):
@@ -137,6 +149,8 @@ def _note_products(site: Site) -> None:
         site.state.zeros.add(site.call)
     if isinstance(site.rule.body, ast.Relation) and site.rule.body.verb in relations.MOVES:
         site.state.moves.add(site.call)
+    if is_uniform(site.call, site.state.uniform, site.call in site.state.moves, bool(products)):
+        site.state.uniform.update(site.call.results)
     if not site.state.from_input.isdisjoint(site.call.results) and gives_weights(site, terms):
         site.state.picked.update(site.call.results)
 

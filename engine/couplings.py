@@ -73,10 +73,12 @@ class Reading:
 class Couplings:
     """Everything that the rules say about a trace; ``from_input`` are the values that depend on its inputs,
     ``picked`` those among them that are weights all the same, ``opened`` the signatures' dims with their
-    stars opened, ``zeros`` the calls whose results are zero, ``moves`` those that only put slots elsewhere.
+    stars opened, ``zeros`` the calls whose results are zero, ``moves`` those that only put slots elsewhere,
+    ``live`` those whose results somebody looks at, ``uniform`` the values that are one number everywhere.
     """
 
     trace: Trace
+    live: set[Call] = Factory(set)
     from_input: set[Value] = Factory(set)
     picked: set[Value] = Factory(set)
     layouts: dict[Value, list[Layout]] = Factory(dict)
@@ -92,6 +94,7 @@ class Couplings:
     readings: dict[Call, Reading] = Factory(dict)
     zeros: set[Call] = Factory(set)
     moves: set[Call] = Factory(set)
+    uniform: set[Value] = Factory(set)
     unknown: list[Reason] = Factory(list)
     followed: dict[str, str] = Factory(dict)
     twins: dict[str, str] = Factory(dict)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from .axes import Atom, Layout, Reason, atoms, block
 from .couplings import Couplings
-from .exactness import live_calls
 from .values import Value
 
 
@@ -48,13 +47,12 @@ def _hold_unused(state: Couplings, free: set[Value]) -> None:
 
 def _summed(state: Couplings) -> set[Atom]:
     """The atoms over which data and a weight are summed, or anything on the way to an output."""
-    live = live_calls(state.trace)
     found: set[Atom] = set()
     for call, reading in state.readings.items():
         for factor, layout, places in reading.held:
             values = {value for value, _ in places}
             summed = factor in reading.summed or values.isdisjoint(call.results)
-            if summed and (call in live or (values & state.from_input and values - state.from_input)):
+            if summed and (call in state.live or (values & state.from_input and values - state.from_input)):
                 found.update(atoms(layout))
     return found
 

@@ -17,7 +17,7 @@ from attrs import Factory, define
 from .axes import Atom, Layout, Reason, atoms
 from .couplings import Couplings, Place, Reading
 from .equations import Sizes
-from .values import Call, Trace, Value
+from .values import Call, Value
 
 _OWN = frozenset({"parameter", "buffer", "attribute"})
 
@@ -29,7 +29,7 @@ def inexact_atoms(
 
     `unmended` are layouts whose sizes a call multiplies with, and no weight can make up for it.
     """
-    live = live_calls(state.trace)
+    live = state.live
     found: dict[Atom, Reason] = {}
     for call, layout, reason in unmended:
         if call in live:
@@ -51,17 +51,6 @@ def inexact_atoms(
         if call in live:
             found.setdefault(atom, reason)
     return found
-
-
-def live_calls(trace: Trace) -> set[Call]:
-    """The calls whose results somebody looks at; what the others compute is thrown away."""
-    live: set[Call] = set()
-    needed = trace.ends
-    for call in reversed(trace.calls):
-        if call.inplace or not needed.isdisjoint(call.results):
-            live.add(call)
-            needed.update(call.values)
-    return live
 
 
 def _sums_over_nonzero(state: Couplings) -> Iterator[tuple[Call, Atom, Reason]]:

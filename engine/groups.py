@@ -124,8 +124,18 @@ class Groups:
         return any(isinstance(atom.reason, ByData) for atom in atoms(self.layout_at(place)))
 
     def violations(self, count: Callable[[Atom], int]) -> list[Violation]:
-        """What the model's own code, or an operation, would not take if `count` slots of each atom stay."""
+        """What the model's own code, or an operation, would not take if `count` slots of each group stay."""
+        count = self.whole_count(count)
         return self.sizes.violations(count) + self.multiples.violations(count)
+
+    def whole_count(self, count: Callable[[Atom], int]) -> Callable[[Atom], int]:
+        """`count`, also for atoms that no tensor holds, such as those of `zeros`: they follow their ties."""
+
+        def number(atom: Atom) -> int:
+            leader = None if atom in self._by_atom else self._leaders.get(self.sizes.ties.root(atom))
+            return count(atom) if leader is None else atom.size * count(leader) // leader.size
+
+        return number
 
     def group_of(self, atom: Atom) -> Group | None:
         """The group, free or blocked, of an atom that some tensor holds."""
@@ -193,6 +203,11 @@ class Groups:
         for group in self.groups:
             units.setdefault(self.sizes.ties.root(group.atom), []).append(group)
         return list(units.values())
+
+    @cached_property
+    def _leaders(self) -> dict[Atom, Atom]:
+        """An atom of some group for the root of each tie."""
+        return {self.sizes.ties.root(group.atom): group.atom for group in self.groups}
 
     @cached_property
     def _names(self) -> dict[str, Group]:

@@ -79,7 +79,7 @@ def select(site: Site) -> None:
     source, result = site.tensor("input"), site.result()
     dim = axis_number(site.argument("dim"), len(source.shape))
     axes = list(site.axes(source))
-    site.block(axes.pop(dim), "one of its slots is picked by number")
+    site.pick(source, axes.pop(dim), site.argument("index"))
     site.give(result, axes)
     site.carry(source, result, ((axis if axis < dim else axis + 1, axis) for axis in range(len(axes))))
 
@@ -113,9 +113,11 @@ def _indexed(site: Site, source: Value) -> list[Indexed]:
             found.append((_sliced(site, layouts[axis], item), (source, axis)))
         else:
             by_number = isinstance(item, int)
-            text = "one of its slots is picked by number" if by_number else "its slots are picked by an index"
             for layout in layouts[axis : axis + taken]:
-                site.block(layout, text)
+                if by_number:
+                    site.pick(source, layout, item)
+                else:
+                    site.block(layout, "its slots are picked by an index")
             if advanced:
                 first_pick = first_pick if positions else len(found)
                 positions.append(position)

@@ -70,7 +70,8 @@ def judge(example: Example, rules: RuleSet, count: bool = True) -> list[Verdict]
     return (
         [verdict for verdict in verdicts if verdict]
         + wrong
-        + [*case.false_zeros(), *case.false_multiples(), *(case.false_cost() if count else ())]
+        + [*case.false_zeros(), *case.false_multiples(), *case.false_constants()]
+        + [*(case.false_cost() if count else ())]
     )
 
 
@@ -240,6 +241,13 @@ class _Case:
             return
         if not self.is_random and not all(self._is_multiplied(way) for way in ways if way):
             yield Verdict("multilinear", WRONG, "results are not multiplied with the operands")
+
+    def false_constants(self) -> Iterator[Verdict]:
+        """The calls whose results are not one number, whatever the operands, where ``constant`` says so."""
+        if self.call.results[0] in self.graph.state.uniform and self.call not in self.graph.state.moves:
+            results = [one.flatten() for _, whole in self.draws for one in whole]
+            if len(torch.cat(results).unique()) > 1:
+                yield Verdict("constant", WRONG, "results are not one number")
 
     def _is_multiplied(self, operands: Sequence[Value]) -> bool:
         """Whether the results are multiplied with these operands, those that are whole numbers aside."""

@@ -33,7 +33,7 @@ def keep_more(graph: Groups, units: Sequence[Unit]) -> dict[Atom, str]:
         if not shrunk:
             raise broken_plan(first)
         unit = min(shrunk, key=lambda unit: unit.steps / unit.whole)
-        unit.steps = _first_that_holds(units, unit, first)
+        unit.steps = _first_that_holds(graph, units, unit, first)
         if unit.steps == unit.whole:
             whole.update((group.atom, f"as otherwise {first.text}") for group in unit.groups)
     return whole
@@ -48,14 +48,14 @@ def _shrunk(units: Iterable[Unit], broken: Violation) -> list[Unit]:
     ]
 
 
-def _first_that_holds(units: Sequence[Unit], unit: Unit, broken: Violation) -> int:
+def _first_that_holds(graph: Groups, units: Sequence[Unit], unit: Unit, broken: Violation) -> int:
     """The next number of steps with which the condition holds; the next at all if it never does alone."""
     before = unit.steps
     following = unit.rounded(before + 1)
     try:
         while unit.steps < unit.whole:
             unit.steps = unit.rounded(unit.steps + 1)
-            if broken.holds(counts(units)):
+            if broken.holds(graph.whole_count(counts(units))):
                 return unit.steps
         return following
     finally:
@@ -71,7 +71,7 @@ def nearest(graph: Groups, units: Sequence[Unit]) -> None:
     before = [unit.steps for unit in shrunk]
     for unit, steps in _around(shrunk, before):
         unit.steps = steps
-        if broken[0].holds(counts(units)) and not graph.violations(counts(units)):
+        if broken[0].holds(graph.whole_count(counts(units))) and not graph.violations(counts(units)):
             return
         unit.steps = before[shrunk.index(unit)]
     keep_more(graph, units)

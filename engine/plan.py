@@ -206,7 +206,8 @@ def _mask_of(atom: Atom, slots: np.ndarray) -> np.ndarray:
 
 def _attributes(graph: Groups, kept: dict[Atom, np.ndarray], tensors: dict) -> dict[str, int]:
     """What the forward reads (from the size equations) and what only repeats a size (module rules)."""
-    changed = {attribute_name(*key): value for key, value in graph.sizes.attributes(counts(kept)).items()}
+    count = graph.whole_count(counts(kept))
+    changed = {attribute_name(*key): value for key, value in graph.sizes.attributes(count).items()}
     return {**bookkeeping(graph.model, graph.rules, tensors, changed), **changed}
 
 

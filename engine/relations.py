@@ -284,7 +284,7 @@ def flip(site: Site) -> None:
     """``flip``: slots in reverse order, for which layouts have no word; the axis stays."""
     source, result = site.tensor("input"), site.result()
     layouts = site.axes(source)
-    for dim in as_tuple(site.argument("dims")):
+    for dim in as_tuple(site.argument("dims")) if not site.is_unread else ():
         site.block(layouts[axis_number(dim, len(layouts))], "its slots are put in reverse order")
     site.give(result, layouts)
     site.carry(source, result)

@@ -36,6 +36,11 @@ class Site:
         self.terms: tuple[tuple[object, ...], ...] | None = None
         self.sizes_read: set[str] = set()
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether nobody looks at what the results are, beside their shape."""
+        return self.call not in self.state.live
+
     def axes(self, value: Value) -> list[Layout]:
         """The layouts of the axes of `value`."""
         return self.state.of(value)
@@ -47,6 +52,12 @@ class Site:
     def block(self, layout: Layout, text: str) -> None:
         """Keep all slots of `layout`, because of `text`."""
         block(layout, Reason(text, self.origin))
+
+    def pick(self, source: Value, layout: Layout, number: object) -> None:
+        """One slot is picked by number. Of equal ones, and for nobody, the first or last may be another."""
+        at_an_end = type(number) is int and number in (0, -1)
+        if not (at_an_end and (self.is_unread or source in self.state.uniform)):
+            self.block(layout, "one of its slots is picked by number")
 
     def couple(self, factor: str, places: Iterable[Place], layout: Layout | None = None) -> None:
         """Record that `factor` relates the axes at `places`, for explanations and names."""

@@ -21,7 +21,6 @@ from torch import Tensor
 from .axes import Atom, Layout, Reason, atoms, resolve
 from .couplings import Couplings, Reading, Scaled
 from .equations import size_of
-from .exactness import live_calls
 from .regions import NoRegion, came_from, corresponding, is_whole, marked_axis, moved, united, whole
 from .values import Call, Value
 
@@ -105,7 +104,7 @@ class _Search:
         self._from_weights = _from_weights(state)
         self._ends = state.trace.ends
         self._readers: dict[Value, list[Call]] = {}
-        for call in live_calls(state.trace):
+        for call in state.live:
             for value in dict.fromkeys(call.values):
                 self._readers.setdefault(value, []).append(call)
 

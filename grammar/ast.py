@@ -207,6 +207,13 @@ class Multilinear:
 
 
 @frozen
+class Constant:
+    """``constant``: the results are one number everywhere; of the first tensor only the shape counts."""
+
+    span: Span = _span()
+
+
+@frozen
 class Tie:
     """``tie a, b``: these shrink by the same proportion."""
 
@@ -233,7 +240,10 @@ class Macs:
     span: Span = _span()
 
 
-Clause = Flow | Where | At | Hold | Block | Mixes | Sums | Scales | Zero | Multilinear | Tie | Multiple | Macs
+Clause = (
+    Flow | Where | At | Hold | Block | Mixes | Sums | Scales | Zero | Multilinear | Constant | Tie
+    | Multiple | Macs
+)  # fmt: skip
 
 
 @frozen

@@ -219,6 +219,9 @@ class Builder(Transformer):
     def operands(self, _meta: Meta, items: list) -> tuple[str, ...]:
         return tuple(items)
 
+    def constant(self, meta: Meta, _items: list) -> ast.Constant:
+        return ast.Constant(span=self._span(meta))
+
     def tie(self, meta: Meta, items: list) -> ast.Tie:
         return ast.Tie(tuple(_kept(items)), span=self._span(meta))
 

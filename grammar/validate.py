@@ -106,6 +106,8 @@ def mentioned(clause: ast.Clause) -> Iterator[str]:
     elif isinstance(clause, OF_OPERANDS):
         for operands in clause.terms:
             yield from operands
+    elif isinstance(clause, ast.Constant):
+        return
     elif isinstance(clause, ast.Macs):
         for term in clause.terms:
             for dim in term:

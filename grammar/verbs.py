@@ -39,6 +39,7 @@ MEANINGS = {
     "scales": "an operand is multiplied by a power of the factor's size; pruning makes up for it in weights",
     "zero": "where the result is zero: a sum of products of operands, each with one that is zero",
     "multilinear": "the result is a sum of products of operands: multiplied if one of each product is",
+    "constant": "the result is one number everywhere; of the first tensor only the shape counts",
     "tie": "these shrink by the same proportion",
     "multiple": "the slots that stay are multiples of so many, or fill multiples of so many bytes",
     "macs": "multiply-accumulates, as a sum of products",

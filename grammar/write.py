@@ -146,6 +146,7 @@ _CLAUSES: dict[type, Callable[[Any], list[str]]] = {
     ast.Scales: lambda scales: [_scales(scales)],
     ast.Zero: lambda zero: _terms("zero", map(" ".join, zero.terms)),
     ast.Multilinear: lambda linear: _terms("multilinear", map(" ".join, linear.terms)),
+    ast.Constant: lambda constant: ["constant"],
     ast.Tie: lambda tie: [f"tie {', '.join(tie.factors)}"],
     ast.Multiple: lambda one: [f"multiple {', '.join(one.factors)} of {one.of}{' bytes' * one.bytes}"],
     ast.Macs: lambda macs: _terms("macs", map(dims, macs.terms)),

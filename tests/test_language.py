@@ -13,6 +13,7 @@ from prunus.grammar.ast import (
     At,
     Block,
     Bookkeeping,
+    Constant,
     Factor,
     Fixed,
     Flow,
@@ -132,6 +133,7 @@ CLAUSES = {
     "scales x by c ** -0.5 unless scale": [at(Scales, "x", "c", -0.5, "scale")],
     "scales x by in ** 2": [at(Scales, "x", "in", 2.0)],
     "multilinear x x + x": [at(Multilinear, (("x", "x"), ("x",)))],
+    "constant": [at(Constant)],
     "tie a, c": [at(Tie, ("a", "c"))],
     "multiple a, *b of 8": [at(Multiple, ("a", "*b"), 8)],
     "multiple c of 16 bytes": [at(Multiple, ("c",), 16, bytes=True)],
@@ -366,7 +368,7 @@ error: unexpected end of line
   my.rules:1:3
     a:   # nothing
       ^
-help: expected 'at', 'block', 'hold', 'macs', 'mixes', 'multilinear', 'multiple', 'scales', 'sums', 'tie', 'where', 'zero' or a name
+help: expected 'at', 'block', 'constant', 'hold', 'macs', 'mixes', 'multilinear', 'multiple', 'scales', 'sums', 'tie', 'where', 'zero' or a name
 ====
 a: split(in) by
 ----
