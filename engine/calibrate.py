@@ -167,7 +167,7 @@ class _Path:
         if call.index >= len(self.calls):
             return False
         known = self.calls[call.index]
-        if known.target is not call.target or len(known.values) != len(call.values):
+        if known.target != call.target or len(known.values) != len(call.values):
             return False
         return all(
             len(call.values[position].shape) == len(value.shape)
