@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
+from ..engine.contents import copied
 from ..engine.undisturbed import undisturbed
 from ..errors import TraceError
 from .guesses import GUESSERS
@@ -26,7 +27,7 @@ def guess_inputs(
     Parameters
     ----------
     model
-        Run in eval mode, without gradients; training flags, buffers and the random state are put back.
+        Run in eval mode, without gradients; all that it holds and the random state are put back.
     run
         How a guess is tried; a plain forward unless told otherwise. It fails by raising.
 
@@ -42,8 +43,8 @@ def guess_inputs(
     tried: dict[tuple[str, str], list[str]] = {}
     for guess in itertools.chain.from_iterable(guesser(model) for guesser in GUESSERS):
         try:
-            with _buffers_in_place(model), undisturbed(model, model.buffers()):
-                run(model, guess.args, guess.kwargs)
+            with undisturbed(model):
+                run(model, *copied((guess.args, guess.kwargs), torch.clone))
         except Exception as error:  # a wrong guess may fail in any way
             reason = (str(error).strip() or "no message").splitlines()[0][:90]
             tried.setdefault((guess.source, f"{type(error).__name__}: {reason}"), []).append(guess.shapes)
@@ -62,15 +63,3 @@ def _listed(tried: dict[tuple[str, str], list[str]]) -> str:
         others = f" and {len(shapes) - 1} more" if len(shapes) > 1 else ""
         lines.append(f"  {shapes[0]}{others}, guessed from {source}: {reason}")
     return "\n".join(lines) or "  nothing: no layer or attribute says what the input is"
-
-
-@contextlib.contextmanager
-def _buffers_in_place(model: nn.Module) -> Iterator[None]:
-    """Put back the buffers that a forward replaces by others."""
-    buffers = [(module, dict(module._buffers)) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, kept in buffers:
-            module._buffers.clear()
-            module._buffers.update(kept)

@@ -44,9 +44,8 @@ def recalibrate(model: nn.Module, data: Iterable[Any]) -> nn.Module:
     normalisations = [module for module in model.modules() if _keeps_statistics(module)]
     if not normalisations:
         return model
-    own = {id(value) for module in normalisations for value in _statistics(module).values()}
-    others = [buffer for buffer in model.buffers() if id(buffer) not in own]
-    with undisturbed(model, others), ExitStack() as stack:
+    own = [value for module in normalisations for value in _statistics(module).values()]
+    with undisturbed(model, own), ExitStack() as stack:
         for module in normalisations:
             stack.enter_context(_averaging(module))
         _run_all(model, data)

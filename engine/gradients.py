@@ -71,7 +71,7 @@ def gradients(tensors: Tensors) -> Iterator[dict[str, Tensor]]:
 def _computed(tensors: Tensors, weights: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     model = tensors.graph.model
     for number, batch in enumerate(tensors.data or ()):
-        with undisturbed(model, model.buffers()), _differentiable(weights.values()), torch.enable_grad():
+        with undisturbed(model), _differentiable(weights.values()), torch.enable_grad():
             loss = _loss_of(tensors, number, batch)
             found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         yield {

@@ -74,8 +74,7 @@ class Recorder(TorchFunctionMode):
         if target in self.lower and target not in self._lowering:
             return self._run_lowered(target, args, kwargs)
         first = args[0] if args else None
-        # How often it was changed in place, which is unknown for inference tensors.
-        version = first._version if isinstance(first, Tensor) and not first.is_inference() else None
+        version = _version(first)
         ledger.open = False  # what torch computes inside is not the user's: no sizes, no comparisons
         try:
             result = target(*args, **kwargs)
@@ -85,7 +84,7 @@ class Recorder(TorchFunctionMode):
         finally:
             ledger.open = True
         if isinstance(result, Tensor):
-            inplace = (result is first and version != first._version) or kwargs.get("out") is result
+            inplace = (result is first and version != _version(first)) or kwargs.get("out") is result
             self.record(target, args, kwargs, (result,), inplace)
         elif isinstance(result, (tuple, list, dict)):
             tensors = tuple(tensors_in(result))
@@ -330,3 +329,8 @@ class Recorder(TorchFunctionMode):
 
 def _has_axes(value: Value) -> bool:
     return any(size > 1 for size in value.shape)
+
+
+def _version(item: Any) -> int | None:
+    """How often a tensor was changed in place, which is unknown for inference tensors."""
+    return item._version if isinstance(item, Tensor) and not item.is_inference() else None

@@ -12,8 +12,8 @@ from .undisturbed import undisturbed
 
 
 def output_shapes(model: torch.nn.Module, example_inputs: Any) -> tuple[tuple[int, ...], ...]:
-    """The shapes of the output tensors, call by call; modes, random states and buffers stay as they are."""
-    with undisturbed(model, model.buffers()):
+    """The shapes of the output tensors, call by call; the model and the random states stay as they are."""
+    with undisturbed(model):
         calls = copied(calls_of(example_inputs), torch.clone)
         outputs = [tensor for args, kwargs in calls for tensor in outputs_in(model(*args, **kwargs))]
     return tuple(tuple(tensor.shape) for tensor in outputs)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import TraceError
-from .contents import copied
+from .contents import copied, tensors_in
 from .fake import Fakes, depends_on_data
 from .forwards import calls_of, record_forwards, run_forward
 from .recorder import Observe, Recorder
@@ -64,16 +64,16 @@ def trace(
     _check_initialised(state)
     ledger = Ledger(root=run_forward.__code__)
     record = Trace(model_name=type(model).__name__, aliases=_aliases(state))
-    stand_ins = fakes.stand_ins([tensor for tensor, _, _ in state]) if fakes else {}
+    inside = [own_attributes(module) for _, module in modules]
+    stand_ins = fakes.stand_ins([*(one for one, _, _ in state), *tensors_in(inside)]) if fakes else {}
     known = {
         id(seen): (seen, kind, names[0])
         for tensor, kind, names in state
         for seen in [stand_ins.get(id(tensor), tensor)]
     }
     recorder = Recorder(record, ledger, known, frozenset(opaque), dict(lower or {}), observe)
-    contents = [] if fakes else [tensor for tensor, kind, _ in state if kind != "parameter"]
     copy = fakes.convert if fakes else torch.clone
-    with undisturbed(model, contents):
+    with undisturbed(model):
         calls = copied(calls, copy)
         stage = Stage(model, ledger, stand_ins)
         try:

@@ -1,4 +1,4 @@
-"""What a forward pass of the trace must not disturb: modes, random numbers, buffers, caches."""
+"""What a forward pass of the trace must not disturb: the model, modes, random numbers, caches."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import torch
 
+from .kept import kept
 from .stage import modules_of
 
 
 @contextmanager
-def undisturbed(model: torch.nn.Module, tensors: Iterable[torch.Tensor]) -> Iterator[None]:
-    """Run in eval mode without gradients, then put modes, random states and `tensors`' contents back."""
+def undisturbed(model: torch.nn.Module, changing: Iterable[torch.Tensor] = ()) -> Iterator[None]:
+    """Run in eval mode without gradients, then put back modes, random states and all that `model` holds.
+
+    The tensors `changing` keep what is written into them.
+    """
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        stack.enter_context(_contents_kept(list(tensors)))
+        stack.enter_context(kept(model, changing))
         stack.enter_context(_evaluating(model))
         stack.enter_context(_random_states_kept())
         stack.enter_context(_no_fast_paths())
@@ -91,20 +95,3 @@ def _no_einops_cache() -> Iterator[None]:
     finally:
         for name, function in cached.items():
             setattr(einops, name, function)
-
-
-@contextmanager
-def _contents_kept(tensors: list[torch.Tensor]) -> Iterator[None]:
-    """Copy `tensors` and write back those that were changed in place; for use without gradients."""
-    copies = [(tensor, _version(tensor), tensor.clone()) for tensor in tensors]
-    try:
-        yield
-    finally:
-        for tensor, version, copy in copies:
-            if version is None or _version(tensor) != version:
-                with torch.inference_mode(version is None):
-                    tensor.copy_(copy)
-
-
-def _version(tensor: torch.Tensor) -> int | None:
-    return None if tensor.is_inference() else tensor._version

@@ -1,0 +1,246 @@
+"""Puts back what a forward writes: attributes, what containers hold, and the contents of tensors.
+
+Nothing is copied up front but lists of references. A tensor's contents are copied when an operation is about
+to write into them, whichever tensor it writes through: a view, an alias or ``.data``, they share the memory.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from operator import is_
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from attrs import define, field
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+
+_PLAIN = frozenset({int, bool, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size})
+_CLOSED = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, np.generic)
+
+
+@contextmanager
+def kept(model: nn.Module, changing: Iterable[Tensor] = ()) -> Iterator[None]:
+    """Afterwards everything that `model` holds is what it was, but for the tensors `changing`."""
+    before = _Everything({id(one): one for one in changing})
+    before.note(model)
+    with ExitStack() as stack:
+        stack.callback(before.put_back)
+        stack.enter_context(_Writes(before.save))
+        yield
+
+
+class _Everything:
+    """All that can be reached from a model, as it is now."""
+
+    def __init__(self, changing: dict[int, Tensor]):
+        self._changing = changing
+        self._holders: list[tuple[Any, Any]] = []  # a dict, list, deque, set or array, and what it held
+        self._empty: list[Any] = []  # most holders are: every module has a dozen dicts for hooks
+        self._slots: list[tuple[Any, str, Any]] = []
+        self._tensors: list[_Contents] = []
+        self._in_memory: dict[int, list[_Contents]] = {}
+        self._seen: dict[int, Any] = {}
+
+    def note(self, root: Any) -> None:
+        """Remember everything that `root` leads to."""
+        todo = [root]
+        while todo:
+            item = todo.pop()
+            if id(item) not in self._seen:
+                self._seen[id(item)] = item  # which keeps it alive, so that the number stays its own
+                todo += [part for part in self._note_one(item) if not _is_plain(type(part))]  # type: ignore[arg-type]
+
+    def _note_one(self, item: Any) -> Iterable[Any]:
+        """Remember one object; what is inside of it."""
+        if isinstance(item, Tensor):
+            return self._note_tensor(item)
+        if isinstance(item, (dict, list, deque, set)) and not item:
+            self._empty.append(item)
+            return self._note_attributes(item)
+        if isinstance(item, nn.Module) and any(nn.parameter.is_lazy(one) for one in item.parameters(False)):
+            return ()  # it becomes another module by its first run, of which nothing can be put back
+        if isinstance(item, np.ndarray):
+            if item.flags.writeable and not isinstance(item, np.memmap):
+                self._holders.append((item, item.copy()))
+            return item.flat if item.dtype == object else ()
+        inside: list[Any] = []
+        if isinstance(item, dict):
+            before = dict(dict.items(item))
+            self._holders.append((item, before))
+            inside += before.values()
+        elif isinstance(item, (list, deque, set)):
+            self._holders.append((item, list(item)))
+            inside += item
+        elif isinstance(item, (tuple, frozenset)):
+            inside += item
+        return [*inside, *self._note_attributes(item)]
+
+    def _note_attributes(self, item: Any) -> list[Any]:
+        """Remember what an object has in slots; that, and what it has elsewhere."""
+        inside = []
+        for name in _slots_of(type(item)):  # type: ignore[arg-type]
+            if hasattr(item, name):
+                self._slots.append((item, name, getattr(item, name)))
+                inside.append(getattr(item, name))
+        own = getattr(item, "__dict__", None)
+        return [*inside, own] if isinstance(own, dict) else inside
+
+    def _note_tensor(self, tensor: Tensor) -> Iterable[Any]:
+        if id(tensor) in self._changing:
+            return ()
+        one = _Contents(tensor)
+        self._tensors.append(one)
+        self._in_memory.setdefault(_memory(tensor), []).append(one)
+        if tensor.layout is not torch.strided:
+            one.save()  # its memory is that of tensors of which nobody knows
+        return () if one.grad is None else (one.grad,)
+
+    def save(self, tensor: Tensor) -> None:
+        """Copy what `tensor` shares its memory with: it is about to be written."""
+        for one in self._in_memory.pop(_memory(tensor), ()):
+            one.save()
+
+    def put_back(self) -> None:
+        """Undo what was written."""
+        for one in self._tensors:
+            one.put_back()
+        for item, name, value in self._slots:
+            if getattr(item, name, None) is not value:
+                object.__setattr__(item, name, value)
+        for holder in self._empty:
+            if holder:
+                holder.clear()
+        for holder, before in self._holders:
+            self._refill(holder, before)
+
+    def _refill(self, holder: Any, before: Any) -> None:
+        if isinstance(holder, np.ndarray):
+            holder[...] = before
+        elif isinstance(holder, dict):
+            changing = [name for name, one in before.items() if id(one) in self._changing]
+            before.update({name: holder[name] for name in changing if name in holder})
+            if not (_is_same(holder, before) and _is_same(dict.values(holder), before.values())):
+                _fill(holder, before)
+        elif not _is_same(holder, before):
+            holder.clear()
+            holder.update(before) if isinstance(holder, set) else holder.extend(before)
+
+
+def _is_same(now: Collection[Any], before: Collection[Any]) -> bool:
+    """Whether these are the same objects in the same order."""
+    return len(now) == len(before) and all(map(is_, now, before))
+
+
+def _fill(holder: dict[Any, Any], items: dict[Any, Any]) -> None:
+    """Give a dict these items, whatever its class makes of being written."""
+    kind: Any = OrderedDict if isinstance(holder, OrderedDict) else dict
+    kind.clear(holder)
+    for key, item in items.items():
+        kind.__setitem__(holder, key, item)
+
+
+@lru_cache(maxsize=4096)
+def _is_plain(kind: type) -> bool:
+    """Whether what is of this class holds nothing that a forward writes."""
+    return kind in _PLAIN or issubclass(kind, _CLOSED)
+
+
+@lru_cache(maxsize=4096)
+def _slots_of(kind: type) -> tuple[str, ...]:
+    """The names of the slots of a class, as they are looked up from outside of it."""
+    found = []
+    for base in kind.__mro__:
+        names = vars(base).get("__slots__", ())
+        for name in [names] if isinstance(names, str) else names:
+            hidden = name.startswith("__") and not name.endswith("__")
+            found.append(f"_{base.__name__.lstrip('_')}{name}" if hidden else name)
+    return tuple(name for name in found if name not in ("__dict__", "__weakref__"))
+
+
+@define(eq=False)
+class _Contents:
+    """One tensor: the memory that it has, an unchanged view of it, and a copy once it is to be written."""
+
+    tensor: Tensor
+    view: Tensor = field(init=False)
+    requires_grad: bool = field(init=False)
+    grad: Tensor | None = field(init=False)
+    copy: Tensor | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.view = self.tensor.data
+        self.requires_grad = self.tensor.requires_grad
+        self.grad = self.tensor.grad if self.tensor.is_leaf else None
+
+    def save(self) -> None:
+        if self.copy is None and not self.view.is_meta:
+            with torch.inference_mode(self.view.is_inference()):
+                self.copy = self.view.clone()
+
+    def put_back(self) -> None:
+        tensor, view = self.tensor, self.view
+        with torch.no_grad(), torch.inference_mode(view.is_inference()):
+            if self.copy is not None:
+                view.copy_(self.copy)
+            if _place(tensor) != _place(view):
+                tensor.data = view
+        if tensor.is_leaf:
+            if tensor.requires_grad is not self.requires_grad:
+                tensor.requires_grad_(self.requires_grad)
+            if tensor.grad is not self.grad:
+                tensor.grad = self.grad
+
+
+def _memory(tensor: Tensor) -> int:
+    """What tells whether two tensors share their memory."""
+    if is_traceable_wrapper_subclass(tensor) or tensor.layout is not torch.strided:
+        return id(tensor)
+    return tensor.untyped_storage()._cdata
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    """Where a tensor's numbers are, and how they lie."""
+    if is_traceable_wrapper_subclass(tensor) or tensor.layout is not torch.strided:
+        return tensor.shape, tensor.dtype
+    strides = tensor.stride(), tensor.storage_offset()
+    return _memory(tensor), tensor.dtype, tensor.shape, *strides
+
+
+class _Writes(TorchDispatchMode):
+    """Tells of every tensor that an operation is about to write into."""
+
+    supports_higher_order_operators = True
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # to keep it off, torch would load the compiler, which takes seconds
+
+    def __init__(self, save: Callable[[Tensor], None]):
+        super().__init__()
+        self._save = save
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        for position, name in _written(func):
+            given = args[position] if position < len(args) else kwargs.get(name)
+            for one in given if isinstance(given, (list, tuple)) else [given]:
+                if isinstance(one, Tensor):
+                    self._save(one)
+        return func(*args, **kwargs)
+
+
+@lru_cache(maxsize=4096)
+def _written(func: Any) -> tuple[tuple[int, str], ...]:
+    """The arguments that an operator changes, as its schema says; of running statistics it does not."""
+    schema = getattr(func, "_schema", None)
+    return tuple(
+        (position, argument.name)
+        for position, argument in enumerate(schema.arguments if schema else ())
+        if argument.is_write or argument.name.startswith("running_")
+    )
