@@ -8,8 +8,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from .engine.stub import blank, stub_tried_apart
 from .errors import PrunusError, RuleError
 from .grammar import did_you_mean
 from .grammar.ast import Rule
-from .rules import RuleSet, load
+from .rules import RuleSet, import_packages, load
 from .rules.describe import describe, find_rule
 from .rules.examples import Example, evaluate
 from .rules.lint import Finding, lint
@@ -72,6 +71,7 @@ def run_check(options: argparse.Namespace) -> int:
     """Exit status 1 if any lint finds an error or any rule is not what it says."""
     make_importable(options.files)
     import_all(options.packages)
+    absent = import_packages()
     findings: list[Finding] = []
     tried: list[Checked] = []
     seen: set[str] = set()
@@ -91,8 +91,9 @@ def run_check(options: argparse.Namespace) -> int:
     if not failed:
         expect_names(options.rule or (), seen)
     if options.json:
-        print(json.dumps(as_dict(findings, tried), indent=2))
+        print(json.dumps({**as_dict(findings, tried), "absent": absent}, indent=2))
     else:
+        print_absent(absent)
         for finding in findings:
             print(finding)
         print(summary(tried) if tried else "no rule was tried")
@@ -110,7 +111,7 @@ def expect_names(names: Iterable[str], known: Iterable[str]) -> None:
 def run_explain(options: argparse.Namespace) -> None:
     make_importable(options.rules or ())
     import_all(options.packages)
-    import_packages()
+    print_absent(import_packages())
     rules = load(options.rules or ["default"])
     print(describe(rules, options.name))
     checked = check(find_rule(rules, options.name), rules)
@@ -160,7 +161,6 @@ def lint_all(file: str | None) -> list[Finding]:
 
 def rules_of(file: str | None) -> tuple[RuleSet, list[Rule]]:
     """The rule set of a file, and the rules that the file itself writes or refines."""
-    import_packages()
     rules = load(file or "default")
     names = dict.fromkeys(rule.name for rule in rules.layers[-1].statements(Rule))
     return rules, [rules.rules[name] for name in names]
@@ -181,11 +181,10 @@ def import_all(packages: Iterable[str]) -> None:
             raise PrunusError(f"importing {package} failed: {type(error).__name__}: {error}") from error
 
 
-def import_packages() -> None:
-    """Rules for packages that are not imported are left out; here all that are installed are meant."""
-    for package in ("torchvision",):
-        with suppress(ImportError):
-            importlib.import_module(package)
+def print_absent(packages: Mapping[str, str]) -> None:
+    """Rules for packages that cannot be imported are left out, which is to be known."""
+    for package, reason in packages.items():
+        print(f"note: the rules for {package} are left out: {reason}")
 
 
 def print_checked(checked: Checked) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 from collections.abc import Callable, Iterable
 from os import PathLike
@@ -20,7 +21,7 @@ from .layers import Layer, Tables, lay
 
 Rules = Union[str, PathLike, "RuleSet", Iterable[Union[str, PathLike, "RuleSet"]]]
 
-_SHIPPED = Path(__file__).parent
+_SHIPPED = Path(__file__).resolve().parent
 
 
 @frozen(eq=False)
@@ -162,10 +163,27 @@ def read(path: Path, shown: str) -> str:
 
 
 def _present(layers: Iterable[Layer]) -> tuple[str, ...]:
-    """The imported ones of the packages that shipped targets name (`torch.ops.torchvision.nms` too)."""
+    """The imported ones of the packages that shipped targets name."""
+    return tuple(package for package in _packages(layers) if package in sys.modules)
+
+
+def _packages(layers: Iterable[Layer]) -> list[str]:
+    """The packages that shipped targets name, `torchvision` in `torch.ops.torchvision.nms` too."""
     names = (target.name.split(".") for layer in layers if layer.shipped for target in layer.targets())
-    packages = sorted({parts[2] if parts[:2] == ["torch", "ops"] else parts[0] for parts in names})
-    return tuple(package for package in packages if package in sys.modules)
+    return sorted({parts[2] if parts[:2] == ["torch", "ops"] else parts[0] for parts in names})
+
+
+def import_packages() -> dict[str, str]:
+    """Import the packages that shipped targets name; for each that is not there or cannot be, the reason."""
+    absent: dict[str, str] = {}
+    for package in _packages([_default()]):
+        try:
+            importlib.import_module(package)
+        except (Exception, SystemExit) as error:  # a package's own code: a wrong build may raise anything
+            is_missing = isinstance(error, ModuleNotFoundError) and error.name == package
+            reason = "it is not installed" if is_missing else f"{type(error).__name__}: {error}"
+            absent[package] = reason.splitlines()[0]
+    return absent
 
 
 @functools.lru_cache(maxsize=8)
