@@ -14,7 +14,7 @@ test: .venv/test.stamp
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --quiet --hypothesis-profile ci
 
-zoo: .venv/zoo.stamp
+zoo: .venv/zoo-packages.stamp
 	$(BIN)/python tests/zoo.py
 
 bench: .venv/bench.stamp

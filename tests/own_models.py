@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from enet import ENet
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
@@ -294,6 +295,7 @@ MODELS = {
     "gru": (SequenceGRU, lambda: torch.randn(9, 3, 6)),
     "lstm-proj": (ProjectedLSTM, lambda: torch.randint(0, 100, (3, 9))),
     "unet": (UNet, lambda: torch.randn(1, 3, 16, 16)),
+    "enet": (ENet, lambda: torch.randn(1, 3, 32, 32)),
     "gated-cnn": (GatedCNN, lambda: torch.randint(0, 100, (3, 9))),
     "weight-norm": (Reparametrized, lambda: torch.randn(2, 3, 8, 8)),
     "shared": (Shared, lambda: torch.randint(0, 100, (3, 9))),

@@ -4,135 +4,42 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import own_models
 import torch
+import zoo_packages
 from torch import Tensor, nn
+from zoo_transformers import TRANSFORMERS
 
-# Different numbers for different things, so that nothing is coupled by an accident of size.
-WORDS = 100
-TEXT = {"vocab_size": WORDS, "initializer_range": 0.1}
-ENCODER = TEXT | {
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 200,
-    "max_position_embeddings": 40,
-}
-DECODER = ENCODER | {"use_cache": False, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
-GROUPED = DECODER | {"num_attention_heads": 8, "num_key_value_heads": 4}
-VISION = {
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 200,
-    "image_size": 32,
-    "patch_size": 4,
-}
-
-
-def words(*shape: int) -> Tensor:
-    """Random tokens."""
-    return torch.randint(3, WORDS - 1, shape)
-
-
-def text() -> dict[str, Tensor]:
-    """Two sentences, nothing padded."""
-    return {"input_ids": words(2, 11), "attention_mask": torch.ones(2, 11, dtype=torch.long)}
-
-
-def image(size: int = 32) -> dict[str, Tensor]:
-    """One image as transformers models take it."""
-    return {"pixel_values": torch.randn(1, 3, size, size)}
-
-
-def text_and_image() -> dict[str, Tensor]:
-    """A sentence that ends in the end-of-text token, which CLIP pools at, and an image."""
-    inputs = text()
-    inputs["input_ids"][:, -1] = WORDS - 1
-    return inputs | image()
-
-
-# model: (its config's name, the config's arguments, its example inputs)
-TRANSFORMERS: dict[str, tuple[str, dict[str, Any], Callable[[], dict[str, Tensor]]]] = {
-    "BertModel": ("BertConfig", ENCODER, text),
-    "RobertaModel": ("RobertaConfig", ENCODER, text),
-    "AlbertModel": ("AlbertConfig", ENCODER | {"embedding_size": 24}, text),
-    "ElectraModel": ("ElectraConfig", ENCODER | {"embedding_size": 24}, text),
-    "DistilBertModel": (
-        "DistilBertConfig",
-        TEXT | {"dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 200, "max_position_embeddings": 40},
-        text,
-    ),
-    "GPT2LMHeadModel": (
-        "GPT2Config",
-        TEXT
-        | {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_inner": 200, "n_positions": 40, "use_cache": False}
-        | {"bos_token_id": 1, "eos_token_id": 2},
-        text,
-    ),
-    "OPTForCausalLM": (
-        "OPTConfig",
-        {
-            key: value
-            for key, value in DECODER.items()
-            if key not in ("intermediate_size", "initializer_range")
-        }
-        | {"ffn_dim": 200, "init_std": 0.1, "word_embed_proj_dim": 64},
-        text,
-    ),
-    "GPTNeoXForCausalLM": ("GPTNeoXConfig", DECODER, text),
-    "LlamaForCausalLM": ("LlamaConfig", GROUPED, text),
-    "MistralForCausalLM": ("MistralConfig", GROUPED, text),
-    "Qwen3ForCausalLM": ("Qwen3Config", GROUPED | {"head_dim": 12}, text),
-    "BartModel": (
-        "BartConfig",
-        {
-            "vocab_size": WORDS,
-            "d_model": 64,
-            "init_std": 0.1,
-            "max_position_embeddings": 40,
-            "use_cache": False,
-        }
-        | {"encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 144}
-        | {"decoder_layers": 2, "decoder_attention_heads": 8, "decoder_ffn_dim": 112}
-        | {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2},
-        lambda: {"input_ids": words(2, 11), "decoder_input_ids": words(2, 7)},
-    ),
-    "ViTModel": ("ViTConfig", VISION | {"initializer_range": 0.1}, image),
-    "SwinModel": (
-        "SwinConfig",
-        {"image_size": 32, "patch_size": 2, "embed_dim": 24, "depths": [2, 2], "num_heads": [2, 4]}
-        | {"window_size": 4, "initializer_range": 0.1},
-        image,
-    ),
-    "ConvNextV2Model": (
-        "ConvNextV2Config",
-        {"hidden_sizes": [16, 24, 40], "depths": [1, 2, 1], "num_stages": 3, "image_size": 64},
-        lambda: image(64),
-    ),
-    "CLIPModel": (
-        "CLIPConfig",
-        {"projection_dim": 36}
-        | {"vision_config": VISION}
-        | {
-            "text_config": {key: value for key, value in ENCODER.items() if key != "initializer_range"}
-            | {"hidden_size": 48, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": WORDS - 1}
-        },
-        text_and_image,
-    ),
-    "Wav2Vec2Model": (
-        "Wav2Vec2Config",
-        {key: value for key, value in ENCODER.items() if key != "max_position_embeddings"}
-        | {"conv_dim": (20, 28, 36), "conv_kernel": (10, 3, 2), "conv_stride": (5, 2, 2)}
-        | {"num_feat_extract_layers": 3, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 4},
-        lambda: {"input_values": torch.randn(1, 800)},
+# Options and the input of a model, where they are not the usual ones.
+DETECTOR = {"weights_backbone": None, "num_classes": 7, "min_size": 96, "max_size": 96}
+# Nothing overlaps too much, so that weights that are nearly the same find as many boxes in the same order.
+ROIS = {"rpn_nms_thresh": 1.0, "rpn_post_nms_top_n_test": 8, "box_nms_thresh": 1.0, "box_score_thresh": 0.0}
+FIRST = {"box_detections_per_img": 5}
+TORCHVISION: dict[str, tuple[dict[str, Any], Callable[[], Any]]] = {
+    "googlenet": ({"init_weights": False}, lambda: image(224)),
+    "inception_v3": ({"init_weights": False}, lambda: image(299)),
+    "swin_v2_t": ({}, lambda: image(256)),
+    "mvit_v2_s": ({}, lambda: torch.randn(1, 3, 16, 224, 224)),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": (DETECTOR | ROIS | FIRST, lambda: ([torch.rand(3, 96, 96)],)),
+    "keypointrcnn_resnet50_fpn": (DETECTOR | ROIS | FIRST, lambda: ([torch.rand(3, 96, 96)],)),
+    "retinanet_resnet50_fpn": (
+        DETECTOR | {"nms_thresh": 1.0, "score_thresh": 0.0, "topk_candidates": 5},
+        lambda: ([torch.rand(3, 96, 96)],),
     ),
 }
-
-# The arguments between a graph model's input and output widths.
+# Images smaller than the default.
+TIMM_SIZES = {"sam2_hiera_tiny": 224}
+# The arguments between a graph model's input and output widths, and those of a single layer.
 TORCH_GEOMETRIC = {"GCN": {}, "GAT": {"heads": 4}, "GraphSAGE": {}, "GIN": {}}
+GRAPH_LAYERS = {"GatedGraphConv": (32, 2)}
+
+
+def image(size: int) -> Tensor:
+    """One image."""
+    return torch.randn(1, 3, size, size)
 
 
 def build(kind: str, name: str) -> tuple[nn.Module, Any]:
@@ -144,12 +51,11 @@ def build(kind: str, name: str) -> tuple[nn.Module, Any]:
     return model.eval(), inputs
 
 
-def build_torchvision(name: str) -> tuple[nn.Module, Tensor]:
+def build_torchvision(name: str) -> tuple[nn.Module, Any]:
     import torchvision
 
-    options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    size = 299 if name == "inception_v3" else 256 if name == "swin_v2_t" else 224
-    return torchvision.models.get_model(name, weights=None, **options), torch.randn(1, 3, size, size)
+    options, inputs = TORCHVISION.get(name, ({}, lambda: image(224)))
+    return torchvision.models.get_model(name, weights=None, **options), inputs()
 
 
 def build_timm(name: str) -> tuple[nn.Module, Tensor]:
@@ -159,7 +65,8 @@ def build_timm(name: str) -> tuple[nn.Module, Tensor]:
     if not model.num_classes:
         # A backbone's features are its output, whose width stays: it is judged as a classifier.
         model = timm.create_model(name, pretrained=False, num_classes=1000)
-    return model, torch.randn(1, *model.pretrained_cfg["input_size"])
+    size = TIMM_SIZES.get(name)
+    return model, image(size) if size else torch.randn(1, *model.pretrained_cfg["input_size"])
 
 
 def build_transformers(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
@@ -170,10 +77,25 @@ def build_transformers(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
 
 
 def build_torch_geometric(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
-    from torch_geometric.nn import models
+    from torch_geometric import nn as layers
 
-    model = getattr(models, name)(12, 32, num_layers=3, out_channels=7, **TORCH_GEOMETRIC[name])
+    if name in GRAPH_LAYERS:
+        model = GraphLayer(getattr(layers, name)(*GRAPH_LAYERS[name]))
+    else:
+        made = getattr(layers.models, name)
+        model = made(12, 32, num_layers=3, out_channels=7, **TORCH_GEOMETRIC[name])
     return model, own_models.graph_inputs(12)
+
+
+class GraphLayer(nn.Module):
+    """A single layer for graphs, with linear layers before and behind it."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.enter, self.layer, self.leave = nn.Linear(12, 32), layer, nn.Linear(32, 7)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.leave(self.layer(self.enter(x).relu(), edge_index).relu())
 
 
 def build_own(name: str) -> tuple[nn.Module, Any]:
@@ -187,4 +109,5 @@ BUILDERS: dict[str, Callable[[str], tuple[nn.Module, Any]]] = {
     "transformers": build_transformers,
     "torch_geometric": build_torch_geometric,
     "own": build_own,
+    **{package: partial(zoo_packages.build, package) for package in zoo_packages.PACKAGES},
 }
