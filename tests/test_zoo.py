@@ -12,7 +12,6 @@ ROWS = [
     "torchvision mobilenet_v3_small",  # depthwise convolution, squeeze and excite
     "torchvision shufflenet_v2_x1_0",  # chunk, concatenation, channel shuffle
     "torchvision regnet_x_400mf",  # grouped convolution
-    "torchvision fasterrcnn_mobilenet_v3_large_320_fpn",  # boxes, as many as the data tell
     "timm convnext_atto",  # layer norm over channels, layer scale
     "timm deit_tiny_patch16_224",  # fused attention
     "timm efficientvit_b0",  # linear attention

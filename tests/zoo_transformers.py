@@ -211,9 +211,10 @@ TRANSFORMERS: dict[str, tuple[str, dict[str, Any], Callable[[], dict[str, Tensor
         | {"moe_intermediate_size": 112, "shared_expert_intermediate_size": 56},
         text,
     ),
-    "ViltModel": (
+    # The patches come in random order, which only the pooled ones do not show.
+    "ViltForQuestionAnswering": (
         "ViltConfig",
-        VISION | ENCODER | {"patch_size": 8},
+        VISION | ENCODER | {"patch_size": 8, "num_labels": 7},
         lambda: text(1) | image(),
     ),
     "GitModel": (
