@@ -17,6 +17,7 @@ from .recorder import Recorder
 from .values import Call, Read, Run, Value
 
 Tensor = torch.Tensor
+_PLAIN = (torch.nn.Module, torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
@@ -95,14 +96,15 @@ def _parameters_left(recorder: Recorder) -> frozenset[int]:
 def _is_told(module: torch.nn.Module, left: frozenset[int]) -> bool:
     """Whether a module is told that it trains, so that it takes its branch for training.
 
-    Those that hold others are, and those of the user's that own a parameter which is left. Layers, with
-    their statistics and dropout, stay in eval mode.
+    Those that hold others are, and those that own a parameter which is left. torch's own layers, and what
+    is made of them, stay in eval mode, with their statistics and dropout.
     """
-    if module._modules:
-        return not (module._parameters and type(module).__module__.startswith("torch."))
-    own = [base for base in type(module).__mro__ if issubclass(base, torch.nn.Module)]
-    is_layer = any(base.__module__.startswith("torch.") for base in own if base is not torch.nn.Module)
-    return not is_layer and any(id(parameter) in left for parameter in module._parameters.values())
+    bases = (base for base in type(module).__mro__ if base not in _PLAIN)
+    if (module._parameters or module._buffers) and any(
+        base.__module__.startswith("torch.") for base in bases
+    ):
+        return False
+    return bool(module._modules) or any(id(one) in left for one in module._parameters.values())
 
 
 def _mentions_training(module: torch.nn.Module) -> bool:
