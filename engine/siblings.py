@@ -14,13 +14,15 @@ from attrs import define, field
 from torch import Tensor, nn
 
 from ..adapters.tensors import named_tensors
-from .axes import Atom, Layout, Product, Sum, atoms, blocked, resolve
-from .couplings import Coupling, Couplings
+from .axes import Atom, Layout, atoms, blocked, resolve
+from .couplings import Coupling, Couplings, Produced
 from .equations import Sizes
+from .likeness import pair, put, same
 from .origin import Origin
 from .values import Call, Value
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential, nn.ParameterList, nn.ParameterDict)
+_MOST = 8  # of as many as are joined for the sake of what was not reached; beyond, it is only named
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -49,9 +51,9 @@ def follow_attributes(sizes: Sizes, state: Couplings) -> None:
     for own, other in state.twins.items():
         for (path, name, key), side in list(sizes.definitions.items()):
             if path == other or path.startswith(f"{other}."):
-                same = own + path[len(other) :], name, key
-                if sizes.originals.get(same) == sizes.originals[path, name, key]:
-                    sizes.definitions.setdefault(same, side)
+                there = own + path[len(other) :], name, key
+                if sizes.originals.get(there) == sizes.originals[path, name, key]:
+                    sizes.definitions.setdefault(there, side)
 
 
 def same_as_sibling(tensor: Tensor) -> Tensor:
@@ -101,8 +103,9 @@ class _Families:
             return False
         first = twins[0]
         if first.own not in self.state.twins and not first.atoms:
-            if len([twin for twin in twins if twin.tensor not in self.state.followed]) == 1:
-                self._join_ends(first.other)
+            alone = len([twin for twin in twins if twin.tensor not in self.state.followed]) == 1
+            if alone and not self._join_ends(first.other):
+                return False
             self.state.twins[first.own] = first.other
         self.state.trace.tensors[name] = value
         self.state.layouts[value] = said[0]
@@ -174,17 +177,17 @@ class _Families:
                 continue
             values = (self.state.trace.tensors[name] for name in names)
             for layout, ours in zip(*map(self.state.of, values)):
-                if not _pair(layout, ours, found):
+                if not pair(layout, ours, found):
                     return None
         return found
 
     def _layouts(self, twin: _Twin) -> list[Layout]:
-        return [_put(twin.atoms, one) for one in self.state.of(self.state.trace.tensors[twin.tensor])]
+        return [put(twin.atoms, one) for one in self.state.of(self.state.trace.tensors[twin.tensor])]
 
     def _agree(self, one: list[Layout], twin: _Twin, other: list[Layout], second: _Twin) -> bool:
         """Whether two siblings say the same of all slots that are not of their own."""
         return all(
-            _same(a, b) or (self._is_inside(a, twin.other) and self._is_inside(b, second.other))
+            same(a, b) or (self._is_inside(a, twin.other) and self._is_inside(b, second.other))
             for a, b in zip(one, other)
         )
 
@@ -196,24 +199,62 @@ class _Families:
             for name in self.holders[atom]
         )
 
-    def _join_ends(self, element: str) -> None:
-        """Where one element alone was reached, another may come before or behind: ends as wide go together.
+    def _join_ends(self, element: str) -> bool:
+        """Where one element alone was reached, let its ends and what is as wide around it go together.
 
-        One that is left may take what the reached one takes, as an expert does, or what that gives.
+        Another may be used where this one is, as experts are, but also behind it, or beside it on something
+        else that the owner of the list makes. One layout for all is right for each of these. False if that
+        would be too much.
         """
-        ends: dict[int, tuple[Value, int]] = {}
+        container = element.rpartition(".")[0]
+        ends: dict[int, list[tuple[Value, int]]] = defaultdict(list)
+        for place in self._places(element):
+            if self._is_end(place, element):
+                ends[self._size(place)].append(place)
+        as_wide = {size: self._as_wide(container, first) for size, (first, *_) in ends.items()}
+        if any(len(found) > _MOST for found in as_wide.values()):
+            return False
+        for size, (first, *more) in ends.items():
+            for other in [*(self._layout(place) for place in more), *as_wide[size]]:
+                if not same(self._layout(first), other):
+                    self._couple(first[0], [first], other)
+                    self.state.unifier.unify(self._layout(first), other)
+        return True
+
+    def _places(self, element: str) -> Iterator[tuple[Value, int]]:
+        """The axes of an element's tensors that were reached."""
         for rest in self._alike(element)[1]:
             value = self.state.trace.tensors.get(self._first_name(_join(element, rest)))
-            for axis, layout in enumerate(self.state.of(value) if value else ()):
-                if layout.size == 1 or self._is_inside(layout, element):
-                    continue
-                first = ends.setdefault(layout.size, (value, axis))  # type: ignore[arg-type]
-                before = self.state.of(first[0])[first[1]]
-                if not _same(before, layout):
-                    origin = self._couple(value, [first, (value, axis)], before)  # type: ignore[arg-type, list-item]
-                    self.state.unifier.unify(before, layout, origin)
+            yield from ((value, axis) for axis in range(len(value.shape))) if value else ()
 
-    def _couple(self, reached: Value, places: list[tuple[Value, int]], layout: Layout) -> Origin:
+    def _layout(self, place: tuple[Value, int]) -> Layout:
+        return self.state.of(place[0])[place[1]]
+
+    def _size(self, place: tuple[Value, int]) -> int:
+        return place[0].shape[place[1]]
+
+    def _is_end(self, place: tuple[Value, int], element: str) -> bool:
+        """Whether what is around an element has the slots of an axis as well."""
+        return self._size(place) > 1 and not self._is_inside(self._layout(place), element)
+
+    def _as_wide(self, container: str, place: tuple[Value, int]) -> list[Atom]:
+        """The slots that the owner of a list makes elsewhere, where there are as many as at an end."""
+        owner = container.rpartition(".")[0]
+        layout = self._layout(place)
+        if blocked(layout) is not None:
+            return []
+        made = (resolve(one.layout) for one in self._made_by(owner, container))
+        whole = [one for one in made if isinstance(one, Atom) and one.reason is None]
+        return [atom for atom in dict.fromkeys(whole) if atom.size == layout.size and not same(atom, layout)]
+
+    def _made_by(self, owner: str, container: str) -> Iterator[Produced]:
+        """What the layers of a module make, but for those in one of its containers."""
+        for one in self.state.produced:
+            module = one.origin.call.module
+            if _is_below(module, owner) and not _is_below(module, container):
+                yield one
+
+    def _couple(self, reached: Value, places: list[tuple[Value, int]], layout: Layout) -> None:
         """Note for explanations that two axes go together because of the call that uses a sibling."""
         used = self._used.get(reached)
         while used is None:  # it follows another
@@ -221,38 +262,10 @@ class _Families:
             used = self._used.get(reached)
         call = Call(used.index, same_as_sibling, {}, used.module, used.module_class, used.source)
         self.state.couplings.append(Coupling(Origin(call), "sibling", tuple(places), layout))
-        return Origin(call)
 
 
-def _pair(layout: Layout, ours: Layout, found: dict[Atom, Layout]) -> bool:
-    """Note which atom of `ours` each atom of `layout` is; whether that is clear."""
-    layout, ours = resolve(layout), resolve(ours)
-    if isinstance(layout, Atom):
-        return _same(found.setdefault(layout, ours), ours)
-    if isinstance(ours, Atom) or type(layout) is not type(ours) or len(layout.parts) != len(ours.parts):
-        return blocked(layout) is not None and blocked(ours) is not None
-    return all(_pair(one, other, found) for one, other in zip(layout.parts, ours.parts))
-
-
-def _put(found: Mapping[Atom, Layout], layout: Layout) -> Layout:
-    """A layout with other atoms."""
-    layout = resolve(layout)
-    if not any(atom in found for atom in atoms(layout)):
-        return layout
-    if isinstance(layout, Atom):
-        return found[layout]
-    parts = [_put(found, part) for part in layout.parts]
-    return Sum(parts) if type(layout) is Sum else Product(parts)
-
-
-def _same(one: Layout, other: Layout) -> bool:
-    """Whether the slots are the same, as far as any may go."""
-    one, other = resolve(one), resolve(other)
-    if one is other or (blocked(one) is not None and blocked(other) is not None):
-        return True
-    if isinstance(one, Atom) or isinstance(other, Atom) or type(one) is not type(other):
-        return False
-    return len(one.parts) == len(other.parts) and all(map(_same, one.parts, other.parts))
+def _is_below(module: str, path: str) -> bool:
+    return not path or module == path or module.startswith(f"{path}.")
 
 
 def _join(path: str, name: str) -> str:

@@ -349,3 +349,125 @@ def test_an_adapter_that_was_skipped_in_one_block_belongs_to_that_block():
     assert plan.tensors["2.scale"][0] == plan.groups["2.up.out"] != plan.groups["1.up.out"]
     model[2].adapted = True
     oracle.check(model, ROWS, plan)
+
+
+def test_heads_of_other_stages_are_not_taken_for_the_one_that_was_reached():
+    """Each reads what its own stage makes, which is as wide in all: never wrong without a word."""
+
+    def forward(self, x, stop):
+        h = self.enter(x).relu()
+        for block, leave in zip(self.blocks, self.exits):
+            h = block(h).relu()
+            if self.exits[int(stop)] is leave:
+                return leave(h)
+
+    model = Net(forward, enter=nn.Linear(5, 8))
+    model.blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+    model.exits = nn.ModuleList(nn.Linear(8, 3) for _ in range(3))
+    check_elsewhere(model, (ROWS, torch.tensor(1)), (ROWS, torch.tensor(0)))
+
+
+def test_why_a_tensor_that_was_not_reached_goes_along():
+    """The path leads over the sibling, and names the line that uses it."""
+    graph = engine.analyze(Mixture(mlp), (ROWS, ONE))
+    answer = str(graph.why("experts.0.0", "enter"))
+    assert "same_as_sibling" in answer and "y[rows] = expert(h[rows])" in answer
+    assert graph.why("experts.0.0.weight", "experts.2.0.weight").to_dict()
+
+
+def test_a_parameter_that_only_training_writes():
+    """As the masked frames of wav2vec2: its owner has children, too, and it is as wide as the features."""
+
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Parameter(torch.randn(8))
+            self.a, self.b, self.c = nn.Linear(5, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            h = self.a(x)
+            if self.training:
+                h = h.clone()
+                h[torch.tensor([True, False] * 3)] = self.embed.to(h.dtype)
+            return self.c(self.b(h).relu())
+
+    model = Masked()
+    graph = engine.analyze(model, ROWS)
+    plan = graph.choose(0.5)
+    assert plan.tensors["embed"][0] == plan.groups["a.out"] and not graph.unreached
+    oracle.check(model, ROWS, plan)
+    check_in_training(model, ROWS, plan)
+
+
+def test_heads_that_a_stage_keeps_in_a_list_of_the_model():
+    """Deep supervision as in DynUNet: results lie in a list, which training stacks and interpolates."""
+
+    class Deep(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stages = nn.ModuleList([conv(3, 8, 3), conv(8, 10, 3), conv(10, 12, 3)])
+            self.supers = nn.ModuleList([conv(8, 6), conv(10, 6)])
+            self.heads, self.out = [None, None], conv(12, 6)
+
+        def forward(self, x):
+            for number, stage in enumerate(self.stages):
+                x = stage(x).relu()
+                if number < 2:
+                    self.heads[number] = self.supers[number](x)
+            o = self.out(x)
+            return torch.stack([o, *self.heads], 1) if self.training else o
+
+    model = Deep()
+    plan = engine.analyze(model, IMAGE).choose(0.5)
+    assert set(plan.groups) == {"stages.0.out", "stages.1.out", "stages.2.out"}
+    check_in_training(model, IMAGE, plan)
+
+
+def test_a_gate_with_noise_of_its_own_in_training():
+    """A layer of the user's without children takes its branch for training where a parameter is left."""
+
+    class Gate(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.noise = nn.Parameter(torch.randn(4, 8)), nn.Parameter(torch.randn(4, 8))
+
+        def forward(self, h):
+            scores = h @ self.weight.T
+            return scores + torch.tanh(h @ self.noise.T) if self.training else scores
+
+    def forward(self, x):
+        h = self.a(x).relu()
+        return self.b(h) * self.gate(h).softmax(-1)[:, :1]
+
+    model = Net(forward, a=nn.Linear(5, 8), gate=Gate(), b=nn.Linear(8, 3))
+    plan = engine.analyze(model, ROWS).choose(0.5)
+    assert len(plan.tensors["gate.noise"][1]) == 4
+    check_in_training(model, ROWS, plan)
+
+
+def test_a_part_that_an_option_switches_on_is_named():
+    """Nothing tells how an adapter is used that no call has reached; strict refuses before any cut."""
+
+    class Adapted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.on = nn.Linear(5, 8), nn.Linear(8, 3), False
+            self.down, self.up = nn.Linear(8, 2, bias=False), nn.Linear(2, 8, bias=False)
+            self.register_buffer("table", torch.randn(7, 9))
+
+        def forward(self, x):
+            h = self.a(x).relu()
+            return self.b(h + self.up(self.down(h)) if self.on else h)
+
+    model = Adapted()
+    graph = engine.analyze(model, ROWS)
+    named = {one.name: one for one in graph.unreached}
+    assert set(named) == {"down.weight", "up.weight", "table"}
+    assert named["up.weight"].equals == {0: ("a.out",)} and named["table"].equals == {}
+    with pytest.raises(PlanError, match=r"down\.weight \(2 x 8\).*a\.out"):
+        engine.prune(model, example_inputs=ROWS, strict=True)
+    assert model.a.out_features == 8
+    result = engine.prune(model, example_inputs=ROWS)
+    assert sum("was not reached" in note for note in result.notes) == 2
+    assert not any("table" in note for note in result.notes)
+    assert engine.prune(model, example_inputs=ROWS, skip=["a"]).notes == []
