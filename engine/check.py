@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ..errors import RuleError
 from ..grammar import ast, narrow
@@ -129,7 +129,9 @@ class _Check:
             return
         for name, target in self.targets.items():
             own = [example for example in examples if example.rule_target == target]
-            yield name, own or self._drawn(name, target)
+            # A window that is drawn has no padding, and so none that gives as many slots.
+            windows = any(isinstance(one, ast.Slides) and one.step for one in self.rule.clauses)
+            yield name, [*own, *self._drawn(name, target)] if windows or not own else own
         for example in examples:
             if example.rule_target not in self.targets.values():
                 help = f"the targets of {self.rule.name} are {', '.join(self.targets)}"
@@ -149,6 +151,8 @@ class _Check:
     def _try(self, name: str, example: Example, must_fit: bool = True) -> None:
         try:
             verdicts = judge(example, self.rules, count=must_fit)
+            if any(isinstance(clause, ast.Positions) for clause in self.rule.clauses):
+                verdicts += judge(evolve(example, first=True), self.rules, count=must_fit)
         except Untried as error:
             if _lacks_accelerator(str(error)):
                 self.notes[f"{name} needs an accelerator"] = None
@@ -170,7 +174,8 @@ class _Check:
 
     def _compare(self, factor: str, target: str, kinds: set[str]) -> None:
         """What was seen of a factor must be what the rule declares."""
-        mixes, sums = (factor in _named(self.rule, kind) for kind in (ast.Mixes, ast.Sums))
+        mixing = (ast.Mixes, ast.Positions, ast.Slides)
+        mixes, sums = (factor in _named(self.rule, kind) for kind in (mixing, ast.Sums))
         example = f"'#: example {target}(...)'"
         if not kinds or WRONG in kinds:
             return

@@ -10,7 +10,7 @@ from ..grammar import ast
 from ..rules import RuleSet
 from . import relations
 from .axes import UNIT, Atom, Layout, Reason, block
-from .couplings import Cost, Couplings, Produced, Reading, Scaled
+from .couplings import Beside, Cost, Couplings, Mixed, Produced, Reading, Scaled
 from .ends import hold_ends
 from .equations import Equation, SizeOf
 from .live import is_uniform, live_calls
@@ -29,7 +29,8 @@ def couple(trace: Trace, rules: RuleSet, free_outputs: Sequence[int] = ()) -> Co
     The outputs at the positions `free_outputs` may change their shape.
     """
     constants = {call for call in trace.calls if _is_constant(rules.rule_for(call.target))}
-    state = Couplings(trace, live_calls(trace, constants), from_input=set(trace.inputs))
+    live, needed = live_calls(trace, constants)
+    state = Couplings(trace, live, needed=needed, from_input=set(trace.inputs))
     for call in trace.calls:
         if not state.from_input.isdisjoint(call.values):
             state.from_input.update(call.results)
@@ -94,7 +95,11 @@ def _apply_clauses(site: Site) -> None:
                     state.produced.append(Produced(layout, origin, clause.factor))
         elif isinstance(clause, ast.Mixes):
             for factor, layout in _named(site, clause.factors):
-                state.mixed.append(Produced(layout, origin, factor))
+                state.mixed.append(Mixed(layout, origin, f"a statistic is taken over '{factor}'"))
+        elif isinstance(clause, ast.Positions):
+            _apply_positions(site, clause)
+        elif isinstance(clause, ast.Slides):
+            state.mixed += [Beside(layout, origin) for _, layout in _named(site, clause.factors[:1])]
         elif isinstance(clause, ast.Scales) and site.argument(clause.unless or "") is None:
             operand = site.operand(clause.operand)
             for factor, layout in _named(site, [clause.factor]):
@@ -127,6 +132,18 @@ def _multiples(site: Site, clause: ast.Multiple) -> Iterable[Multiple]:
             of = lcm(*(clause.of // gcd(clause.of, width) for width in widths))
             if of > 1 and layout.size % of == 0:
                 yield Multiple(layout, of, factor, site.origin, clause.of if clause.bytes else None)
+
+
+def _apply_positions(site: Site, clause: ast.Positions) -> None:
+    """Positions among fewer slots are other ones; the values alone, such as a maximum, are a statistic."""
+    first, *others = site.call.results
+    positions = others or ([] if first.dtype.is_floating_point else [first])
+    for factor, layout in _named(site, clause.factors):
+        site.expect_at_least(layout, site.argument("k"))
+        if site.state.needed.isdisjoint(positions):
+            site.state.mixed.append(Mixed(layout, site.origin, f"a statistic is taken over '{factor}'"))
+        else:
+            site.block(layout, "its positions are results")
 
 
 def _note_products(site: Site) -> None:

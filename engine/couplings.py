@@ -10,7 +10,7 @@ from .multiples import Multiple
 from .origin import Origin
 from .sizes import Expr
 from .unify import Unifier
-from .values import Call, Trace, Value
+from .values import Call, Condition, Trace, Value
 
 Place = tuple[Value, int]
 
@@ -32,6 +32,22 @@ class Produced:
     layout: Layout
     origin: Origin
     factor: str
+
+
+@frozen(eq=False)
+class Mixed:
+    """The slots of `layout` are not on their own in this call; `text` says what is taken over them."""
+
+    layout: Layout
+    origin: Origin
+    text: str
+
+
+@frozen(eq=False)
+class Beside(Mixed):
+    """The order of the slots counts: each is made with those beside it."""
+
+    text: str = "each of its slots is made with those beside it"
 
 
 @frozen(eq=False)
@@ -72,6 +88,7 @@ class Reading:
 @define(eq=False)
 class Couplings:
     """Everything that the rules say about a trace; ``from_input`` are the values that depend on its inputs,
+    ``needed`` those on which something depends that somebody looks at,
     ``picked`` those among them that are weights all the same, ``opened`` the signatures' dims with their
     stars opened, ``zeros`` the calls whose results are zero, ``moves`` those that only put slots elsewhere,
     ``live`` those whose results somebody looks at, ``uniform`` the values that are one number everywhere.
@@ -80,12 +97,14 @@ class Couplings:
     trace: Trace
     live: set[Call] = Factory(set)
     from_input: set[Value] = Factory(set)
+    needed: set[Value] = Factory(set)
     picked: set[Value] = Factory(set)
     layouts: dict[Value, list[Layout]] = Factory(dict)
     couplings: list[Coupling] = Factory(list)
     equations: list[Equation] = Factory(list)
+    conditions: list[Condition] = Factory(list)
     produced: list[Produced] = Factory(list)
-    mixed: list[Produced] = Factory(list)
+    mixed: list[Mixed] = Factory(list)
     scaled: list[Scaled] = Factory(list)
     ties: list[Equation] = Factory(list)
     numbers: list[tuple[Expr, Origin]] = Factory(list)

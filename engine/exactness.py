@@ -37,7 +37,7 @@ def inexact_atoms(
                 found.setdefault(atom, reason)
     for one in state.mixed:
         if one.origin.call in live:
-            reason = Reason(f"a statistic is taken over '{one.factor}'", one.origin)
+            reason = Reason(one.text, one.origin)
             for atom in atoms(one.layout):
                 found.setdefault(atom, reason)
     for number, origin in state.numbers:

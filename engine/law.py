@@ -22,6 +22,7 @@ from ..rules import RuleSet
 from ..rules.examples import Example
 from .axes import Atom, Layout, arranged, atoms
 from .cost import macs
+from .couplings import Beside
 from .graph import DependencyGraph
 from .plan import Plan, attribute_name, counts, make_plan
 from .probe import Probe, counted_macs, draws_of, has_fractions, is_equal, results_of, run, tensors_of
@@ -122,6 +123,8 @@ class _Case:
             raise Untried("the trace records no such call")
         self.call: Call = calls[0]
         self.outputs = [[*state.of(value)] for value in state.trace.outputs]
+        beside = (atoms(one.layout) for one in state.mixed if isinstance(one, Beside))
+        self.beside = {atom for found in beside for atom in found}
 
     def factors(self) -> dict[str, list[Layout]]:
         """The layouts of the rule's factors, or of the axes that its verb relates."""
@@ -200,6 +203,8 @@ class _Case:
             return EXACT
         if is_equal(pruned, zeroed):
             return SUMS if self._touches_others(probe, dropped, kept, whole) else EXACT
+        if self.beside.issuperset(unit):
+            return MIXES
         if self._commutes(probe, unit, whole) and self._commutes_still(probe, plan, kept, pruned):
             return MIXES
         raise _Broken("slots of the results do not follow those of the operands")

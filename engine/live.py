@@ -7,8 +7,8 @@ from collections.abc import Container
 from .values import Call, Trace, Value
 
 
-def live_calls(trace: Trace, constants: Container[Call] = ()) -> set[Call]:
-    """The calls whose results somebody looks at; what the others compute is thrown away.
+def live_calls(trace: Trace, constants: Container[Call] = ()) -> tuple[set[Call], set[Value]]:
+    """The calls whose results somebody looks at, and the values that these need; the rest is thrown away.
 
     Of `constants` only the shape of the first tensor counts.
     """
@@ -19,7 +19,7 @@ def live_calls(trace: Trace, constants: Container[Call] = ()) -> set[Call]:
             live.add(call)
             unread = call.arguments.get("input") if call in constants else None
             needed.update(value for value in call.values if value is not unread)
-    return live
+    return live, needed
 
 
 def is_uniform(call: Call, uniform: Container[Value], moves: bool, multilinear: bool) -> bool:

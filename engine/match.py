@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 
 from ..grammar import ast
@@ -29,7 +29,22 @@ def match(site: Site, signature: ast.Signature) -> None:
     axes = [(one, value) for one, (_, value) in zip(opened, [*operands, *results])]
     inputs, outputs = axes[: len(operands)], axes[len(operands) :]
     sizes = _sizes(given, axes)
-    _Matcher(site, sizes, given).run(inputs, outputs)
+    same: dict[Axis, Key] = dict(_slid(site, sizes))
+    outputs = [([same.get(axis, axis) for axis in axes], value) for axes, value in outputs]
+    _Matcher(site, sizes, given, same).run(inputs, outputs)
+
+
+def _slid(site: Site, sizes: Mapping[Key, int]) -> Iterator[tuple[Key, Key]]:
+    """The axes that a window makes in steps of one, with as many slots, each with the one it slides along."""
+    for clause in site.rule.clauses:
+        if isinstance(clause, ast.Slides) and clause.step is not None:
+            source, result = (name.lstrip("*") for name in clause.factors)
+            steps = as_tuple(_argument(site, clause.step))
+            indices = [index for name, index in sizes if name == source]
+            for index in indices:
+                step = steps[index] if len(steps) == len(indices) else steps[0] if len(steps) == 1 else None
+                if step == 1 and sizes[source, index] == sizes.get((result, index)):
+                    yield (result, index), (source, index)
 
 
 def _expect_named(site: Site, signature: ast.Signature, named: list[Value]) -> None:
@@ -210,8 +225,9 @@ def _argument(site: Site, path: str) -> object:
 class _Matcher:
     """The layouts of a signature's factors, as they are met from operand to operand."""
 
-    def __init__(self, site: Site, sizes: dict[Key, int], given: _Given):
+    def __init__(self, site: Site, sizes: dict[Key, int], given: _Given, same: dict[Axis, Key]):
         self.site = site
+        self.same = same
         self.sizes = sizes
         self.given = given
         self.known: dict[Key, Layout] = {}
@@ -231,6 +247,8 @@ class _Matcher:
         for key, layout in self.known.items():
             self.site.factors.setdefault(key[0], []).append(layout)
             self.site.held.append((key[0], layout, tuple(self.places.get(key, ()))))
+        for axis, source in self.same.items():
+            self.site.factors.setdefault(axis[0], []).append(self.known[source])  # type: ignore[index]
         for key, places in self.places.items():
             if len(places) > 1:
                 name = key[0] if key[1] == 0 else f"*{key[0]}"
@@ -309,11 +327,21 @@ class _Matcher:
                 self.site.equate(number, self.known[key], argument)
 
     def _hold_single(self) -> None:
-        tied = [clause for clause in self.site.rule.clauses if isinstance(clause, ast.Tie)]
+        tied = [one for one in self.site.rule.clauses if isinstance(one, (ast.Tie, ast.Positions))]
         self.operands.update((name, 0) for clause in tied for name in clause.factors)
+        slides = {name.lstrip("*") for name in _slid_factors(self.site.rule)}
         for key, layout in self.known.items():
             if self.operands[key] < 2 or key not in self.read:
-                self.site.block(layout, f"no other operand of {self.site.rule.name} has '{key[0]}'")
+                slid = key[0] in slides
+                text = f"no other operand of {self.site.rule.name} has '{key[0]}'"
+                self.site.block(layout, _SLID.format(self.site.rule.name) if slid else text)
+
+
+_SLID = "the window of a {} slides along it, and does not give as many slots as there were"
+
+
+def _slid_factors(rule: ast.Rule) -> Iterator[str]:
+    return (name for one in rule.clauses if isinstance(one, ast.Slides) for name in one.factors)
 
 
 def _keys(dim: ast.Dim) -> list[Key]:

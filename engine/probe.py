@@ -56,6 +56,7 @@ class Probe(nn.Module):
         names = argument_names(type(self.module) if self.module is not None else example.target) or ()
         labels = [*names[: len(example.args)], *(f"arg{i}" for i in range(len(names), len(example.args)))]
         self._args = tuple(self._held(item, name) for item, name in zip(example.args, labels))
+        self._first = example.first
         self._kwargs = {name: self._held(item, name) for name, item in example.kwargs.items()}
         self.eval()
 
@@ -64,7 +65,7 @@ class Probe(nn.Module):
         kwargs = {name: self._filled(item) for name, item in self._kwargs.items()}
         result = _calling(self._target or self.module)(*args, **kwargs)
         if result is not None:
-            return result
+            return next(tensors_in(result), None) if self._first else result
         if self._target is not None and (names := changed_arguments(self._target)):
             given = bind(self._target, tuple(args), kwargs)
             return [given[name] for name in names if name in given]

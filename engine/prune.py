@@ -195,7 +195,8 @@ def _analyze(
     traced = trace(model, example_inputs, fake=fake, opaque=ruleset.opaque, lower=LOWERINGS)
     state = couple(traced, ruleset, free_outputs)
     follow_siblings(model, state)
-    sizes = solve(state.of, state.equations, traced.conditions, traced.attributes, state.ties, prefer)
+    conditions = [*traced.conditions, *state.conditions]
+    sizes = solve(state.of, state.equations, conditions, traced.attributes, state.ties, prefer)
     follow_attributes(sizes, state)
     graph = DependencyGraph(model, state, sizes, ruleset, prefer)
     graph.example_inputs, graph.free_outputs = example_inputs, tuple(free_outputs)

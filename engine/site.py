@@ -11,7 +11,7 @@ from .couplings import Coupling, Couplings, Place
 from .equations import Equation, SizeOf
 from .origin import Origin
 from .sizes import Const, Expr, Op, SizeInt, expr_of
-from .values import Call, Value
+from .values import Call, Condition, Value
 
 
 class Misfit(Exception):
@@ -82,6 +82,12 @@ class Site:
             number = expr_of(number)
         if isinstance(number, Expr):
             self.state.equations.append(Equation(number, SizeOf(layout), self.origin, argument))
+
+    def expect_at_least(self, layout: Layout, number: object) -> None:
+        """As many slots as `number` are picked of `layout`, so that it must keep them."""
+        if isinstance(number, int):
+            source = self.call.source
+            self.state.conditions.append(Condition("<=", expr_of(number), SizeOf(layout), True, source))
 
     def same_size(self, left: Layout, right: Layout, argument: str) -> None:
         """Two layouts must stay of equal size, though not of equal slots."""

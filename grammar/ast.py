@@ -159,6 +159,30 @@ class Mixes:
 
 
 @frozen
+class Positions:
+    """``positions c``: results tell where among ``c`` a value was found; only the values are a statistic.
+
+    The slots are held where somebody looks at the positions, and mixed where nobody does.
+    """
+
+    factors: tuple[str, ...]
+    span: Span = _span()
+
+
+@frozen
+class Slides:
+    """``slides *x -> *y by stride``: every slot is made with those beside it; removing one is not zeroing it.
+
+    In steps of one and to as many slots, ``y`` is ``x``; otherwise both are held. Without ``y`` the result
+    has ``x`` itself.
+    """
+
+    factors: tuple[str, ...]
+    step: str | None = None
+    span: Span = _span()
+
+
+@frozen
 class Sums:
     """``sums f``: a sum is taken over ``f``, although it stays; a slot of zeros adds nothing to it."""
 
@@ -241,8 +265,8 @@ class Macs:
 
 
 Clause = (
-    Flow | Where | At | Hold | Block | Mixes | Sums | Scales | Zero | Multilinear | Constant | Tie
-    | Multiple | Macs
+    Flow | Where | At | Hold | Block | Mixes | Positions | Slides | Sums | Scales | Zero | Multilinear
+    | Constant | Tie | Multiple | Macs
 )  # fmt: skip
 
 

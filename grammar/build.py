@@ -198,6 +198,14 @@ class Builder(Transformer):
     def mixes(self, meta: Meta, items: list) -> ast.Mixes:
         return ast.Mixes(tuple(_kept(items)), span=self._span(meta))
 
+    def positions(self, meta: Meta, items: list) -> ast.Positions:
+        return ast.Positions(tuple(_kept(items)), span=self._span(meta))
+
+    def slides(self, meta: Meta, items: list) -> ast.Slides:
+        source, *rest = _kept(items)
+        factors = (source, *rest[:1])
+        return ast.Slides(factors, str(rest[1]) if rest else None, span=self._span(meta))
+
     def sums(self, meta: Meta, items: list) -> ast.Sums:
         return ast.Sums(tuple(_kept(items)), span=self._span(meta))
 

@@ -35,6 +35,8 @@ MEANINGS = {
     "hold": "never pruned here",
     "block": "never pruned, and the text is what `why` prints",
     "mixes": "a statistic is taken over the factor: removing a slot is not the same as zeroing it",
+    "positions": "results are positions in the factor: held where they are used, otherwise a statistic",
+    "slides": "each slot is made with those beside it: removing one is not the same as zeroing it",
     "sums": "the factor is summed although it stays in the result",
     "scales": "an operand is multiplied by a power of the factor's size; pruning makes up for it in weights",
     "zero": "where the result is zero: a sum of products of operands, each with one that is zero",

@@ -142,6 +142,8 @@ _CLAUSES: dict[type, Callable[[Any], list[str]]] = {
     ast.Hold: lambda hold: [f"hold {', '.join(hold.factors)}"],
     ast.Block: lambda block: [f'block {", ".join(block.factors)} "{block.reason}"'],
     ast.Mixes: lambda mixes: [f"mixes {', '.join(mixes.factors)}"],
+    ast.Positions: lambda positions: [f"positions {', '.join(positions.factors)}"],
+    ast.Slides: lambda slides: [_slides(slides)],
     ast.Sums: lambda sums: [f"sums {', '.join(sums.factors)}"],
     ast.Scales: lambda scales: [_scales(scales)],
     ast.Zero: lambda zero: _terms("zero", map(" ".join, zero.terms)),
@@ -151,6 +153,11 @@ _CLAUSES: dict[type, Callable[[Any], list[str]]] = {
     ast.Multiple: lambda one: [f"multiple {', '.join(one.factors)} of {one.of}{' bytes' * one.bytes}"],
     ast.Macs: lambda macs: _terms("macs", map(dims, macs.terms)),
 }
+
+
+def _slides(one: ast.Slides) -> str:
+    by = f" by {one.step}" if one.step else ""
+    return f"slides {' -> '.join(one.factors)}{by}"
 
 
 def _scales(one: ast.Scales) -> str:

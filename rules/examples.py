@@ -41,6 +41,7 @@ class Example:
     """One call: a callable (or a module instance) with arguments.
 
     ``name`` is the dotted name by which a rule speaks of it, ``text`` the expression that makes the call.
+    With ``first`` only the first of its results is looked at.
     """
 
     target: Any
@@ -48,6 +49,7 @@ class Example:
     kwargs: Mapping[str, Any] = field(factory=dict)
     name: str = ""
     text: str = ""
+    first: bool = False
 
     @property
     def rule_target(self) -> Callable[..., Any]:

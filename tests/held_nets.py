@@ -208,6 +208,102 @@ def view_of_an_empty_tensor():
     return between(function)
 
 
+# --- positions ---------------------------------------------------------------------------------------------
+
+
+def ranked(function: Callable) -> nn.Module:
+    """A gate of one number for each position, found over the channels."""
+    return pictures(lambda self, x: x * torch.sigmoid(function(x)))
+
+
+@net(IMAGE, mixed="a.weight[0] b.weight[1]")
+def largest_without_its_position():
+    """The spatial attention of CBAM."""
+    return ranked(lambda x: torch.max(x, 1, keepdim=True)[0])
+
+
+@net(IMAGE, mixed="a.weight[0] b.weight[1]")
+def smallest_without_its_position():
+    return ranked(lambda x: x.min(dim=1, keepdim=True).values)
+
+
+@net(IMAGE, mixed="a.weight[0] b.weight[1]")
+def median_without_its_position():
+    return ranked(lambda x: x.median(1, keepdim=True)[0])
+
+
+@net(IMAGE, mixed="a.weight[0] b.weight[1]")
+def kth_without_its_position():
+    return ranked(lambda x: x.kthvalue(2, 1, keepdim=True)[0])
+
+
+@net(IMAGE, mixed="a.weight[0] b.weight[1]")
+def best_few_without_their_positions():
+    return ranked(lambda x: x.topk(3, 1)[0].mean(1, keepdim=True))
+
+
+@net(IMAGE, stays="a.weight[0] b.weight[1]", reason="its positions are results")
+def largest_with_its_position():
+    return ranked(lambda x: torch.max(x, 1, keepdim=True)[1].float())
+
+
+@net(IMAGE, stays="a.weight[0] b.weight[1]", reason="its positions are results")
+def largest_whose_position_is_read():
+    """A position that decides what is done next."""
+
+    def function(x):
+        found = torch.max(x.flatten(1), 1)
+        return found.values[:, None, None, None] * (1.0 if int(found.indices[0]) >= 0 else 2.0)
+
+    return ranked(function)
+
+
+# --- windows over channels ---------------------------------------------------------------------------------
+
+
+def gated(function: Callable, **parts) -> nn.Module:
+    """Channels with a gate made of their means."""
+
+    def forward(self, x):
+        x = self.a(x)
+        return self.head(self.b(x * torch.sigmoid(function(self, x.mean((2, 3), keepdim=True)))))
+
+    return Net(forward, a=conv(3, 8), b=conv(8, 10), head=Head(10), **parts)
+
+
+@net(IMAGE, mixed="a.weight[0] b.weight[1]")
+def convolution_over_channels():
+    """Efficient channel attention: a channel's gate is made of those beside it."""
+    return gated(
+        lambda self, y: self.k(y.squeeze(-1).transpose(-1, -2)).transpose(-1, -2).unsqueeze(-1),
+        k=nn.Conv1d(1, 1, 3, padding=1, bias=False),
+    )
+
+
+@net(IMAGE, mixed="a.weight[0] b.weight[1]")
+def convolution_over_viewed_channels():
+    def function(self, y):
+        gate = self.k(y.view(y.shape[0], 1, -1))
+        return gate.view(gate.shape[0], -1, 1, 1)
+
+    return gated(function, k=nn.Conv1d(1, 1, 5, padding="same"))
+
+
+@net(IMAGE, stays="a.weight[0]", reason="the window of a conv slides along it")
+def convolution_over_channels_in_steps():
+    def function(self, y):
+        gate = self.k(y.view(y.shape[0], 1, -1))
+        return gate.view(gate.shape[0], -1, 1, 1).repeat_interleave(2, 1)
+
+    return gated(function, k=nn.Conv1d(1, 1, 3, stride=2, padding=1))
+
+
+@net(IMAGE, mixed="a.weight[0] b.weight[1]")
+def local_response_norm():
+    """A channel is divided by those beside it."""
+    return pictures(lambda self, x: F.local_response_norm(x, 3))
+
+
 @net(IMAGE, exact="a.weight[0] b.weight[1]")
 def pooled_and_unpooled():
     """As SegNet and ENet do it."""

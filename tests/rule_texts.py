@@ -115,7 +115,20 @@ class Texts:
         return f"{self.draw(st.one_of(name, star))}{self.gap()}={self.gap()}{self.argument()}"
 
     def clause(self):
-        kinds = "flow", "where", "at", "hold", "block", "mixes", "sums", "scales", "zero", "multilinear"
+        kinds = (
+            "flow",
+            "where",
+            "at",
+            "hold",
+            "block",
+            "mixes",
+            "positions",
+            "slides",
+            "sums",
+            "scales",
+            "zero",
+            "multilinear",
+        )
         kind = self.pick(*kinds, "tie", "macs")
         if kind == "flow":
             return f"{self.draw(name)} -> next.{self.draw(name)}"
@@ -123,6 +136,10 @@ class Texts:
             return f"{kind} " + self.listed(self.some(self.size if kind == "where" else self.position))
         if kind == "block":
             return f'block {self.named()} "{self.pick(*WORDS)}"'
+        if kind == "slides":
+            factor = st.one_of(name, star)
+            into = f"{self.gap()}->{self.gap()}{self.draw(factor)} by {self.draw(name)}"
+            return f"slides {self.draw(factor)}{self.pick('', into)}"
         if kind == "scales":
             power = self.pick("-0.5", "2", "-1", "0.25", "1e-7")
             unless = self.pick("", f" unless {self.draw(name)}")

@@ -24,11 +24,13 @@ from prunus.grammar.ast import (
     Multilinear,
     Multiple,
     Operand,
+    Positions,
     Product,
     Relation,
     Rule,
     Scales,
     Signature,
+    Slides,
     Span,
     Star,
     Sum,
@@ -130,6 +132,9 @@ CLAUSES = {
     "hold a, *b": [at(Hold, ("a", "*b"))],
     'block a, c "why # not"': [at(Block, ("a", "c"), "why # not")],
     "mixes *b": [at(Mixes, ("*b",))],
+    "positions c": [at(Positions, ("c",))],
+    "slides *b -> *b by stride": [at(Slides, ("*b", "*b"), "stride")],
+    "slides c": [at(Slides, ("c",))],
     "scales x by c ** -0.5 unless scale": [at(Scales, "x", "c", -0.5, "scale")],
     "scales x by in ** 2": [at(Scales, "x", "in", 2.0)],
     "multilinear x x + x": [at(Multilinear, (("x", "x"), ("x",)))],
@@ -368,7 +373,7 @@ error: unexpected end of line
   my.rules:1:3
     a:   # nothing
       ^
-help: expected 'at', 'block', 'constant', 'hold', 'macs', 'mixes', 'multilinear', 'multiple', 'scales', 'sums', 'tie', 'where', 'zero' or a name
+help: expected 'at', 'block', 'constant', 'hold', 'macs', 'mixes', 'multilinear', 'multiple', 'positions', 'scales', 'slides', 'sums', 'tie', 'where', 'zero' or a name
 ====
 a: split(in) by
 ----
