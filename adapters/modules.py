@@ -125,9 +125,9 @@ def _literal(key: str) -> Any:
 
 
 def _replaced(container: Any, keys: tuple, value: int) -> Any:
-    """`container` with the item at `keys` replaced; a new object, of the same kind."""
+    """`container` with the item at `keys` replaced; a new object, and a new number, of the same kind."""
     if not keys:
-        return value
+        return type(container)(value)
     first, *rest = keys
     if isinstance(container, dict):
         return type(container)({**container, first: _replaced(container[first], tuple(rest), value)})

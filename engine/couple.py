@@ -53,6 +53,7 @@ def _couple_call(state: Couplings, call: Call, rule: ast.Rule | None) -> None:
         _give_up(state, Origin(call, rule), f"no rule for {call.name}")
         return
     site = Site(state, call, rule)
+    state.sizes_read[call] = site.sizes_read
     try:
         if isinstance(rule.body, ast.Relation):
             relations.VERBS[rule.body.verb](site)

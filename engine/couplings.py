@@ -91,7 +91,10 @@ class Couplings:
     ``needed`` those on which something depends that somebody looks at,
     ``picked`` those among them that are weights all the same, ``opened`` the signatures' dims with their
     stars opened, ``zeros`` the calls whose results are zero, ``moves`` those that only put slots elsewhere,
-    ``live`` those whose results somebody looks at, ``uniform`` the values that are one number everywhere.
+    ``live`` those whose results somebody looks at, ``uniform`` the values that are one number everywhere,
+    ``sizes_read`` the arguments of a call that are sizes, ``trusted`` the equations of plain numbers that
+    were seen to follow, by call and argument, ``disguised`` atoms whose sizes became numbers in a way that
+    the trace cannot see.
     """
 
     trace: Trace
@@ -114,6 +117,9 @@ class Couplings:
     zeros: set[Call] = Factory(set)
     moves: set[Call] = Factory(set)
     uniform: set[Value] = Factory(set)
+    sizes_read: dict[Call, set[str]] = Factory(dict)
+    trusted: dict[tuple[int, str], list[Equation]] = Factory(dict)
+    disguised: list[tuple[frozenset[Atom], Reason]] = Factory(list)
     unknown: list[Reason] = Factory(list)
     followed: dict[str, str] = Factory(dict)
     twins: dict[str, str] = Factory(dict)

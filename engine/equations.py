@@ -62,7 +62,10 @@ class Violation:
 
 @define(eq=False)
 class Sizes:
-    """The size equations of a model, what defines each attribute, and the ties that make all hold."""
+    """The size equations of a model, what defines each attribute, and the ties that make all hold.
+
+    ``fixed`` are the atoms that an equation blocks.
+    """
 
     layouts: Callable[[Value], list[Layout]]
     equations: list[Equation]
@@ -70,6 +73,7 @@ class Sizes:
     originals: dict[AttributeKey, int]
     definitions: dict[AttributeKey, Side] = field(factory=dict)
     ties: Ties = field(factory=Ties)
+    fixed: dict[Atom, Equation] = field(factory=dict)
 
     def depends(self, side: Side) -> bool:
         """Whether the number `side` may change."""

@@ -44,9 +44,9 @@ def inexact_atoms(
         if origin.call in live:
             for atom in sizes.varying_atoms(number):
                 found.setdefault(atom, Reason(f"its size is used as a number ({number})", origin))
-    for used in state.trace.numbers:
-        for atom in sizes.varying_atoms(used.expr):
-            found.setdefault(atom, Reason(f"its size is used as a number ({used.expr})", used.source))
+    for hidden, reason in state.disguised:
+        for atom in hidden:
+            found.setdefault(atom, reason)
     for call, atom, reason in _sums_over_nonzero(state):
         if call in live:
             found.setdefault(atom, reason)

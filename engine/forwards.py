@@ -170,7 +170,6 @@ class _Mark:
     reads: int
     untracked: int
     conditions: int
-    numbers: int
 
     @classmethod
     def of(cls, recorder: Recorder) -> _Mark:
@@ -180,11 +179,11 @@ class _Mark:
     @staticmethod
     def _lists(recorder: Recorder) -> tuple[list[Any], ...]:
         trace, ledger = recorder.trace, recorder.ledger
-        return trace.calls, trace.reads, trace.untracked, ledger.conditions, ledger.numbers
+        return trace.calls, trace.reads, trace.untracked, ledger.conditions
 
     def go_back(self, recorder: Recorder) -> None:
         """Forget what was recorded since."""
-        lengths = (self.calls, self.reads, self.untracked, self.conditions, self.numbers)
+        lengths = (self.calls, self.reads, self.untracked, self.conditions)
         for recorded, length in zip(self._lists(recorder), lengths):
             del recorded[length:]
 

@@ -17,16 +17,19 @@ import torch
 from attrs import frozen
 from torch import Tensor
 
+from ..adapters.lower import LOWERINGS
 from ..errors import PlanError, PrunusError
 from ..rules import RuleSet
 from ..rules.examples import Example
 from .axes import Atom, Layout, arranged, atoms
 from .cost import macs
 from .couplings import Beside
+from .derive import told_by_rules
 from .graph import DependencyGraph
 from .plan import Plan, attribute_name, counts, make_plan
 from .probe import Probe, counted_macs, draws_of, has_fractions, is_equal, results_of, run, tensors_of
-from .prune import analyze, apply
+from .prune import apply
+from .trace import trace
 from .values import Call, Value
 
 EXACT, SUMS, MIXES, HELD, WRONG = "exact", "sums", "mixes", "held", "wrong"
@@ -103,9 +106,9 @@ class _Case:
 
     def __init__(self, example: Example, rules: RuleSet):
         try:
-            self.graph: DependencyGraph = analyze(
-                Probe(example), (), rules=rules, free_outputs=range(_OUTPUTS)
-            )
+            probe = Probe(example)
+            traced = trace(probe, (), opaque=rules.opaque, lower=LOWERINGS)
+            self.graph: DependencyGraph = told_by_rules(probe, traced, rules, range(_OUTPUTS))
         except PrunusError as error:
             raise Untried(str(error)) from error
         draws = [(probe, whole) for probe in draws_of(example) if (whole := results_of(probe))]

@@ -176,7 +176,7 @@ def make_plan(graph: Groups, kept: dict[Atom, np.ndarray]) -> Plan:
         tensors=tensors,
         attributes=attributes,
         shapes=shapes,
-        before={name: attribute_of(graph.model, name) for name in attributes},
+        before={name: int(attribute_of(graph.model, name)) for name in attributes},
         scales=_scales(graph, kept, tensors),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -18,13 +19,11 @@ from .calibrate import batches, inputs_of
 from .choose import choose
 from .compensate import corrections
 from .cost import Cost, cost_of, parameters
-from .couple import couple
 from .criteria import Criterion
+from .derive import derive
 from .graph import DependencyGraph
 from .plan import Plan, kept_slots
-from .repair import solve
 from .result import Result
-from .siblings import follow_attributes, follow_siblings
 from .slotwise import Loss
 from .trace import trace
 from .unreached import check_reached, unreached_notes
@@ -192,13 +191,8 @@ def _analyze(
         args, kwargs, described = guess_inputs(model)
         example_inputs = (args, kwargs)
     ruleset = load(rules)
-    traced = trace(model, example_inputs, fake=fake, opaque=ruleset.opaque, lower=LOWERINGS)
-    state = couple(traced, ruleset, free_outputs)
-    follow_siblings(model, state)
-    conditions = [*traced.conditions, *state.conditions]
-    sizes = solve(state.of, state.equations, conditions, traced.attributes, state.ties, prefer)
-    follow_attributes(sizes, state)
-    graph = DependencyGraph(model, state, sizes, ruleset, prefer)
+    retrace = partial(trace, model, example_inputs, fake=fake, opaque=ruleset.opaque, lower=LOWERINGS)
+    graph = derive(model, retrace, ruleset, prefer, free_outputs)
     graph.example_inputs, graph.free_outputs = example_inputs, tuple(free_outputs)
     if strict and any(call.costs for call in graph.unknown):
         raise RuleError("\n".join(str(call) for call in graph.unknown if call.costs))

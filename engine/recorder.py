@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
@@ -20,6 +21,7 @@ Tensor = torch.Tensor
 Observe = Callable[[Call, dict[Value, Tensor]], None]
 # Each access of these makes a new object, but all are equal and hash alike.
 _SHAPE = vars(torch._C.TensorBase)["shape"].__get__
+_SMALL = 2**16  # as many numbers of a tensor from elsewhere are looked at
 _LITERALS = frozenset({int, float, bool, str, type(None), SizeInt, torch.dtype, torch.device})
 
 
@@ -55,7 +57,7 @@ class Recorder(TorchFunctionMode):
         self._answers = {
             _SHAPE: self.shape,
             Tensor.size: self.size,
-            Tensor.__len__: self.length,
+            Tensor.__len__: len,  # a plain number, whatever it is given
             Tensor.numel: self.numel,
             Tensor.nelement: self.numel,
             torch.numel: self.numel,
@@ -184,7 +186,9 @@ class Recorder(TorchFunctionMode):
         if known is tensor:
             self.trace.tensors[name] = self.new_value(tensor, kind, name)
         else:
-            self.trace.untracked.append(self.new_value(tensor, "untracked", None))
+            value = self.new_value(tensor, "untracked", None)
+            self.trace.untracked.append(value)
+            self.trace.contents[value] = _content(tensor)
         return self._table[id(tensor)]
 
     def describe(self, item: Any) -> Any:
@@ -202,6 +206,8 @@ class Recorder(TorchFunctionMode):
             return {key: self.describe(part) for key, part in item.items()}
         if kind is slice:
             return slice(*[self.describe(part) for part in (item.start, item.stop, item.step)])
+        if isinstance(item, np.generic):
+            return item.item()
         return item
 
     # Answers
@@ -221,13 +227,6 @@ class Recorder(TorchFunctionMode):
         if isinstance(dim, int):
             return self.shape(tensor)[dim]
         return tensor.size(dim)  # a named dimension
-
-    def length(self, tensor: Tensor) -> int:
-        """``len(tensor)``, which Python turns into a plain number whatever it is given."""
-        size = self.shape(tensor)[0] if tensor.dim() else len(tensor)
-        if isinstance(size, SizeInt):
-            self.ledger.note(size.expr)
-        return int(size)
 
     def numel(self, tensor: Tensor) -> int:
         """``tensor.numel()`` as the product of the sizes."""
@@ -325,6 +324,14 @@ class Recorder(TorchFunctionMode):
         if tensors:
             self.record(target, args, kwargs, tensors, False, **own)
         return result
+
+
+def _content(tensor: Tensor) -> int:
+    """A hash of what a small tensor holds, if it can be read: a fake tensor holds nothing."""
+    try:
+        return hash(tensor.detach().cpu().numpy().tobytes()) if tensor.numel() <= _SMALL else 0
+    except (RuntimeError, TypeError):
+        return 0
 
 
 def _has_axes(value: Value) -> bool:

@@ -240,4 +240,5 @@ class _Repair:
             loose = [factor] if isinstance(factor, Atom) and factor.reason is None else []
         self.blocked += len(loose)
         for atom in loose:
+            self.sizes.fixed[atom] = equation
             block(atom, reason)

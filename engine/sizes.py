@@ -7,16 +7,17 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
+import numpy as np
 from attrs import define, frozen
 
-from .values import Condition, Number, Source, Value, locate
+from .values import Condition, Source, Value, locate
 
 
 @frozen(eq=False)
 class Const:
-    """A number written in the source, or one whose origin was lost."""
+    """A number that is written in the source, or whose origin was lost; a fraction in a comparison."""
 
-    value: int
+    value: Any
 
     def __str__(self) -> str:
         return str(self.value)
@@ -109,13 +110,12 @@ def leaves(expr: Expr) -> list[Dim | Attribute]:
 class Ledger:
     """What the sizes of one trace share: whether it is open, and the comparisons made while it was."""
 
-    __slots__ = ("_seen", "conditions", "numbers", "open", "root")
+    __slots__ = ("_seen", "conditions", "open", "root")
 
     def __init__(self, root: CodeType | None = None) -> None:
         self.open = True
         self.root = root  # the frame that runs this code is where the user's frames end
         self.conditions: list[Condition] = []
-        self.numbers: list[Number] = []
         self._seen: set[tuple[Any, ...]] = set()
 
     def compare(self, symbol: str, left: Expr, right: Expr, outcome: bool) -> None:
@@ -128,10 +128,6 @@ class Ledger:
             self._seen.add(key)
             self.conditions.append(Condition(symbol, left, right, outcome, locate(self.root, 3)))
 
-    def note(self, expr: Expr) -> None:
-        """Remember that a size became a number that does not know its origin."""
-        self.numbers.append(Number(expr, locate(self.root, 3)))
-
 
 class SizeInt(int):
     """An ``int`` with the expression that it was computed by; outside its open trace a plain number."""
@@ -139,7 +135,9 @@ class SizeInt(int):
     expr: Expr
     ledger: Ledger
 
-    def __new__(cls, value: int, expr: Expr, ledger: Ledger) -> SizeInt:
+    def __new__(cls, value: Any = 0, expr: Any = None, ledger: Any = None) -> Any:
+        if ledger is None:  # ``type(n)(n / 2)``
+            return int(value) if expr is None else int(value, expr)
         self = int.__new__(cls, value)
         self.expr = expr
         self.ledger = ledger
@@ -160,29 +158,31 @@ class SizeInt(int):
         return 0 - self
 
 
+class NumpySizeInt(SizeInt):
+    """One in the place of a numpy integer, which has methods of its own."""
+
+    def item(self) -> SizeInt:
+        """The same as a Python number."""
+        return SizeInt(int(self), self.expr, self.ledger)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np.int64(int(self)), name)
+
+
 def expr_of(number: int) -> Expr:
     """The expression of a number; a constant if it is a plain one."""
     return number.expr if isinstance(number, SizeInt) else Const(int(number))
 
 
-# Beside these, math.log and arithmetic that a float begins (``0.5 * n``) look at the bits, unseen by anyone.
-_TO_NUMBERS = (
-    *("float", "truediv", "rtruediv", "pow", "rpow", "divmod", "rdivmod", "round", "invert"),
-    *("and", "rand", "or", "ror", "xor", "rxor", "lshift", "rlshift", "rshift", "rrshift"),
-)
-
-
 def _arithmetic(symbol: str, plain: Callable[[int, int], int], reflected: bool) -> Callable[..., int]:
     def method(self: SizeInt, other: int) -> int:
+        if isinstance(other, np.integer):
+            other = int(other)
         result = plain(self, other)
         ledger = self.ledger
-        if not ledger.open:
+        if not ledger.open or result is NotImplemented:
             return result
-        if result is NotImplemented:
-            if isinstance(other, (float, complex)):
-                ledger.note(self.expr)
-            return result
-        if type(other) is not SizeInt:
+        if not isinstance(other, SizeInt):
             second: Expr = Const(int(other))
         elif other.ledger is ledger:
             second = other.expr
@@ -194,35 +194,19 @@ def _arithmetic(symbol: str, plain: Callable[[int, int], int], reflected: bool) 
     return method
 
 
-def _comparison(symbol: str, plain: Callable[[int, int], bool]) -> Callable[..., bool]:
-    def method(self: SizeInt, other: int) -> bool:
-        outcome = plain(self, other)
+def _comparison(symbol: str, plain: Callable[[Any, Any], bool]) -> Callable[..., bool]:
+    def method(self: SizeInt, other: Any) -> bool:
+        if not isinstance(other, (int, float, np.integer)):
+            return NotImplemented
+        number = other if isinstance(other, float) and not other.is_integer() else int(other)
+        outcome = plain(int(self), number)
         ledger = self.ledger
-        if ledger.open and isinstance(other, float):
-            ledger.note(self.expr)
-        elif ledger.open and outcome is not NotImplemented:
-            same = isinstance(other, SizeInt) and other.ledger is ledger
-            ledger.compare(symbol, self.expr, expr_of(other) if same else Const(int(other)), outcome)
+        if ledger.open:
+            own = isinstance(other, SizeInt) and other.ledger is ledger
+            ledger.compare(symbol, self.expr, other.expr if own else Const(number), outcome)  # type: ignore[union-attr]
         return outcome
 
     return method
-
-
-def _forgetting(plain: Callable[..., Any]) -> Callable[..., Any]:
-    """What makes something of a size that is no size: the result is a plain number."""
-
-    def method(self: SizeInt, *others: Any) -> Any:
-        result = plain(self, *others)
-        # A tensor knows for itself what to do with the size, and is a call of its own.
-        if self.ledger.open and (result is not NotImplemented or isinstance(others[0], (float, complex))):
-            self.ledger.note(self.expr)
-        return result
-
-    return method
-
-
-for _name in _TO_NUMBERS:
-    setattr(SizeInt, f"__{_name}__", _forgetting(getattr(int, f"__{_name}__")))
 
 
 for _symbol, _name in {"+": "add", "-": "sub", "*": "mul", "//": "floordiv", "%": "mod"}.items():
@@ -231,4 +215,4 @@ for _symbol, _name in {"+": "add", "-": "sub", "*": "mul", "//": "floordiv", "%"
         setattr(SizeInt, _method, _arithmetic(_symbol, getattr(int, _method), bool(_prefix)))
 
 for _symbol, _name in {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}.items():
-    setattr(SizeInt, f"__{_name}__", _comparison(_symbol, getattr(int, f"__{_name}__")))
+    setattr(SizeInt, f"__{_name}__", _comparison(_symbol, getattr(operator, _name)))

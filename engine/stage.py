@@ -10,11 +10,11 @@ from operator import is_
 from types import BuiltinFunctionType, FunctionType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from attrs import define, field
 
-from .contents import tensors_in
-from .sizes import Attribute, Ledger, SizeInt
+from .sizes import Attribute, Ledger, NumpySizeInt, SizeInt
 
 MODULE_STATE = frozenset(vars(torch.nn.Module()))  # what every module has: parameters, hooks, flags
 # What holds no traced integer and no tensor.
@@ -58,11 +58,10 @@ class Stage:
         return [item for one in self._prepared for item in one.written()]
 
     def restore(self) -> None:
-        """Put everything back. What the forward itself wrote stays, without traced integers, unless there
-        is a tensor among what a module wrote: that goes back with all that was written beside it."""
+        """Put everything back, also what the forward itself wrote; objects of its own lose their traced
+        integers."""
         for one in self._prepared:
-            written = one.written()
-            if written and (self.fakes or next(tensors_in(written), None) is not None):
+            if one.written():
                 one.put_back()
         visited: set[int] = set()
         for _, module in modules_of(self.model):
@@ -84,12 +83,13 @@ class Stage:
 
     def _stand_in(self, value: Any, path: str, name: str, key: tuple[Any, ...], depth: int) -> Any:
         kind = type(value)
-        if kind is int:
+        if kind is int or isinstance(value, np.integer):
             if value <= 0:
                 return value  # not a size
             place = (path, name, key or None)
-            self.originals[place] = value
-            return self._replace(value, SizeInt(value, Attribute(*place), self.ledger))
+            self.originals[place] = int(value)
+            size = SizeInt if kind is int else NumpySizeInt
+            return self._replace(value, size(value, Attribute(*place), self.ledger))
         if kind in _PLAIN:
             return value
         if kind is tuple or kind is torch.Size or (isinstance(value, tuple) and hasattr(kind, "_make")):

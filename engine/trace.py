@@ -92,7 +92,6 @@ def trace(
             stage.restore()
     record.attributes = stage.originals
     record.conditions = ledger.conditions
-    record.numbers = ledger.numbers
     return record
 
 

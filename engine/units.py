@@ -69,6 +69,11 @@ class Unit:
         return f"no fewer slots may be kept ({'; '.join(['round_to, min_keep', *map(str, self.multiples)])})"
 
     @property
+    def atoms(self) -> set[Atom]:
+        """The atoms of all groups."""
+        return {group.atom for group in self.groups}
+
+    @property
     def slots(self) -> int:
         """How many slots all groups have together."""
         return sum(group.size for group in self.groups)

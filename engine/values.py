@@ -104,14 +104,6 @@ class Condition:
 
 
 @frozen(eq=False)
-class Number:
-    """A size that the forward used as a number: what it computes depends on how many slots there are."""
-
-    expr: Any
-    source: Source
-
-
-@frozen(eq=False)
 class Read:
     """The data of `value` went into a Python number, list or array: what the forward does depends on it."""
 
@@ -228,7 +220,7 @@ class Trace:
     ``runs`` are first those of the example inputs, then the same as in training, where that differs.
     ``reads`` are the values of which Python code has read the data, ``kept`` those that modules hold
     afterwards. ``attributes`` gives the integers of the modules that were traced, by module path, attribute
-    name and key.
+    name and key, ``contents`` a number that small ``untracked`` values share if they are equal.
     """
 
     model_name: str
@@ -239,9 +231,9 @@ class Trace:
     left: dict[str, Value] = field(factory=dict, repr=False)
     aliases: dict[str, str] = field(factory=dict, repr=False)
     conditions: list[Condition] = field(factory=list, repr=False)
-    numbers: list[Number] = field(factory=list, repr=False)
     attributes: dict[tuple[str, str, tuple | None], int] = field(factory=dict, repr=False)
     untracked: list[Value] = field(factory=list, repr=False)
+    contents: dict[Value, int] = field(factory=dict, repr=False)
     reads: list[Read] = field(factory=list, repr=False)
     kept: list[Value] = field(factory=list, repr=False)
 

@@ -391,16 +391,16 @@ def test_a_plan_applied_twice():
 
 
 class Stubborn(Rich):
-    """Insists on a size that it reads where no tracing can see it."""
+    """Refuses the size that is chosen in the end, which it reads where no tracing can see it."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if int(str(self.enter.out_features)) != 24:
-            raise ValueError("I want my 24 features")
+        if str(self.rnn.hidden_size) == "10":
+            raise ValueError("I do not want a state of 10")
         return super().forward(x)
 
 
 class Shapeshifter(nn.Module):
-    """Answers in another shape once it is smaller, for a reason that no tracing can see."""
+    """Answers in another shape at the size chosen in the end, for a reason that no tracing can see."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -408,14 +408,14 @@ class Shapeshifter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.out(F.relu(self.hidden(x)))
-        return y if int(str(self.hidden.out_features)) == 16 else y[:, :2]
+        return y[:, :2] if str(self.hidden.out_features) == "8" else y
 
 
 def test_a_pruned_model_that_does_not_run_is_restored():
     model = Stubborn()
     model(X).sum().backward()
     message = fails(model, VerificationError, lambda: engine.prune(model, example_inputs=X))
-    assert "I want my 24 features" in message
+    assert "I do not want a state of 10" in message
 
 
 def test_a_pruned_model_of_other_output_shapes_is_restored():

@@ -57,8 +57,8 @@ class Gated(nn.Module):
         self.out = nn.Linear(200, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.stubborn and int(str(self.out.in_features)) != 200:
-            raise ValueError("I want my 200 features")
+        if self.stubborn and str(self.out.in_features) == "100":
+            raise ValueError("I do not want 100 features")
         x = x.repeat(1, 50)
         for layer in self.layers:
             x = torch.relu(layer(x))
@@ -77,8 +77,8 @@ class Convolutions(nn.Module):
         self.out = nn.Conv2d(12, 4, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.stubborn and int(str(self.point.in_channels)) != 16:
-            raise ValueError("I want my 16 channels")
+        if self.stubborn and str(self.point.in_channels) == "8":
+            raise ValueError("I do not want 8 channels")
         return self.out(torch.relu(self.point(torch.relu(self.deep(self.wide(x))))))
 
 

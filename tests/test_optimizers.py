@@ -320,8 +320,8 @@ class Stubborn(nn.Module):
         self.net = perceptron().double()
 
     def forward(self, x):
-        if int(str(self.net[0].out_features)) != 16:
-            raise ValueError("I want my 16 slots")
+        if str(self.net[0].out_features) == "8":
+            raise ValueError("I do not want 8 slots")
         return self.net(x)
 
 
@@ -340,7 +340,7 @@ def test_state_goes_back_if_the_plan_fails(kind):
         optimizer = torch.optim.Adam(model.parameters())
         train(model, optimizer, [batch])
     before = state_of(optimizer)
-    with pytest.raises(VerificationError, match="16 slots"):
+    with pytest.raises(VerificationError, match="8 slots"):
         engine.prune(model, example_inputs=batch, optimizer=optimizer)
     after = state_of(optimizer)
     assert list(after) == list(before)

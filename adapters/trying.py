@@ -1,0 +1,44 @@
+"""A model as a plan would make it, for a while: nothing is cut, and all is as it was afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from .memories import Forgotten
+from .modules import ChangedAttribute
+from .tensors import Indices, Replaced, named_tensors, sliced
+
+if TYPE_CHECKING:
+    from ..engine.plan import Plan
+
+
+@contextmanager
+def tried(model: nn.Module, plan: Plan) -> Iterator[None]:
+    """While this lasts, the tensors of `model` have the slots that `plan` keeps, and its attributes fit.
+
+    Besides the model only the kept slots are in memory. Gradients are out of reach meanwhile.
+    """
+    tensors, indices = named_tensors(model), Indices()
+    steps: list[Any] = [
+        ChangedAttribute(model, name, value, plan.before.get(name)) for name, value in plan.attributes.items()
+    ]
+    for name, axes in plan.tensors.items():
+        kept = indices.of(axes, tensors[name].device)
+        steps.append(Replaced(tensors[name], partial(sliced, axes=kept), lambda grad: None))
+    steps.append(Forgotten([tensors[name] for name in plan.tensors]))
+    done: list[Any] = []
+    with torch.inference_mode(False), torch.no_grad():
+        try:
+            for step in steps:
+                done.append(step)
+                step.carry_out()
+            yield
+        finally:
+            for step in reversed(done):
+                step.take_back()

@@ -1,0 +1,196 @@
+"""What the forward does otherwise at other sizes than its first trace says: two traces, call by call.
+
+Every number that is given to a call must be what it was, or what its expression says of the new sizes, and
+every result must have the shape that its layouts say. A number that moved by itself is a size in disguise.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from numbers import Number
+from typing import Any
+
+import numpy as np
+import torch
+from attrs import define, field, frozen
+
+from ..grammar import ast
+from .axes import Atom, Layout, resolve
+from .equations import size_of
+from .groups import Groups
+from .origin import Origin
+from .sizes import SizeInt
+from .values import Call, Source, Trace, Value
+
+_WORDS = (str, bytes, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
+Key = tuple[Any, ...]
+
+
+@frozen(eq=False)
+class Difference:
+    """One thing that the second trace has otherwise; ``key`` tells it again in further traces.
+
+    ``number`` says that it is a number that the call computes with. Anything else (a size, a position, the
+    calls themselves) decides what the forward does.
+    """
+
+    key: Key
+    text: str
+    origin: Origin | Source | None
+    number: bool = False
+
+    @property
+    def where(self) -> Source | None:
+        """The user's line."""
+        return self.origin.call.source if isinstance(self.origin, Origin) else self.origin
+
+
+def differences(graph: Groups, second: Trace, count: Callable[[Atom], int]) -> list[Difference]:
+    """What `second`, with `count` slots of each atom, has otherwise than the trace of `graph` says."""
+    first, expected = graph.trace, _Expected(graph, count)
+    found = list(_of_paths(first, second))
+    same_path = not found
+    for one, other in _aligned(first, second):
+        found += _of_calls(one, other, expected, same_path)
+    if same_path:
+        found += _of_contents(first, second)
+    return found
+
+
+@define(eq=False)
+class _Expected:
+    """What the first trace says of shapes and numbers with `count` slots of each atom."""
+
+    graph: Groups
+    count: Callable[[Atom], int]
+    _sizes: dict[int, tuple[Layout, int]] = field(factory=dict)  # keeps the layouts, so that ids stay unique
+
+    def shape(self, value: Value) -> tuple[int, ...]:
+        """The shape that a value must have."""
+        return tuple(map(self._size, self.graph.state.of(value)))
+
+    def _size(self, layout: Layout) -> int:
+        layout = resolve(layout)
+        if id(layout) not in self._sizes:
+            self._sizes[id(layout)] = layout, size_of(layout, self.count)
+        return self._sizes[id(layout)][1]
+
+    def is_told_by_data(self, value: Value, shape: tuple[int, ...]) -> bool:
+        """Whether a value may well have this shape: it differs only in axes whose sizes the data tell."""
+        if len(shape) != len(value.shape):
+            return False
+        axes = (axis for axis, pair in enumerate(zip(shape, self.shape(value))) if pair[0] != pair[1])
+        return all(self.graph.told_by_data((value, axis)) for axis in axes)
+
+    def follows(self, call: Call, argument: str, was: Any, now: Any) -> bool:
+        """Whether a number has become the size that it has been seen to follow."""
+        equations = self.graph.state.trusted.get((call.index, argument), ())
+        return any(one.left.value == was and self._size(one.right.layout) == now for one in equations)  # type: ignore[union-attr]
+
+    def number(self, number: Any) -> Any:
+        """What a number must be."""
+        if not isinstance(number, SizeInt):
+            return number
+        return self.graph.sizes.exactly(number.expr, self.count)
+
+
+def _of_paths(first: Trace, second: Trace) -> Iterator[Difference]:
+    """The first call that only one of them makes."""
+    for number, (one, other) in enumerate(zip(first.calls, second.calls)):
+        if _place(one) != _place(other):
+            yield Difference(("path", number), "the forward takes another way", Origin(one))
+            return
+    if len(first.calls) != len(second.calls):
+        shorter, longer = sorted((first.calls, second.calls), key=len)
+        where = Origin(longer[len(shorter)])
+        yield Difference(("path", len(shorter)), "the forward makes another number of calls", where)
+
+
+def _aligned(first: Trace, second: Trace) -> Iterator[tuple[Call, Call]]:
+    """The calls that correspond: where the paths part, those of places that make as many of them."""
+    places: dict[tuple, tuple[list[Call], list[Call]]] = defaultdict(lambda: ([], []))
+    for side, trace in enumerate((first, second)):
+        for call in trace.calls:
+            places[_place(call)][side].append(call)
+    for ones, others in places.values():
+        if len(ones) == len(others):
+            yield from zip(ones, others)
+
+
+def _place(call: Call) -> tuple:
+    return call.target, call.module, call.source
+
+
+def _of_calls(one: Call, other: Call, expected: _Expected, same_path: bool) -> Iterator[Difference]:
+    origin = Origin(one, expected.graph.rules.rule_for(one.target))
+    for name in one.arguments.keys() | other.arguments.keys():
+        pair = one.arguments.get(name), other.arguments.get(name)
+        for key, was, now in _moved(*pair, (), expected, same_path):
+            if expected.follows(one, name, was, now):
+                continue
+            computes = isinstance(was, Number) and _computes_with(expected.graph, origin, name)
+            yield Difference(
+                (one.index, name, *key), f"{_written(was)} becomes {_written(now)}", origin, computes
+            )
+    for number, (value, result) in enumerate(zip(one.results, other.results)):
+        if result.shape != expected.shape(value) and not expected.is_told_by_data(value, result.shape):
+            text = f"a result of {expected.shape(value)} comes out as {result.shape}"
+            yield Difference((one.index, "result", number), text, origin)
+
+
+def _of_contents(first: Trace, second: Trace) -> Iterator[Difference]:
+    """Tensors that came from nowhere may be made from sizes, too."""
+    for number, (one, other) in enumerate(zip(first.untracked, second.untracked)):
+        was, now = first.contents.get(one), second.contents.get(other)
+        user = next((call for call in first.calls if one in call.values), None)
+        if was != now and one.shape == other.shape and user is not None:
+            yield Difference(("untracked", number), "a tensor has other contents", Origin(user), True)
+
+
+def _moved(
+    was: Any, now: Any, key: Key, expected: _Expected, same_path: bool
+) -> Iterator[tuple[Key, Any, Any]]:
+    """The parts of two arguments that differ: where, what it was, and what it is."""
+    if isinstance(was, Value):
+        if not isinstance(now, Value) or (same_path and was.index != now.index):
+            yield key, was, now
+    elif isinstance(was, (Number, np.generic)):
+        if not _is_same(expected.number(was), now):
+            yield key, was, now
+    elif isinstance(was, (tuple, list)) and isinstance(now, (tuple, list)):
+        if len(was) != len(now):
+            yield (*key, "length"), len(was), len(now)
+        for number, pair in enumerate(zip(was, now)):
+            yield from _moved(*pair, (*key, number), expected, same_path)
+    elif isinstance(was, dict) and isinstance(now, dict):
+        for name in was.keys() | now.keys():
+            yield from _moved(was.get(name), now.get(name), (*key, name), expected, same_path)
+    elif isinstance(was, slice) and isinstance(now, slice):
+        pair = (was.start, was.stop, was.step), (now.start, now.stop, now.step)
+        yield from _moved(*pair, key, expected, same_path)
+    elif isinstance(was, np.ndarray) and isinstance(now, np.ndarray):
+        if not np.array_equal(was, now, equal_nan=was.dtype.kind in "fc"):
+            yield key, was, now
+    elif isinstance(was, _WORDS) and was != now:
+        yield key, was, now
+
+
+def _is_same(was: Any, now: Any) -> bool:
+    if not isinstance(now, (Number, np.generic)):
+        return False
+    return bool(was == now) or (was != was and now != now)
+
+
+def _computes_with(graph: Groups, origin: Origin, name: str) -> bool:
+    """Whether a call computes with the numbers of an argument: they are neither sizes nor positions."""
+    body = origin.rule.body if origin.rule else None
+    moves = isinstance(body, ast.Relation) and body.verb not in ("new", "pad")
+    return not moves and name not in graph.state.sizes_read.get(origin.call, ())
+
+
+def _written(item: Any) -> str:
+    if isinstance(item, Value):
+        return repr(item)
+    text = str(item)
+    return text if len(text) <= 20 else f"{text[:17]}..."

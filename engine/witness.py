@@ -1,0 +1,173 @@
+"""The second trace of a model, with other sizes: a witness for what the first one cannot see.
+
+A size can become a number in more ways than any integer can follow (``0.5 * n``, ``str(n)``, numpy). So the
+forward is recorded once more with few slots of every group, and compared call by call. Whatever moved
+without an expression is a size in disguise. Further traces, each with some of the groups, tell whose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from attrs import define, field, frozen
+
+from ..adapters.masking import mask
+from ..adapters.trying import tried
+from ..errors import PlanError, TraceError
+from .axes import Atom, Reason, block
+from .budget import counts
+from .couplings import Couplings
+from .differences import Difference, differences
+from .groups import Groups
+from .near import keep_more
+from .plan import Plan, make_plan
+from .units import Unit
+from .values import Trace, locate_error
+
+# What is kept of the groups: little, since that is cheap; more, should that be too little for the model.
+_FRACTIONS = (0.25, 0.6)
+
+
+@frozen(eq=False)
+class Finding:
+    """The atoms whose sizes the forward uses unseen, and how; ``hold`` says that they must stay."""
+
+    atoms: frozenset[Atom]
+    reason: Reason
+    hold: bool
+
+
+def findings(graph: Groups, retrace: Callable[[], Trace]) -> list[Finding]:
+    """What a trace at other sizes shows that the one of `graph` does not; `retrace` runs the model again.
+
+    The model is as it was afterwards.
+    """
+    witness = _Witness(graph, retrace)
+    found: list[Finding] = []
+    units = [unit for unit in _units(graph) if any(group.producers for group in unit.groups)]
+    while units:
+        seen = witness.differences(units)
+        if not seen:
+            break
+        culprits = witness.culprits(units, seen)
+        found += [_finding(one, culprits[one.key]) for one in seen.values()]
+        guilty = set().union(*culprits.values())
+        units = [unit for unit in units if unit not in guilty]
+    return found
+
+
+def doubtful(graph: Groups, retrace: Callable[[], Trace]) -> set[tuple[int, str]]:
+    """Which of the plain numbers that `graph` takes for sizes do not follow, by call and argument."""
+    free = {
+        literal: {atom for one in equations for atom in graph.sizes.free(one.right)}
+        for literal, equations in graph.state.trusted.items()
+    }
+    atoms = set().union(*free.values())
+    units = [unit for unit in _units(graph) if atoms & unit.atoms]
+    tried = set().union(*(unit.atoms for unit in units))
+    seen = _Witness(graph, retrace).differences(units) if units else {}
+    lines = {one.where for one in seen.values()}
+    there = {literal for literal in free if graph.trace.calls[literal[0]].source in lines}
+    untried = {literal for literal, own in free.items() if not own & tried}
+    return untried | (there or (free.keys() if seen else set()))
+
+
+def heed(found: Sequence[Finding], state: Couplings) -> None:
+    """Hold the atoms of findings that decide what is done; those of the others are not exact."""
+    for one in found:
+        if one.hold:
+            for atom in one.atoms:
+                block(atom, one.reason)
+        else:
+            state.disguised.append((one.atoms, one.reason))
+
+
+def _units(graph: Groups) -> list[Unit]:
+    units = [Unit.of(tied, multiples=graph.multiples) for tied in graph.tied()]
+    return [unit for unit in units if unit.least < unit.whole]
+
+
+def _finding(difference: Difference, units: set[Unit]) -> Finding:
+    atoms = frozenset[Atom]().union(*(unit.atoms for unit in units))
+    where = f" at {difference.where.short}" if difference.where else ""
+    what = "its size is used as a number" if difference.number else "its size decides what is done"
+    reason = Reason(f"{what}{where} ({difference.text})", difference.origin or difference.where)
+    return Finding(atoms, reason, not difference.number)
+
+
+@define(eq=False)
+class _Witness:
+    """Traces a model with few slots of some units, and compares."""
+
+    graph: Groups
+    retrace: Callable[[], Trace]
+    fraction: float | None = None
+    _by_chance: set | None = field(default=None)
+
+    def differences(self, units: Sequence[Unit]) -> dict[tuple, Difference]:
+        """What is different with few slots of `units`, by key; what data or chance moves does not count."""
+        for fraction in [self.fraction] if self.fraction else _FRACTIONS:
+            try:
+                plan, count = _sizes(self.graph, units, fraction)
+            except PlanError:  # the code lets nothing go
+                return {}
+            found = self._compare(plan, count)
+            if _FAILED not in found:
+                break
+        self.fraction = self.fraction or fraction
+        if found and self._by_chance is None:
+            self._by_chance = self._moved_by_data(plan)
+        return {key: one for key, one in found.items() if key not in (self._by_chance or ())}
+
+    def _compare(self, plan: Plan, count: Callable[[Atom], int]) -> dict[tuple, Difference]:
+        try:
+            with tried(self.graph.model, plan):
+                second = self.retrace()
+        except TraceError as error:
+            return {_FAILED: _failure(error.__cause__ or error)}
+        return {one.key: one for one in differences(self.graph, second, count)}
+
+    def _moved_by_data(self, plan: Plan) -> set[tuple]:
+        """What moves although all sizes are as they were: the slots that go are only zeroed."""
+        try:
+            with mask(self.graph.model, plan):
+                second = self.retrace()
+        except TraceError:
+            return set()
+        return {one.key for one in differences(self.graph, second, lambda atom: atom.size)}
+
+    def culprits(self, units: Sequence[Unit], found: Mapping[tuple, Difference]) -> dict[tuple, set[Unit]]:
+        """For each difference the units on whose sizes it depends, or more of them where that is not clear.
+
+        Every unit has a number. For each binary digit one trace shrinks the units that have it, and one the
+        others: a difference that depends on one unit shows in one of the two.
+        """
+        suspects = {key: set(units) for key in found}
+        for digit in range((len(units) - 1).bit_length()):
+            halves = [[unit for n, unit in enumerate(units) if n >> digit & 1 == side] for side in (0, 1)]
+            shown = [self.differences(half) for half in halves]
+            for key, those in suspects.items():
+                sides = [half for half, seen in zip(halves, shown) if key in seen]
+                if len(sides) == 1:
+                    those.intersection_update(sides[0])
+        return suspects
+
+
+_FAILED = ("failed",)
+
+
+def _failure(error: BaseException) -> Difference:
+    return Difference(
+        _FAILED, f"{type(error).__name__}: {error}".splitlines()[0], locate_error(error.__traceback__)
+    )
+
+
+def _sizes(graph: Groups, units: Sequence[Unit], fraction: float) -> tuple[Plan, Callable[[Atom], int]]:
+    """A plan with about `fraction` of the slots of `units`, other ones for each, and what it keeps."""
+    for number, unit in enumerate(units):
+        some = round(unit.whole * fraction) + number % 3
+        unit.steps = unit.rounded(min(max(some, 2), unit.whole - 1))
+    keep_more(graph, units)
+    kept = {group.atom: np.arange(unit.kept(group)) for unit in units for group in unit.groups}
+    return make_plan(graph, kept), counts(units)
