@@ -17,23 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.overrides import handle_torch_function, has_torch_function
 
+from .calls import one_call
 from .losses import LOSSES
 from .rewrites import REWRITES
-
-
-def one_call(function: Callable) -> Callable:
-    """Let a mode see ``function`` as one call, with nothing inside, like a function of PyTorch."""
-
-    @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if has_torch_function(args):
-            return handle_torch_function(call, args, *args, **kwargs)
-        return function(*args, **kwargs)
-
-    return call
-
 
 # Attention
 

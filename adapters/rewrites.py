@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .calls import one_call
+
 # Products
 
 
@@ -147,6 +149,21 @@ def _broadcast_tensors(*tensors: Any) -> Sequence[Tensor]:
     return tuple(one.expand(*shape) for one in several)
 
 
+@one_call
+def strided(input: Tensor, size: Sequence[int], stride: Sequence[int]) -> Tensor:
+    """`torch.as_strided` of contiguous memory, from its beginning."""
+    return torch.as_strided(input, size, stride)
+
+
+def _as_strided(original: Callable) -> Callable:
+    def call(input: Tensor, size: Sequence[int], stride: Sequence[int], *offset: Any, **named: Any) -> Tensor:
+        if offset or named.get("storage_offset") is not None or not input.is_contiguous():
+            return original(input, size, stride, *offset, **named)
+        return strided(input, size, stride)
+
+    return call
+
+
 # Writing into a copy, and diagonals
 
 
@@ -202,6 +219,8 @@ REWRITES: dict[Callable, Callable] = {
     Tensor.__rmatmul__: _turned(_matmul(torch.matmul)),
     torch.linalg.multi_dot: _multi_dot,
     torch.chain_matmul: _multi_dot,
+    torch.as_strided: _as_strided(torch.as_strided),
+    Tensor.as_strided: _as_strided(Tensor.as_strided),
     torch.tensordot: _tensordot(torch.tensordot),
     torch.linalg.solve_triangular: _solve_triangular(torch.linalg.solve_triangular),
     torch.atleast_1d: _at_least(1),

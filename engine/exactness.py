@@ -111,7 +111,7 @@ class _Zeros:
     def move(self, state: Couplings, call: Call) -> None:
         """Follow a call that only rearranges slots: new ones, and those filled from outside, are not zero."""
         zero: dict[Atom, bool] = {}
-        filler = call.arguments.get("value")
+        filler = call.arguments.get("value", call.arguments.get("values"))
         sources = call.values
         for source in sources:
             for axis, layout in enumerate(state.of(source)):

@@ -8,7 +8,7 @@ from itertools import pairwise
 from .axes import UNIT, Atom, Layout, Reason, total
 from .couplings import Place
 from .site import ByData, Misfit, Site, axis_number, negated, told_by_data
-from .values import Value
+from .values import Value, values_in
 
 # An axis that indexing gives, the axis it comes from if there is one; ``None`` for a layout whose size only
 # the data tells.
@@ -32,10 +32,13 @@ def index(site: Site) -> None:
 
 
 def assign(site: Site) -> None:
-    """``x[...] = value``: the value is written where the index points; ``x`` keeps its axes."""
+    """``x[...] = value``, ``index_put``: the value is written, or added, where the index points."""
     source, result = site.tensor("input"), site.result()
     axes = _indexed(site, source)
-    value = site.argument("value")
+    for item in values_in(_given_index(site)):
+        for layout in site.axes(item):
+            site.block(layout, "it says which slots are written")
+    value = site.argument("value", "values")
     if isinstance(value, Value):
         surplus = len(axes) - len(value.shape)
         for axis, layout in enumerate(site.axes(value)):
@@ -102,7 +105,7 @@ def _indexed(site: Site, source: Value) -> list[Indexed]:
     positions: list[int] = []
     first_pick = 0
     axis = 0
-    items = _items(site.argument("index"), len(source.shape))
+    items = _items(_given_index(site), len(source.shape))
     # An integer beside index tensors is one of them, as far as the place of the picked axes goes.
     advanced = any(isinstance(item, (Value, list)) for item in items)
     for position, item in enumerate(items):
@@ -129,6 +132,14 @@ def _indexed(site: Site, source: Value) -> list[Indexed]:
         start = 0 if apart else first_pick
         found[start:start] = _picked(site, picks)
     return found
+
+
+def _given_index(site: Site) -> object:
+    """What stands in the brackets; ``index_put`` has a list, with ``None`` for a whole axis."""
+    indices = site.argument("indices")
+    if isinstance(indices, (list, tuple)):
+        return tuple(slice(None) if item is None else item for item in indices)
+    return site.argument("index")
 
 
 def _items(given: object, rank: int) -> list[object]:

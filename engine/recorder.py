@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from ..rules.signatures import bind, changed_arguments
 from .contents import tensors_in
 from .reads import reads_data
-from .sizes import Dim, Ledger, Op, SizeInt, expr_of
+from .sizes import Const, Dim, Ledger, Op, SizeInt, expr_of
 from .values import Call, Read, Trace, Value, locate
 
 Tensor = torch.Tensor
@@ -58,6 +58,7 @@ class Recorder(TorchFunctionMode):
             _SHAPE: self.shape,
             Tensor.size: self.size,
             Tensor.__len__: len,  # a plain number, whatever it is given
+            Tensor.stride: self.stride,
             Tensor.numel: self.numel,
             Tensor.nelement: self.numel,
             torch.numel: self.numel,
@@ -227,6 +228,16 @@ class Recorder(TorchFunctionMode):
         if isinstance(dim, int):
             return self.shape(tensor)[dim]
         return tensor.size(dim)  # a named dimension
+
+    def stride(self, tensor: Tensor, dim: int | None = None) -> Any:
+        """``tensor.stride()``: of contiguous memory the products of the sizes of what lies inside."""
+        steps: list[int] = list(tensor.stride())
+        expr: Any = Const(1)
+        source = locate(self.ledger.root, 2)
+        for axis in reversed(range(len(steps) if tensor.is_contiguous() else 0)):
+            steps[axis] = SizeInt(steps[axis], expr, self.ledger)
+            expr = Op("*", expr, expr_of(self.shape(tensor)[axis]), source)
+        return tuple(steps) if dim is None else steps[dim]
 
     def numel(self, tensor: Tensor) -> int:
         """``tensor.numel()`` as the product of the sizes."""

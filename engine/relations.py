@@ -16,6 +16,7 @@ from .joining import split, stack, unbind
 from .site import Misfit, Site, as_tuple, axis_number, negated, new_axis, told_by_data
 from .sizes import Dim
 from .values import Value
+from .windows import strided
 
 
 def regroup(site: Site) -> None:
@@ -400,6 +401,7 @@ VERBS: dict[str, Callable[[Site], None]] = {
         pad,
         roll,
         flip,
+        strided,
         einsum,
         new,
         lower,

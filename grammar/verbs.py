@@ -21,6 +21,7 @@ FACTORS: dict[str, tuple[str, ...] | None] = {
     "pad": (),
     "roll": (),
     "flip": (),
+    "strided": (),
     "einsum": None,
     "new": ("n",),
     "lower": (),

@@ -208,6 +208,49 @@ def view_of_an_empty_tensor():
     return between(function)
 
 
+@net((5, 7), exact="a.weight[0] c.weight[0] b.weight[1]")
+def rows_written_by_index():
+    """Written into, and added to."""
+
+    def forward(self, x):
+        h, rows = self.a(x), torch.tensor([0, 2])
+        h = h.index_put((rows,), self.c(x[:2])).index_put_((rows + 1,), self.c(x[1:3]), accumulate=True)
+        return self.head(F.silu(self.b(h)))
+
+    return Net(forward, a=nn.Linear(7, 8), c=nn.Linear(7, 8), b=nn.Linear(8, 10), head=nn.Linear(10, 3))
+
+
+@net(SEQUENCE, exact="a.weight[0] b.weight[1]")
+def windows_of_memory():
+    """Overlapping chunks, as sparse attention makes them."""
+
+    def function(self, x):
+        x = x[:, :4].contiguous().view(2, 2, 2, x.shape[-1])
+        size, stride = list(x.size()), list(x.stride())
+        size[1], stride[1] = size[1] * 2 - 1, stride[1] // 2
+        return x.as_strided(size=size, stride=stride).flatten(1, 2)
+
+    return between(function)
+
+
+@net(SEQUENCE, exact="a.weight[0] b.weight[1]")
+def memory_as_it_is():
+    return between(
+        lambda self, x: x.as_strided(x.size(), x.stride()) + torch.as_strided(x, x.shape, x.stride())
+    )
+
+
+@net(SEQUENCE, stays="a.weight[0]", reason="fixes (stride: 40)")
+def memory_by_numbers():
+    """Strides that are written down are of a width that must stay."""
+    return between(lambda self, x: x.as_strided((2, 3, 8), (40, 8, 1)))
+
+
+@net(SEQUENCE, stays="a.weight[0]", reason="memory")
+def windows_over_the_width():
+    return between(lambda self, x: x.as_strided((2, 5, 7), (40, 8, 1)), reads=7)
+
+
 # --- positions ---------------------------------------------------------------------------------------------
 
 
