@@ -6,6 +6,7 @@ So the nodes are numbers: axes from 0 up, factor instances from -1 down (``~numb
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from operator import attrgetter
@@ -31,6 +32,7 @@ class CouplingIndex:
         self.beside: dict[int, list[int]] = {}
         self._of: dict[Call, list[Coupling]] = {}
         self._first: dict[Call, int] = {}
+        self._alike = _repeated(state)
         self._graphs: dict[Atom, CouplingGraph] = {}
         for call, group in groupby(state.couplings, attrgetter("origin.call")):
             couplings = list(group)
@@ -62,16 +64,31 @@ class CouplingIndex:
         return self._graphs[atom]
 
     def together(self, node: int) -> Iterable[int]:
-        """What is cut at once: all factor instances of a call."""
+        """What is cut at once: all factor instances of a call, in whatever run it was made."""
         if node >= 0:
             return (node,)
         call = self.couplings[~node].origin.call
-        first = self._first[call]
-        return (~number for number in range(first, first + len(self._of[call])))
+        calls = [one for one in self._alike.get(call, [call]) if one in self._first]
+        starts = [(self._first[one], len(self._of[one])) for one in calls]
+        return (~number for first, count in starts for number in range(first, first + count))
 
     def of(self, call: Call) -> list[Coupling]:
         """The factor instances of a call."""
         return self._of.get(call, [])
+
+
+def _repeated(state: Couplings) -> dict[Call, list[Call]]:
+    """The calls that several runs make, by each of them: of one line, in one module, for the same time."""
+    if len(state.trace.runs) < 2:
+        return {}
+    alike: dict[tuple, list[Call]] = defaultdict(list)
+    for run in state.trace.runs:
+        times: Counter[tuple] = Counter()
+        for call in state.trace.calls[run.start : run.stop]:
+            key = call.target, call.module, call.source
+            times[key] += 1
+            alike[(*key, times[key])].append(call)
+    return {call: calls for calls in alike.values() for call in calls}
 
 
 def _whole(couplings: Iterable[Coupling]) -> Iterator[Coupling]:

@@ -96,15 +96,15 @@ def _parameters_left(recorder: Recorder) -> frozenset[int]:
 def _is_told(module: torch.nn.Module, left: frozenset[int]) -> bool:
     """Whether a module is told that it trains, so that it takes its branch for training.
 
-    Those that hold others are, and those that own a parameter which is left. torch's own layers, and what
-    is made of them, stay in eval mode, with their statistics and dropout.
+    Those that hold others are, those whose code asks for it, and those that own a parameter which is left.
+    torch's own layers, and what is made of them, stay in eval mode, with their statistics and dropout.
     """
-    bases = (base for base in type(module).__mro__ if base not in _PLAIN)
-    if (module._parameters or module._buffers) and any(
-        base.__module__.startswith("torch.") for base in bases
-    ):
+    bases = [base for base in type(module).__mro__ if base not in _PLAIN]
+    is_layer = any(base.__module__.startswith("torch.") for base in bases)
+    if is_layer and (module._parameters or module._buffers or not module._modules):
         return False
-    return bool(module._modules) or any(id(one) in left for one in module._parameters.values())
+    has_left = any(id(parameter) in left for parameter in module._parameters.values())
+    return bool(module._modules) or has_left or _mentions_training(module)
 
 
 def _mentions_training(module: torch.nn.Module) -> bool:

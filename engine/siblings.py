@@ -6,6 +6,7 @@ for. Where the others are of the same class and shapes, they have the layouts of
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -22,6 +23,7 @@ from .origin import Origin
 from .values import Call, Value
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential, nn.ParameterList, nn.ParameterDict)
+_NUMBER = re.compile(r"\d+")
 _MOST = 8  # of as many as are joined for the sake of what was not reached; beyond, it is only named
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -125,12 +127,10 @@ class _Families:
         return None
 
     def _levels(self, name: str) -> Iterator[tuple[str, str, str]]:
-        """The containers that a tensor is in, the innermost first: path, key of the element, and the rest."""
+        """The modules that a tensor is in, the innermost first: path, name of the element, and the rest."""
         parts = name.split(".")
         for depth in reversed(range(len(parts))):
-            path = ".".join(parts[:depth])
-            if isinstance(self.modules.get(path), _CONTAINERS):
-                yield path, parts[depth], ".".join(parts[depth + 1 :])
+            yield ".".join(parts[:depth]), parts[depth], ".".join(parts[depth + 1 :])
 
     def _reached(self, path: str, key: str, rest: str) -> Iterator[_Twin]:
         """The elements beside one that are like it, as far as their tensor of the same name is known."""
@@ -145,8 +145,14 @@ class _Families:
                 yield _Twin(own, other, name, translation)
 
     def _other_keys(self, path: str, key: str) -> list[str]:
-        container = self.modules[path]
-        return [other for other in (*container._modules, *container._parameters) if other != key]
+        """The other elements of a list or dict, or of one by their names: ``norm1``, ``norm2``."""
+        module = self.modules.get(path)
+        if module is None:
+            return []
+        others = [other for other in (*module._modules, *module._parameters) if other != key]
+        if isinstance(module, _CONTAINERS):
+            return others
+        return [other for other in others if _NUMBER.sub("", other) == _NUMBER.sub("", key)]
 
     def _alike(self, path: str) -> tuple[Any, Shapes]:
         """The class of an element, and the shapes of all tensors in it by their names there."""

@@ -145,6 +145,30 @@ def test_what_training_adds_up_goes_together():
     check_in_training(model, IMAGE, graph.choose(0.5))
 
 
+def test_what_a_part_without_parameters_adds_up_in_training_goes_together():
+    """The loss of a layer of the user's that holds nothing."""
+
+    class Consistency(nn.Module):
+        def forward(self, one, other):
+            return (one - other).square().sum() if self.training else None
+
+    def forward(self, x):
+        one, other = self.a(x).relu(), self.b(x).relu()
+        o, loss = self.head(one) + self.tail(other), self.loss(one, other)
+        return o if loss is None else (o, loss)
+
+    parts = {"head": conv(8, 4), "tail": conv(8, 4), "loss": Consistency()}
+    model = Net(forward, a=conv(3, 8), b=conv(3, 8), **parts)
+    check_in_training(model, IMAGE, engine.analyze(model, IMAGE).choose(0.5))
+
+
+def test_why_does_not_count_a_call_for_each_run():
+    """What a second run makes again is no second way from layer to layer."""
+    model = with_head(called_in_training)
+    answer = str(engine.analyze(model, IMAGE).why("a", "head"))
+    assert "Cutting any one of" in answer
+
+
 def test_a_feature_that_is_looked_at_on_the_way_is_no_end():
     """What weights go on with may be copied, kept, or used for its shape, and shrinks all the same."""
 
@@ -291,6 +315,18 @@ NORMS = {
     "parameters": lambda: nn.ParameterList(torch.randn(8, 1, 1) for _ in range(3)),
     "named parameters": lambda: nn.ParameterDict({str(key): torch.randn(8, 1, 1) for key in range(3)}),
 }
+
+
+def test_norms_that_are_a_list_by_their_names():
+    """``norm1`` and ``norm2`` are siblings as well."""
+
+    def forward(self, x, domain):
+        return self.b(getattr(self, f"norm{int(domain)}")(self.a(x)).relu())
+
+    model = Net(forward, a=conv(3, 8), norm1=nn.BatchNorm2d(8), norm2=nn.BatchNorm2d(8), b=conv(8, 4))
+    x = torch.randn(4, 3, 6, 6)
+    graph, _ = check_elsewhere(model, (x, torch.tensor(1)), (x, torch.tensor(2)))
+    assert not graph.unreached
 
 
 @pytest.mark.parametrize("kind", NORMS)
