@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any
@@ -96,15 +96,23 @@ def _parameters_left(recorder: Recorder) -> frozenset[int]:
 def _is_told(module: torch.nn.Module, left: frozenset[int]) -> bool:
     """Whether a module is told that it trains, so that it takes its branch for training.
 
-    Those that hold others are, those whose code asks for it, and those that own a parameter which is left.
-    torch's own layers, and what is made of them, stay in eval mode, with their statistics and dropout.
+    Those that hold others are, those that own a parameter which is left, and those that take several
+    arguments, which they may join then. torch's own layers, and what is made of them, stay in eval mode,
+    with their statistics and dropout.
     """
     bases = [base for base in type(module).__mro__ if base not in _PLAIN]
     is_layer = any(base.__module__.startswith("torch.") for base in bases)
     if is_layer and (module._parameters or module._buffers or not module._modules):
         return False
     has_left = any(id(parameter) in left for parameter in module._parameters.values())
-    return bool(module._modules) or has_left or _mentions_training(module)
+    return bool(module._modules) or has_left or len(_arguments_of(module.forward)) > 1
+
+
+def _arguments_of(forward: Any) -> Collection[str]:
+    try:
+        return inspect.signature(forward).parameters
+    except (TypeError, ValueError):
+        return ()
 
 
 def _mentions_training(module: torch.nn.Module) -> bool:
