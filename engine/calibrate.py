@@ -108,7 +108,15 @@ def calibrate(
         watch = _Watch(graph.trace, wanted, products)
         try:
             opaque = graph.rules.opaque
-            seen = trace(graph.model, batch, opaque=opaque, lower=LOWERINGS, observe=watch, training=False)
+            seen = trace(
+                graph.model,
+                batch,
+                opaque=opaque,
+                lower=LOWERINGS,
+                observe=watch,
+                training=False,
+                filed=graph.trace.filed,
+            )
         except TraceError as error:
             text = f"batch {number} of data= does not run: {error}\ndata= has inputs alone, without labels"
             raise PlanError(text) from error

@@ -137,6 +137,7 @@ class Couplings:
 
 _FIXED = {
     "input": "the model's input",
+    "constant": "a tensor that was there before the forward",
     "untracked": "a tensor that the trace did not see being made",
     "call": "the result of a call that gave it no axes",
 }

@@ -12,6 +12,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from ..rules.signatures import bind, changed_arguments
+from .constants import is_constant
 from .contents import tensors_in
 from .reads import reads_data
 from .sizes import Const, Dim, Ledger, Op, SizeInt, expr_of
@@ -53,6 +54,8 @@ class Recorder(TorchFunctionMode):
         self.failure: tuple[BaseException, str, Callable[..., Any] | None] | None = None
         self._table: dict[int, tuple[weakref.ref[Tensor], Value, list[torch.Size]]] = {}
         self._count = 0
+        self.untracked: list[weakref.ref[Tensor]] = []  # with axes, constant ones, too
+        self._constants: list[tuple[tuple[str, type], Value]] = []  # and the entry of `running` then
         self._lowering: set[Callable[..., Any]] = set()
         self._answers = {
             _SHAPE: self.shape,
@@ -186,11 +189,20 @@ class Recorder(TorchFunctionMode):
         known, kind, name = self.state.get(id(tensor), (None, "", ""))
         if known is tensor:
             self.trace.tensors[name] = self.new_value(tensor, kind, name)
+        elif is_constant(tensor):
+            value = self.new_value(tensor, "constant", None)
+            self._constants.append((self.running[-1], value))
+            self._note_untracked(value, tensor)
         else:
             value = self.new_value(tensor, "untracked", None)
             self.trace.untracked.append(value)
-            self.trace.contents[value] = _content(tensor)
+            self._note_untracked(value, tensor)
         return self._table[id(tensor)]
+
+    def _note_untracked(self, value: Value, tensor: Tensor) -> None:
+        self.trace.contents[value] = _content(tensor)
+        if _has_axes(value):
+            self.untracked.append(weakref.ref(tensor))
 
     def describe(self, item: Any) -> Any:
         """An argument as the trace keeps it: tensors as values, containers rebuilt around them."""
@@ -295,7 +307,11 @@ class Recorder(TorchFunctionMode):
         was used by none: then a kernel that cannot be seen has made the ones of the others."""
         outputs = list(tensors_in(result))
         made = tuple(tensor for tensor in outputs if not self._is_known(tensor))
-        if not made and not self._is_new(module, self.trace.untracked[untracked:]):
+        is_new = bool(made) or self._is_new(module, self.trace.untracked[untracked:])
+        old = tuple(one for one in outputs if is_constant(one) and self.value_of(one).kind == "constant")
+        # Where parameters are left, a constant may be what a kernel has written into.
+        here = [value for running, value in self._constants if running is self.running[-1]]
+        if not is_new and not self._is_new(module, here):
             return
         inside = self.trace.calls[calls:]
         seen = {value for call in inside for value in call.values}
@@ -304,10 +320,10 @@ class Recorder(TorchFunctionMode):
         left = [value for value in left if value.dtype.is_floating_point and _has_axes(value)]
         parameters = module.named_parameters(recurse=False, remove_duplicate=False)
         used = {f"self.{name}": self.value_of(one) for name, one in parameters}
-        given = [self.value_of(tensor) for tensor in tensors_in([args, kwargs])]
-        if left or not seen.issuperset([*given, *used.values()]):
+        given = [self.value_of(tensor) for tensor in tensors_in([args, kwargs])] if is_new else []
+        if (left and is_new) or not seen.issuperset([*given, *used.values()]):
             used.update({f"self.[{value.index}]": value for value in left})
-            self.record(type(module), args, kwargs, made, False, **used)
+            self.record(type(module), args, kwargs, made + old, False, **used)
 
     def _is_new(self, module: torch.nn.Module, values: list[Value]) -> bool:
         """Whether any of these values has axes, and is not one that a module keeps from an earlier run."""
@@ -319,7 +335,8 @@ class Recorder(TorchFunctionMode):
     def _is_known(self, tensor: Tensor) -> bool:
         """Whether it is the model's own, or was given or made before."""
         entry = self._table.get(id(tensor))
-        return id(tensor) in self.state or (entry is not None and entry[0]() is tensor)
+        is_met = entry is not None and entry[0]() is tensor
+        return is_met or id(tensor) in self.state or is_constant(tensor)
 
     def _run_opaque(self, target: type, run, module, args, kwargs):
         """Run a module or function without looking into it, and record it as one call."""

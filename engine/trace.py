@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import torch
 
 from ..errors import TraceError
+from .constants import remember
 from .contents import copied, tensors_in
 from .fake import Fakes, depends_on_data
+from .forgotten import Entry, entries_of, without
 from .forwards import calls_of, record_forwards, run_forward
 from .recorder import Observe, Recorder
 from .sizes import Ledger
@@ -30,6 +33,7 @@ def trace(
     lower: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
     observe: Observe | None = None,
     training: bool = True,
+    filed: Iterable[Entry] = (),
 ) -> Trace:
     """Run `model` and record its calls; the model and the inputs are left as they were.
 
@@ -51,12 +55,39 @@ def trace(
         Called with every call, as it is recorded, and its real tensors by value; it must change nothing.
     training:
         Look at the branches for training, too.
+    filed:
+        Entries of dicts that an earlier run has filled, and this one is to fill again.
 
     Raises
     ------
     TraceError
         The inputs have no such form, or the forward failed; the message names module and source line.
     """
+    options: dict[str, Any] = {"fake": fake, "opaque": opaque, "lower": dict(lower or {})}
+    options |= {"observe": observe, "training": training}
+    with without(filed):
+        record, untracked = _trace(model, example_inputs, **options)
+    # An observer has seen the calls already; for it an earlier trace of the model has told all this.
+    constants = remember(untracked) if observe is None else []
+    if not constants:
+        return record
+    filed = entries_of(constants)
+    with suppress(TraceError), without(filed) as cached:
+        record, _ = _trace(model, example_inputs, **options)
+        record.filed = filed
+    return record if cached.remade else _trace(model, example_inputs, **options)[0]
+
+
+def _trace(
+    model: torch.nn.Module,
+    example_inputs: Any,
+    fake: bool,
+    opaque: frozenset[type],
+    lower: dict[Callable[..., Any], Callable[..., Any]],
+    observe: Observe | None,
+    training: bool,
+) -> tuple[Trace, list[weakref.ref[Tensor]]]:
+    """One trace, and the tensors that came up in it and that no call made."""
     calls = calls_of(example_inputs)
     fakes = Fakes() if fake else None
     modules = modules_of(model)
@@ -71,7 +102,7 @@ def trace(
         for tensor, kind, names in state
         for seen in [stand_ins.get(id(tensor), tensor)]
     }
-    recorder = Recorder(record, ledger, known, frozenset(opaque), dict(lower or {}), observe)
+    recorder = Recorder(record, ledger, known, frozenset(opaque), lower, observe)
     copy = fakes.convert if fakes else torch.clone
     with undisturbed(model):
         calls = copied(calls, copy)
@@ -92,7 +123,7 @@ def trace(
             stage.restore()
     record.attributes = stage.originals
     record.conditions = ledger.conditions
-    return record
+    return record, recorder.untracked
 
 
 def _named_tensors(modules: list[tuple[str, torch.nn.Module]]) -> list[tuple[Tensor, str, list[str]]]:

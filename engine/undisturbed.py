@@ -12,6 +12,7 @@ import torch
 
 from .kept import kept
 from .stage import modules_of
+from .uncached import uncached
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def undisturbed(model: torch.nn.Module, changing: Iterable[torch.Tensor] = ()) -
         stack.enter_context(_evaluating(model))
         stack.enter_context(_random_states_kept())
         stack.enter_context(_no_fast_paths())
-        stack.enter_context(_no_einops_cache())
+        stack.enter_context(uncached(model))
         stack.enter_context(_no_compiled_code())
         yield
 
@@ -77,21 +78,3 @@ def _no_compiled_code() -> Iterator[None]:
         return
     with torch.compiler.set_stance("force_eager"):
         yield
-
-
-@contextmanager
-def _no_einops_cache() -> Iterator[None]:
-    """einops files its plans by shape, and would answer with the sizes of an earlier call."""
-    einops = sys.modules.get("einops.einops")
-    cached = {
-        name: function
-        for name, function in (vars(einops) if einops else {}).items()
-        if hasattr(function, "cache_clear") and hasattr(function, "__wrapped__")
-    }
-    for name, function in cached.items():
-        setattr(einops, name, function.__wrapped__)
-    try:
-        yield
-    finally:
-        for name, function in cached.items():
-            setattr(einops, name, function)

@@ -116,7 +116,8 @@ class Value:
     """One tensor, or one version of it between two in-place changes; its data is not kept.
 
     ``kind`` is ``parameter``, ``buffer``, ``attribute`` (a plain tensor on a module), ``input``,
-    ``call`` (a result) or ``untracked`` (it came from nowhere that the trace can see).
+    ``call`` (a result), ``constant`` (it was there before the forward, but the model does not name it) or
+    ``untracked`` (it came from nowhere that the trace can see).
     """
 
     index: int
@@ -234,6 +235,8 @@ class Trace:
     attributes: dict[tuple[str, str, tuple | None], int] = field(factory=dict, repr=False)
     untracked: list[Value] = field(factory=list, repr=False)
     contents: dict[Value, int] = field(factory=dict, repr=False)
+    # Entries of dicts that an earlier run had filled, and this one filled again.
+    filed: list[tuple[dict[Any, Any], Any]] = field(factory=list, repr=False)
     reads: list[Read] = field(factory=list, repr=False)
     kept: list[Value] = field(factory=list, repr=False)
 
