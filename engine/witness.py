@@ -126,7 +126,7 @@ class _Witness:
                 second = self.retrace()
         except TraceError as error:
             return {_FAILED: _failure(error.__cause__ or error)}
-        return {one.key: one for one in differences(self.graph, second, count)}
+        return {one.key: one for one in differences(self.graph, second, self.graph.whole_count(count))}
 
     def _moved_by_data(self, plan: Plan) -> set[tuple]:
         """What moves although all sizes are as they were: the slots that go are only zeroed."""
