@@ -33,6 +33,8 @@ def follow_siblings(model: nn.Module, state: Couplings) -> None:
 
     What follows is one of the trace's tensors from then on; ``state.followed`` has its sibling.
     """
+    for name in state.trace.left:  # the trace may be coupled for another time
+        state.trace.tensors.pop(name, None)
     if not state.trace.left:
         return
     families = _Families(model, state)

@@ -251,6 +251,24 @@ def test_experts_that_no_row_went_to_are_pruned_along(expert, width):
     assert model.experts[0](torch.randn(2, model.enter.out_features)).shape == (2, model.head.in_features)
 
 
+def test_experts_whose_results_are_added_with_a_size_that_is_written_out():
+    """The trace is coupled several times for that, and siblings follow each time."""
+
+    def forward(self, x, chosen):
+        h = self.enter(x).relu()
+        y = torch.zeros(h.shape[0], 8)
+        for number, expert in enumerate(self.experts):
+            rows = (chosen == number).any(-1)
+            if rows.any():
+                y[rows] = y[rows] + expert(h[rows])
+        return self.head(y)
+
+    experts = nn.ModuleList(mlp() for _ in range(4))
+    model = Net(forward, enter=nn.Linear(5, 8), experts=experts, head=nn.Linear(8, 3))
+    graph, plan = check_elsewhere(model, (ROWS, ONE[:, None]), (ROWS, ALL[:, None]))
+    assert graph.unreached == [] and "experts.0.0.weight" in plan.tensors
+
+
 def test_experts_of_which_several_were_reached():
     """What they read and give is the same for all, so ends of the same width need not go together."""
     model = Mixture(mlp)
