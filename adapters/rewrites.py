@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .calls import one_call
+from .strides import axes_inside
 
 # Products
 
@@ -150,16 +151,18 @@ def _broadcast_tensors(*tensors: Any) -> Sequence[Tensor]:
 
 
 @one_call
-def strided(input: Tensor, size: Sequence[int], stride: Sequence[int]) -> Tensor:
-    """`torch.as_strided` of contiguous memory, from its beginning."""
+def strided(input: Tensor, size: Sequence[int], stride: Sequence[int], own: Sequence[int]) -> Tensor:
+    """`torch.as_strided` of a tensor whose steps are its ``own``, from its beginning."""
     return torch.as_strided(input, size, stride)
 
 
 def _as_strided(original: Callable) -> Callable:
     def call(input: Tensor, size: Sequence[int], stride: Sequence[int], *offset: Any, **named: Any) -> Tensor:
-        if offset or named.get("storage_offset") is not None or not input.is_contiguous():
+        own = input.stride()
+        dense = axes_inside(tuple(map(int, input.shape)), tuple(map(int, own))) is not None
+        if offset or named.get("storage_offset") is not None or not dense:
             return original(input, size, stride, *offset, **named)
-        return strided(input, size, stride)
+        return strided(input, size, stride, own)
 
     return call
 

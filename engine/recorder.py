@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
+from ..adapters.strides import axes_inside
 from ..rules.signatures import bind, changed_arguments
 from .constants import is_constant
 from .contents import tensors_in
@@ -242,13 +243,14 @@ class Recorder(TorchFunctionMode):
         return tensor.size(dim)  # a named dimension
 
     def stride(self, tensor: Tensor, dim: int | None = None) -> Any:
-        """``tensor.stride()``: of contiguous memory the products of the sizes of what lies inside."""
+        """``tensor.stride()``: of dense memory the products of the sizes of what lies inside."""
         steps: list[int] = list(tensor.stride())
-        expr: Any = Const(1)
-        source = locate(self.ledger.root, 2)
-        for axis in reversed(range(len(steps) if tensor.is_contiguous() else 0)):
+        sizes, source = self.shape(tensor), locate(self.ledger.root, 2)
+        for axis, inside in (axes_inside(tuple(map(int, sizes)), tuple(steps)) or {}).items():
+            expr: Any = Const(1)
+            for other in inside:
+                expr = Op("*", expr, expr_of(sizes[other]), source)
             steps[axis] = SizeInt(steps[axis], expr, self.ledger)
-            expr = Op("*", expr, expr_of(self.shape(tensor)[axis]), source)
         return tuple(steps) if dim is None else steps[dim]
 
     def numel(self, tensor: Tensor) -> int:
