@@ -130,7 +130,7 @@ def prune(
         notes=notes,
         left_alone=left_alone,
     )
-    notes += unreached_notes(graph.unreached, plan, graph.state.followed)
+    notes += unreached_notes(graph, graph.unreached, plan)
     before = count_parameters(model)
     corrected = None
     if compensate is not None:

@@ -58,16 +58,31 @@ def check_reached(unreached: list[Unreached]) -> None:
         raise PlanError("\n".join([*map(str, doubtful[:SHOWN]), *_more(len(doubtful) - SHOWN), _ADVICE]))
 
 
-def unreached_notes(unreached: list[Unreached], plan: Plan, followed: dict[str, str]) -> list[str]:
+def unreached_notes(graph: Groups, unreached: list[Unreached], plan: Plan) -> list[str]:
     """What a user should know of the tensors that were not reached, where the plan prunes what is as wide."""
     notes = []
-    if followed:
-        pairs = [f"{name} with {sibling}" for name, sibling in followed.items()]
-        more = f" and {len(pairs) - 3} more" if len(pairs) > 3 else ""
-        notes.append(f"not reached by the example inputs, pruned along: {', '.join(pairs[:3])}{more}")
+    pairs = [f"{own} with {sibling}" for own, sibling in _followers(graph, plan).items()]
+    if pairs:
+        more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+        notes.append(f"not reached by the example inputs, pruned along: {', '.join(pairs[:SHOWN])}{more}")
     doubtful = [one for one in unreached if any(plan.groups.keys() & names for names in one.equals.values())]
-    notes += [str(one) for one in doubtful[:SHOWN]]
-    return [*notes, *_more(len(doubtful) - SHOWN), *([_ADVICE] if doubtful else [])]
+    if not doubtful:
+        return notes
+    failed = {run.error for run in graph.trace.runs if run.error}
+    notes += [*map(str, doubtful[:SHOWN]), *_more(len(doubtful) - SHOWN)]
+    notes += [f"in training mode the forward fails on the example inputs ({error})" for error in sorted(failed)]
+    return [*notes, _ADVICE]
+
+
+def _followers(graph: Groups, plan: Plan) -> dict[str, str]:
+    """What the plan prunes along with its sibling: whole elements of a list or dict, else single tensors."""
+    found = {}
+    for name, sibling in graph.state.followed.items():
+        if name in plan.tensors:
+            elements = (own for own in graph.state.twins if name == own or name.startswith(f"{own}."))
+            own = next(elements, None)
+            found[own or name] = graph.state.twins[own] if own else sibling
+    return found
 
 
 def _more(count: int) -> list[str]:

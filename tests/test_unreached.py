@@ -247,7 +247,7 @@ def test_experts_that_no_row_went_to_are_pruned_along(expert, width):
     assert {name.split(".")[1] for name in weights} == {"0", "1", "2", "3"}
     assert graph.unreached == []
     result = engine.prune(model, example_inputs=(ROWS, ONE))
-    assert any("pruned along" in note and "experts.0" in note for note in result.notes)
+    assert any("pruned along" in note and "experts.0 with experts.2" in note for note in result.notes)
     assert model.experts[0](torch.randn(2, model.enter.out_features)).shape == (2, model.head.in_features)
 
 
@@ -525,3 +525,22 @@ def test_a_part_that_an_option_switches_on_is_named():
     assert sum("was not reached" in note for note in result.notes) == 2
     assert not any("table" in note for note in result.notes)
     assert engine.prune(model, example_inputs=ROWS, skip=["a"]).notes == []
+
+
+def test_a_branch_for_training_that_fails_is_named_with_its_error():
+    """Without targets nothing tells of the head; with them it goes along."""
+
+    def forward(self, x, target=None):
+        h = self.a(x).relu()
+        if self.training:
+            if target is None:
+                raise ValueError("targets are missing")
+            return nn.functional.mse_loss(self.aux(h), target)
+        return self.b(h)
+
+    model = Net(forward, a=nn.Linear(5, 8), b=nn.Linear(8, 3), aux=nn.Linear(8, 6))
+    notes = engine.prune(model, example_inputs=ROWS, dry_run=True).notes
+    assert any("targets are missing" in note for note in notes)
+    assert any("aux.weight" in note for note in notes)
+    plan = engine.prune(model, example_inputs=(ROWS, torch.randn(6, 6)), dry_run=True, strict=True).plan
+    assert len(plan.tensors["aux.weight"][1]) == 4 and 0 not in plan.tensors["aux.weight"]
