@@ -223,10 +223,10 @@ class _Families:
         if any(len(found) > _MOST for found in as_wide.values()):
             return False
         for size, (first, *more) in ends.items():
-            for other in [*(self._layout(place) for place in more), *as_wide[size]]:
-                if not same(self._layout(first), other):
-                    self._couple(first[0], [first], other)
-                    self.state.unifier.unify(self._layout(first), other)
+            for place in [*more, *as_wide[size]]:
+                if not same(self._layout(first), self._layout(place)):
+                    self._couple(first[0], [first, place], self._layout(first))
+                    self.state.unifier.unify(self._layout(first), self._layout(place))
         return True
 
     def _places(self, element: str) -> Iterator[tuple[Value, int]]:
@@ -245,15 +245,22 @@ class _Families:
         """Whether what is around an element has the slots of an axis as well."""
         return self._size(place) > 1 and not self._is_inside(self._layout(place), element)
 
-    def _as_wide(self, container: str, place: tuple[Value, int]) -> list[Atom]:
-        """The slots that the owner of a list makes elsewhere, where there are as many as at an end."""
+    def _as_wide(self, container: str, place: tuple[Value, int]) -> list[tuple[Value, int]]:
+        """Axes of what the owner of a list makes elsewhere, where it has as many slots as an end."""
         owner = container.rpartition(".")[0]
         layout = self._layout(place)
         if blocked(layout) is not None:
             return []
         made = (resolve(one.layout) for one in self._made_by(owner, container))
         whole = [one for one in made if isinstance(one, Atom) and one.reason is None]
-        return [atom for atom in dict.fromkeys(whole) if atom.size == layout.size and not same(atom, layout)]
+        others = (one for one in dict.fromkeys(whole) if one.size == layout.size and not same(one, layout))
+        return [place for one in others for place in self._axes_of(one)[:1]]
+
+    def _axes_of(self, atom: Atom) -> list[tuple[Value, int]]:
+        """The axes of the model's tensors that have just these slots."""
+        values = (self.state.trace.tensors[name] for name in sorted(self.holders[atom]))
+        places = ((value, axis) for value in values for axis in range(len(value.shape)))
+        return [place for place in places if resolve(self._layout(place)) is atom]
 
     def _made_by(self, owner: str, container: str) -> Iterator[Produced]:
         """What the layers of a module make, but for those in one of its containers."""

@@ -70,7 +70,9 @@ def unreached_notes(graph: Groups, unreached: list[Unreached], plan: Plan) -> li
         return notes
     failed = {run.error for run in graph.trace.runs if run.error}
     notes += [*map(str, doubtful[:SHOWN]), *_more(len(doubtful) - SHOWN)]
-    notes += [f"in training mode the forward fails on the example inputs ({error})" for error in sorted(failed)]
+    notes += [
+        f"in training mode the forward fails on the example inputs ({error})" for error in sorted(failed)
+    ]
     return [*notes, _ADVICE]
 
 

@@ -427,6 +427,7 @@ def test_why_a_tensor_that_was_not_reached_goes_along():
     answer = str(graph.why("experts.0.0", "enter"))
     assert "same_as_sibling" in answer and "y[rows] = expert(h[rows])" in answer
     assert graph.why("experts.0.0.weight", "experts.2.0.weight").to_dict()
+    assert "same_as_sibling" in str(graph.why("enter", "head"))
 
 
 def test_a_parameter_that_only_training_writes():
