@@ -25,8 +25,17 @@ from .plan import Plan, make_plan
 from .units import Unit
 from .values import Trace, locate_error
 
-# What is kept of the groups: little, since that is cheap; more, should that be too little for the model.
-_FRACTIONS = (0.25, 0.6)
+Steps = Callable[[int, Unit], int]
+
+
+def _few(number: int, unit: Unit) -> int:
+    """A quarter, which is cheap, and other odd numbers for each: little else comes out as it was then."""
+    return round(unit.whole / 4) // 2 * 2 + 1 + 2 * (number % 3)
+
+
+def _half(number: int, unit: Unit) -> int:
+    """As many as are kept by default: what fails with these cannot be pruned."""
+    return unit.whole // 2
 
 
 @frozen(eq=False)
@@ -102,20 +111,20 @@ class _Witness:
 
     graph: Groups
     retrace: Callable[[], Trace]
-    fraction: float | None = None
+    steps: Steps | None = None
     _by_chance: set | None = field(default=None)
 
     def differences(self, units: Sequence[Unit]) -> dict[tuple, Difference]:
         """What is different with few slots of `units`, by key; what data or chance moves does not count."""
-        for fraction in [self.fraction] if self.fraction else _FRACTIONS:
+        for steps in [self.steps] if self.steps else (_few, _half):
             try:
-                plan, count = _sizes(self.graph, units, fraction)
+                plan, count = _sizes(self.graph, units, steps)
             except PlanError:  # the code lets nothing go
                 return {}
             found = self._compare(plan, count)
             if _FAILED not in found:
                 break
-        self.fraction = self.fraction or fraction
+        self.steps = self.steps or steps
         if found and self._by_chance is None:
             self._by_chance = self._moved_by_data(plan)
         return {key: one for key, one in found.items() if key not in (self._by_chance or ())}
@@ -163,11 +172,10 @@ def _failure(error: BaseException) -> Difference:
     )
 
 
-def _sizes(graph: Groups, units: Sequence[Unit], fraction: float) -> tuple[Plan, Callable[[Atom], int]]:
-    """A plan with about `fraction` of the slots of `units`, other ones for each, and what it keeps."""
+def _sizes(graph: Groups, units: Sequence[Unit], steps: Steps) -> tuple[Plan, Callable[[Atom], int]]:
+    """A plan in which `units` keep about these steps, and how many slots it keeps."""
     for number, unit in enumerate(units):
-        some = round(unit.whole * fraction) + number % 3
-        unit.steps = unit.rounded(min(max(some, 2), unit.whole - 1))
+        unit.steps = unit.rounded(min(max(steps(number, unit), 2), unit.whole - 1))
     keep_more(graph, units)
     kept = {group.atom: np.arange(unit.kept(group)) for unit in units for group in unit.groups}
     return make_plan(graph, kept), counts(units)
