@@ -233,7 +233,11 @@ def test_verification_compares_what_it_finds(form):
     assert model.a.out_features == 16
 
 
-@pytest.mark.parametrize("result", [None, {}, [], "text", 3.5, Plain(), [0.5, "a"], {"loss": 1.0}], ids=repr)
+@pytest.mark.parametrize(
+    "result",
+    [None, {}, [], "text", 3.5, Plain(), [0.5, "a"], {"loss": 1.0}],
+    ids=["none", "empty dict", "empty list", "text", "number", "object", "list", "dict"],
+)
 def test_an_output_without_a_tensor_is_an_error(result):
     """It says so, and what to do; the model is as it was."""
     model = Detector(lambda box, score: result)
