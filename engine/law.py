@@ -26,9 +26,10 @@ from .cost import macs
 from .couplings import Beside
 from .derive import told_by_rules
 from .graph import DependencyGraph
-from .plan import Plan, attribute_name, counts, make_plan
+from .plan import Plan, counts, make_plan
 from .probe import Probe, counted_macs, draws_of, has_fractions, is_equal, results_of, run, tensors_of
 from .prune import apply
+from .repeated import attribute_name
 from .trace import trace
 from .values import Call, Value
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sized
 from operator import index
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from attrs import field, frozen
@@ -15,6 +15,7 @@ from ..errors import PlanError
 from .axes import Atom, mask, resolve
 from .groups import Groups
 from .near import broken_plan
+from .repeated import attribute_name, followed
 
 K = TypeVar("K", str, int)
 Scales = dict[str, dict[int, list[float]]]
@@ -205,13 +206,8 @@ def _mask_of(atom: Atom, slots: np.ndarray) -> np.ndarray:
 
 
 def _attributes(graph: Groups, kept: dict[Atom, np.ndarray], tensors: dict) -> dict[str, int]:
-    """What the forward reads (from the size equations) and what only repeats a size (module rules)."""
+    """What the forward reads (from the size equations) and what certainly repeats a size."""
     count = graph.whole_count(counts(kept))
     changed = {attribute_name(*key): value for key, value in graph.sizes.attributes(count).items()}
-    return {**bookkeeping(graph.model, graph.rules, tensors, changed), **changed}
-
-
-def attribute_name(path: str, name: str, key: Any) -> str:
-    """The dotted name of an attribute: ``blocks.0.attn.num_heads``, ``norm.normalized_shape[0]``."""
-    dotted = f"{path}.{name}" if path else name
-    return dotted + "".join(f"[{part!r}]" for part in key or ())
+    changed = {**bookkeeping(graph.model, graph.rules, tensors, changed), **changed}
+    return {**followed(graph, tensors, changed), **changed}

@@ -23,6 +23,7 @@ from .criteria import Criterion
 from .derive import derive
 from .graph import DependencyGraph
 from .plan import Plan, kept_slots
+from .repeated import repeated_notes
 from .result import Result
 from .slotwise import Loss
 from .trace import trace
@@ -131,6 +132,7 @@ def prune(
         left_alone=left_alone,
     )
     notes += unreached_notes(graph, graph.unreached, plan)
+    notes += repeated_notes(graph, plan)
     before = count_parameters(model)
     corrected = None
     if compensate is not None:

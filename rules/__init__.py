@@ -51,6 +51,12 @@ class RuleSet:
             written[target].name: target for target, known in self._tables.explicit.items() if known is rule
         }
 
+    @property
+    def size_names(self) -> frozenset[str]:
+        """The names that module rules know as sizes of parameters: ``in_features``, ``groups``."""
+        entries = [entry for rule in self._tables.modules.values() for entry in rule.attributes]
+        return frozenset(name for one in entries for name in (one.attribute, one.times) if name is not None)
+
     def bookkeeping(self, cls: type) -> ModuleRule | None:
         """The ``module`` rule of the class or of the nearest class it inherits from."""
         known = self._tables.modules
