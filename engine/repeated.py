@@ -1,7 +1,7 @@
 """Attributes that repeat a pruned size, and that only other methods than the forward read: for fusing, say.
 
 Whether a number that equals a width is that width, only its reader knows. It is taken for certain where
-every axis of that size inside of the module is pruned to one and the same size, and the attribute is named
+every axis of that size inside of the module has the same layout, and the attribute is named
 like one that a module rule or the plan knows as a size, or for short. All others stay, and are named.
 """
 
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..adapters.modules import attribute_of
 from ..adapters.tensors import named_tensors
+from .axes import resolve
+from .groups import Member
 from .sizes import Attribute, SizeInt, leaves
 from .values import Trace
 
@@ -24,15 +26,16 @@ _SMALL = 4  # a smaller number is a stride or a depth as often as a width
 _SHOWN = 4
 Place = tuple[str, str, Any]  # path of the module, attribute, and key inside of it
 Kept = Mapping[str, Mapping[int, Sequence[int]]]
+Now = dict[Any, int]  # by what tells sizes apart that were equal
 
 
 def followed(graph: Groups, kept: Kept, changed: Mapping[str, int]) -> dict[str, int]:
     """New values of the attributes that certainly repeat a pruned size, besides those that are `changed`."""
     names = graph.rules.size_names | {_last_name(name) for name in changed}
     return {
-        attribute_name(*place): next(iter(sizes))
-        for place, sizes in _repeating(graph, kept, changed)
-        if len(sizes) == 1 and any(_abbreviates(_last_name(attribute_name(*place)), name) for name in names)
+        attribute_name(*place): next(iter(now.values()))
+        for place, now in _repeating(graph, kept, changed)
+        if len(now) == 1 and any(_abbreviates(_last_name(attribute_name(*place)), name) for name in names)
     }
 
 
@@ -55,41 +58,53 @@ def attribute_name(path: str, name: str, key: Any) -> str:
     return dotted + "".join(f"[{part!r}]" for part in key or ())
 
 
-def _repeating(graph: Groups, kept: Kept, changed: Mapping[str, int]) -> Iterator[tuple[Place, set[int]]]:
-    """The attributes that equal a pruned size inside of their module, and what becomes of axes of that size."""
-    sizes = _sizes_inside(graph, kept, changed)
+def _repeating(graph: Groups, kept: Kept, changed: Mapping[str, int]) -> Iterator[tuple[Place, Now]]:
+    """The attributes that equal a pruned size inside of their module, and what that size becomes."""
+    inside = _sizes_inside(graph, kept, changed)
     read = _read_by_the_forward(graph.trace)
     for place, value in graph.trace.attributes.items():
-        path = place[0]
-        others = sizes[path].get(int(value), set()) - {value} if value >= _SMALL and path in sizes else set()
-        if not others or place in read or attribute_name(*place) in changed:
+        now = inside.get(place[0], {}).get(int(value), {}) if value >= _SMALL else {}
+        if set(now.values()) <= {value} or place in read or attribute_name(*place) in changed:
             continue
-        if type(graph.model.get_submodule(path)).__module__.split(".")[0] != "torch":  # rules know these
-            yield place, sizes[path][int(value)]
+        if type(graph.model.get_submodule(place[0])).__module__.split(".")[0] != "torch":  # rules know these
+            yield place, now
 
 
-def _sizes_inside(graph: Groups, kept: Kept, changed: Mapping[str, int]) -> dict[str, dict[int, set[int]]]:
-    """For every module what becomes of the sizes inside of it: of axes of tensors, and of attributes."""
+def _sizes_inside(graph: Groups, kept: Kept, changed: Mapping[str, int]) -> dict[str, dict[int, Now]]:
+    """For every module the sizes of the axes inside of it, or else of attributes, and what they become.
+
+    Axes of the same layout have the same size whatever is pruned; others are told apart by it.
+    """
     tensors = named_tensors(graph.model)
-    axes = {id(tensors[name]): pruned for name, pruned in kept.items()}  # also of a tied one's other names
-    found: dict[str, dict[int, set[int]]] = defaultdict(lambda: defaultdict(set))
-    pairs = {name: {(attribute_of(graph.model, name), new)} for name, new in changed.items()}
+    first = {id(tensors[name]): name for name in kept}  # one that is tied is pruned under its first name
+    found: dict[str, dict[int, Now]] = defaultdict(lambda: defaultdict(dict))
     for name, tensor in tensors.items():
-        pruned = axes.get(id(tensor), {})
-        pairs[name] = {(size, len(pruned.get(axis, range(size)))) for axis, size in enumerate(tensor.shape)}
-    for name, own in pairs.items():
-        while name:
-            name = name.rpartition(".")[0]
-            for size, left in own:
-                found[name][size].add(left)
+        pruned = kept.get(first.get(id(tensor), ""), {})
+        for axis, size in enumerate(tensor.shape):
+            layout = resolve(graph.layout(Member(first[id(tensor)], axis))) if axis in pruned else None
+            for path in _around(name):
+                found[path][size][layout] = len(pruned.get(axis, range(size)))
+    with_axes = {path: set(sizes) for path, sizes in found.items()}
+    for name, new in changed.items():
+        before = attribute_of(graph.model, name)
+        for path in _around(name):
+            if before not in with_axes.get(path, ()):
+                found[path][before][new] = new
     return found
 
 
+def _around(name: str) -> Iterator[str]:
+    """The paths of the modules around what has this name, from the innermost to the whole model."""
+    while name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
 def _read_by_the_forward(trace: Trace) -> set[Place]:
-    """The attributes that calls, comparisons and numbers of the forward are made of."""
+    """The attributes that calls and comparisons of the forward are made of; the witness sees other uses."""
     sides = [side for one in trace.conditions for side in (one.left, one.right)]
     given = [number.expr for call in trace.calls for number in _numbers_in(call.arguments)]
-    found = (leaf for expr in [*sides, *(one.expr for one in trace.numbers), *given] for leaf in leaves(expr))
+    found = (leaf for expr in [*sides, *given] for leaf in leaves(expr))
     return {(leaf.path, leaf.name, leaf.key) for leaf in found if isinstance(leaf, Attribute)}
 
 
