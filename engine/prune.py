@@ -27,6 +27,7 @@ from .repeated import repeated_notes
 from .result import Result
 from .slotwise import Loss
 from .trace import trace
+from .units import units_of
 from .unreached import check_reached, unreached_notes
 
 
@@ -52,7 +53,7 @@ def analyze(
     prefer : ``"outer"`` prunes whole heads and groups, ``"inner"`` the slots inside them.
     fake : run on fake tensors: no memory and no arithmetic, for models larger than the machine.
     strict : an operation without a rule is a `RuleError` instead of being held, and a tensor that was not
-        reached and is as wide as what may be pruned a `PlanError`.
+        reached and is as wide as what `prune` removes slots of (here: as what it may choose) a `PlanError`.
     free_outputs : positions of output tensors, of every call, whose shape may change (backbones).
 
     Raises
@@ -61,6 +62,9 @@ def analyze(
         The model is left as it was.
     """
     graph, _ = _analyze(model, example_inputs, rules, prefer, fake, strict, free_outputs)
+    if strict:
+        groups = (group.name for unit in units_of(graph) for group in unit.groups)
+        check_reached(graph.unreached, set(groups))
     return graph
 
 
@@ -131,6 +135,8 @@ def prune(
         notes=notes,
         left_alone=left_alone,
     )
+    if strict:
+        check_reached(graph.unreached, plan.groups.keys())
     notes += unreached_notes(graph, graph.unreached, plan)
     notes += repeated_notes(graph, plan)
     before = count_parameters(model)
@@ -198,6 +204,4 @@ def _analyze(
     graph.example_inputs, graph.free_outputs = example_inputs, tuple(free_outputs)
     if strict and any(call.costs for call in graph.unknown):
         raise RuleError("\n".join(str(call) for call in graph.unknown if call.costs))
-    if strict:
-        check_reached(graph.unreached)
     return graph, described

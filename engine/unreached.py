@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from attrs import frozen
 
 from ..errors import PlanError
@@ -23,6 +25,10 @@ class Unreached:
     shape: tuple[int, ...]
     sibling: str | None
     equals: dict[int, tuple[str, ...]]
+
+    def is_as_wide_as(self, groups: Set[str]) -> bool:
+        """Whether it has an axis of the size that one of these groups has."""
+        return any(not groups.isdisjoint(names) for names in self.equals.values())
 
     def __str__(self) -> str:
         size = " x ".join(map(str, self.shape))
@@ -51,9 +57,9 @@ def unreached_tensors(graph: Groups) -> list[Unreached]:
     return found
 
 
-def check_reached(unreached: list[Unreached]) -> None:
-    """Raise `PlanError` if a tensor that was not reached is as wide as what may be pruned."""
-    doubtful = [one for one in unreached if one.equals]
+def check_reached(unreached: list[Unreached], groups: Set[str]) -> None:
+    """Raise `PlanError` if a tensor that was not reached is as wide as one of these groups."""
+    doubtful = [one for one in unreached if one.is_as_wide_as(groups)]
     if doubtful:
         raise PlanError("\n".join([*map(str, doubtful[:SHOWN]), *_more(len(doubtful) - SHOWN), _ADVICE]))
 
@@ -65,7 +71,7 @@ def unreached_notes(graph: Groups, unreached: list[Unreached], plan: Plan) -> li
     if pairs:
         more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
         notes.append(f"not reached by the example inputs, pruned along: {', '.join(pairs[:SHOWN])}{more}")
-    doubtful = [one for one in unreached if any(plan.groups.keys() & names for names in one.equals.values())]
+    doubtful = [one for one in unreached if one.is_as_wide_as(plan.groups.keys())]
     if not doubtful:
         return notes
     failed = {run.error for run in graph.trace.runs if run.error}

@@ -525,7 +525,7 @@ def test_a_part_that_an_option_switches_on_is_named():
     result = engine.prune(model, example_inputs=ROWS)
     assert sum("was not reached" in note for note in result.notes) == 2
     assert not any("table" in note for note in result.notes)
-    assert engine.prune(model, example_inputs=ROWS, skip=["a"]).notes == []
+    assert engine.prune(model, example_inputs=ROWS, skip=["a"], strict=True).notes == []
 
 
 def test_a_branch_for_training_that_fails_is_named_with_its_error():
@@ -545,3 +545,24 @@ def test_a_branch_for_training_that_fails_is_named_with_its_error():
     assert any("aux.weight" in note for note in notes)
     plan = engine.prune(model, example_inputs=(ROWS, torch.randn(6, 6)), dry_run=True, strict=True).plan
     assert len(plan.tensors["aux.weight"][1]) == 4 and 0 not in plan.tensors["aux.weight"]
+
+
+def test_what_is_as_wide_as_the_inside_of_heads_is_no_error():
+    """By default whole heads are pruned, so that what is as wide as one of their halves does not matter."""
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.q, self.k, self.v, self.out = (nn.Linear(24, 24) for _ in range(4))
+            self.register_buffer("used", torch.randn(6))
+            self.register_buffer("original", torch.randn(6))
+
+        def forward(self, x):
+            q, k, v = (one(x).view(2, 5, 4, -1).transpose(1, 2) for one in (self.q, self.k, self.v))
+            h = nn.functional.scaled_dot_product_attention(q * self.used, k, v)
+            return self.out(h.transpose(1, 2).flatten(2))
+
+    model, x = Attention(), torch.randn(2, 5, 24)
+    graph = engine.analyze(model, x, strict=True)
+    assert [one.name for one in graph.unreached] == ["original"] and graph.unreached[0].equals
+    assert engine.prune(model, example_inputs=x, strict=True).notes == []
