@@ -554,11 +554,13 @@ def test_what_is_as_wide_as_the_inside_of_heads_is_no_error():
         def __init__(self):
             super().__init__()
             self.q, self.k, self.v, self.out = (nn.Linear(24, 24) for _ in range(4))
+            self.heads = 4
             self.register_buffer("used", torch.randn(6))
             self.register_buffer("original", torch.randn(6))
 
         def forward(self, x):
-            q, k, v = (one(x).view(2, 5, 4, -1).transpose(1, 2) for one in (self.q, self.k, self.v))
+            shape = *x.shape[:2], self.heads, -1
+            q, k, v = (one(x).view(shape).transpose(1, 2) for one in (self.q, self.k, self.v))
             h = nn.functional.scaled_dot_product_attention(q * self.used, k, v)
             return self.out(h.transpose(1, 2).flatten(2))
 
