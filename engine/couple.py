@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from math import gcd, lcm
 
+import torch
+
 from ..grammar import ast
 from ..rules import RuleSet
 from . import relations
@@ -50,7 +52,7 @@ def _is_constant(rule: ast.Rule | None) -> bool:
 
 def _couple_call(state: Couplings, call: Call, rule: ast.Rule | None) -> None:
     if rule is None or rule.body is None:
-        _give_up(state, Origin(call, rule), f"no rule for {call.name}")
+        _give_up(state, Origin(call, rule), _why_unknown(call))
         return
     site = Site(state, call, rule)
     state.sizes_read[call] = site.sizes_read
@@ -63,6 +65,12 @@ def _couple_call(state: Couplings, call: Call, rule: ast.Rule | None) -> None:
         _apply_clauses(site)
     except Misfit as misfit:
         _give_up(state, site.origin, f"rule {rule.name} does not fit this call of {call.name}: {misfit}")
+
+
+def _why_unknown(call: Call) -> str:
+    if isinstance(call.target, type) and issubclass(call.target, torch.jit.ScriptModule):
+        return f"{call.module} is compiled by torch.jit; put the Python module in its place while pruning"
+    return f"no rule for {call.name}"
 
 
 def _write_out(site: Site) -> None:

@@ -278,7 +278,7 @@ class Recorder(TorchFunctionMode):
             running, kind = recorder.running, type(module)
             running.append((paths.get(id(module), running[-1][0]), kind))
             try:
-                if kind in recorder.opaque:
+                if kind in recorder.opaque or _is_compiled(module):
                     return recorder._run_opaque(kind, call_module, module, args, kwargs)
                 before = len(recorder.trace.calls), len(recorder.trace.untracked)
                 result = call_module(module, *args, **kwargs)
@@ -362,6 +362,16 @@ def _content(tensor: Tensor) -> int:
         return hash(tensor.detach().cpu().numpy().tobytes()) if tensor.numel() <= _SMALL else 0
     except (RuntimeError, TypeError):
         return 0
+
+
+def _is_compiled(module: torch.nn.Module) -> bool:
+    """Whether a module is compiled code with weights; the calls of one without can be seen well enough.
+
+    A frozen one, which has no flag for training, keeps them in the code.
+    """
+    if not isinstance(module, torch.jit.ScriptModule):
+        return False
+    return not hasattr(module, "training") or bool([*module.parameters(), *module.buffers()])
 
 
 def _has_axes(value: Value) -> bool:

@@ -63,6 +63,11 @@ def trace(
     TraceError
         The inputs have no such form, or the forward failed; the message names module and source line.
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TraceError(
+            "the model is compiled by torch.jit, and nobody can follow the sizes in its code\n"
+            "prune the Python model, and compile that again"
+        )
     options: dict[str, Any] = {"fake": fake, "opaque": opaque, "lower": dict(lower or {})}
     options |= {"observe": observe, "training": training}
     with without(filed):

@@ -35,7 +35,8 @@ def undisturbed(model: torch.nn.Module, changing: Iterable[torch.Tensor] = ()) -
 @contextmanager
 def _evaluating(model: torch.nn.Module) -> Iterator[None]:
     """Clear the training flags themselves: `eval` and `train` may be overridden to do more than that."""
-    flags = [(module, module.training) for _, module in modules_of(model)]
+    # A frozen part of compiled code has no such flag.
+    flags = [(module, module.training) for _, module in modules_of(model) if hasattr(module, "training")]
     try:
         for module, training in flags:
             if training:  # assigning to a module is slow
