@@ -371,7 +371,8 @@ def _is_compiled(module: torch.nn.Module) -> bool:
     """
     if not isinstance(module, torch.jit.ScriptModule):
         return False
-    return not hasattr(module, "training") or bool([*module.parameters(), *module.buffers()])
+    is_frozen = not module._c.hasattr("training")
+    return is_frozen or bool([*module.parameters(), *module.buffers()])
 
 
 def _has_axes(value: Value) -> bool:
