@@ -75,7 +75,7 @@ class Fragile(nn.Module):
 def test_printing_survives_weight_norm_beside_a_scripted_function():
     """``torch._weight_norm`` writes past its memory if sizes do not fit; the report comes all the same."""
     result = engine.prune(Scripted(), example_inputs=torch.randn(2, 4, 10))
-    assert "no rule for" in str(result)
+    assert str(result).startswith("Scripted")
     for call in result.graph.unknown:
         assert parse(call.stub).statements
 
@@ -113,8 +113,10 @@ def test_what_another_process_cannot_import():
             return torch.from_numpy(x.numpy() + 1)
 
     model = nn.Sequential(nn.Linear(3, 8), Local(), nn.Linear(8, 2))
-    (call,) = engine.analyze(model, torch.randn(2, 3)).unknown
-    assert "# Trial says nothing: it cannot be handed to another process" in call.stub
+    stubs = [call.stub for call in engine.analyze(model, torch.randn(2, 3)).unknown if "Local" in call.name]
+    assert stubs and all(
+        "# Trial says nothing: it cannot be handed to another process" in one for one in stubs
+    )
 
 
 def test_the_command_survives(capsys):
