@@ -50,7 +50,7 @@ def parameters_of(graph: Groups) -> Price:
 
 
 def macs_of(graph: Groups) -> Price:
-    """Multiply-accumulates of one forward on the example inputs, by the rules' ``macs``."""
+    """Multiply-accumulates of a forward on the example inputs, of all their calls, by the rules' ``macs``."""
     forward = set(graph.trace.forward)
     return Price(tuple(term for cost in graph.state.costs if cost.call in forward for term in cost.terms))
 
