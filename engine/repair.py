@@ -61,6 +61,28 @@ def _define(sizes: Sizes) -> None:
                 _set(sizes, attribute, side)
     for equation in sizes.equations:
         _define_inverse(sizes, equation.left, equation.right)
+    for path in sizes.conditions:
+        _define_bound(sizes, path.left, path.right, path.symbol, path.outcome)
+        _define_bound(sizes, path.right, path.left, _MIRRORED[path.symbol], path.outcome)
+
+
+def _define_bound(sizes: Sizes, side: Side, attribute: Side, symbol: str, outcome: bool) -> None:
+    """An attribute that no call takes is a size all the same if it only tells that a size is not below it.
+
+    ``if x.size(-1) < self.width: pad`` is for smaller inputs, and one of just that width is none.
+    """
+    if not isinstance(attribute, Attribute) or (symbol, outcome) not in ((">=", True), ("<", False)):
+        return
+    if sizes.depends(side) and sizes.exactly(side, _whole) == sizes.originals[key_of(attribute)]:
+        _set(sizes, attribute, side)
+
+
+# What a comparison is with its sides exchanged.
+_MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "==": "==", "!=": "!="}
+
+
+def _whole(atom: Atom) -> int:
+    return atom.size
 
 
 def _define_inverse(sizes: Sizes, left: Side, right: Side) -> None:
