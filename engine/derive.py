@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 
 from attrs import define
@@ -26,13 +27,15 @@ Literal = tuple[int, str]
 
 def derive(
     model: nn.Module,
-    retrace: Callable[[], Trace],
+    retrace: Callable[..., Trace],
     rules: RuleSet,
     prefer: str = "outer",
     free_outputs: Sequence[int] = (),
 ) -> DependencyGraph:
     """The dependency graph of `model`, which `retrace` runs and records, as often as it takes."""
     deriving = _Deriving(model, retrace(), rules, prefer, free_outputs)
+    if not any(run.training and run.stop > run.start for run in deriving.trace.runs):
+        retrace = partial(retrace, training=False)  # in training it makes the same calls
     graph = _with_followers(deriving, retrace)
     found = findings(graph, retrace)
     if found:
