@@ -21,6 +21,7 @@ from .couplings import Couplings
 from .differences import Difference, differences
 from .groups import Groups
 from .near import keep_more
+from .origin import Origin
 from .plan import Plan, make_plan
 from .units import Unit
 from .values import Trace, locate_error
@@ -127,13 +128,19 @@ class _Witness:
         self.steps = self.steps or steps
         if found and self._by_chance is None:
             self._by_chance = self._moved_by_data(plan)
-        return {key: one for key, one in found.items() if key not in (self._by_chance or ())}
+        by_chance = self._by_chance or ()
+        return {key: one for key, one in found.items() if key not in by_chance and self._matters(one)}
+
+    def _matters(self, difference: Difference) -> bool:
+        """Whether somebody looks at what is computed with a number."""
+        origin = difference.origin
+        return not (difference.number and isinstance(origin, Origin)) or origin.call in self.graph.state.live
 
     def _compare(self, plan: Plan, count: Callable[[Atom], int]) -> dict[tuple, Difference]:
         try:
             with tried(self.graph.model, plan):
                 second = self.retrace()
-        except TraceError as error:
+        except Exception as error:  # whatever it is, with these sizes the model cannot be had
             return {_FAILED: _failure(error.__cause__ or error)}
         return {one.key: one for one in differences(self.graph, second, self.graph.whole_count(count))}
 
