@@ -36,6 +36,7 @@ def derive(
     deriving = _Deriving(model, retrace(), rules, prefer, free_outputs)
     if not any(run.training and run.stop > run.start for run in deriving.trace.runs):
         retrace = partial(retrace, training=False)  # in training it makes the same calls
+    retrace = partial(retrace, filed=deriving.trace.filed)  # which needs no search for caches any more
     graph = _with_followers(deriving, retrace)
     found = findings(graph, retrace)
     if found:

@@ -33,7 +33,7 @@ def trace(
     lower: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
     observe: Observe | None = None,
     training: bool = True,
-    filed: Iterable[Entry] = (),
+    filed: Iterable[Entry] | None = None,
 ) -> Trace:
     """Run `model` and record its calls; the model and the inputs are left as they were.
 
@@ -56,7 +56,8 @@ def trace(
     training:
         Look at the branches for training, too.
     filed:
-        Entries of dicts that an earlier run has filled, and this one is to fill again.
+        Entries of dicts that an earlier run has filled, and this one is to fill again: ``Trace.filed`` of an
+        earlier trace of the model. Where it is not given, they are looked for, which takes further runs.
 
     Raises
     ------
@@ -70,16 +71,15 @@ def trace(
         )
     options: dict[str, Any] = {"fake": fake, "opaque": opaque, "lower": dict(lower or {})}
     options |= {"observe": observe, "training": training}
-    with without(filed):
+    with without(filed or ()):
         record, untracked = _trace(model, example_inputs, **options)
-    # An observer has seen the calls already; for it an earlier trace of the model has told all this.
-    constants = remember(untracked) if observe is None else []
+    constants = remember(untracked) if filed is None else []
     if not constants:
         return record
-    filed = entries_of(constants)
-    with suppress(TraceError), without(filed) as cached:
+    found = entries_of(constants)
+    with suppress(TraceError), without(found) as cached:
         record, _ = _trace(model, example_inputs, **options)
-        record.filed = filed
+        record.filed = found
     return record if cached.remade else _trace(model, example_inputs, **options)[0]
 
 

@@ -8,6 +8,8 @@ without an expression is a size in disguise. Further traces, each with some of t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations, count
+from math import comb
 
 import numpy as np
 from attrs import define, field, frozen
@@ -156,18 +158,21 @@ class _Witness:
     def culprits(self, units: Sequence[Unit], found: Mapping[tuple, Difference]) -> dict[tuple, set[Unit]]:
         """For each difference the units on whose sizes it depends, or more of them where that is not clear.
 
-        Every unit has a number. For each binary digit one trace shrinks the units that have it, and one the
-        others: a difference that depends on one unit shows in one of the two.
+        Every unit shrinks in half of the traces, no two in the same ones. A unit is cleared of a difference
+        by a trace in which it shrinks and the difference does not show. One that depends on a single unit is
+        thereby left with that one.
         """
         suspects = {key: set(units) for key in found}
-        for digit in range((len(units) - 1).bit_length()):
-            halves = [[unit for n, unit in enumerate(units) if n >> digit & 1 == side] for side in (0, 1)]
-            shown = [self.differences(half) for half in halves]
+        traces = next(number for number in count(0) if comb(number, number // 2) >= len(units))
+        marks = list(zip(units, combinations(range(traces), traces // 2)))
+        for number in range(traces):
+            some = [unit for unit, those in marks if number in those]
+            seen = self.differences(some)
             for key, those in suspects.items():
-                sides = [half for half, seen in zip(halves, shown) if key in seen]
-                if len(sides) == 1:
-                    those.intersection_update(sides[0])
-        return suspects
+                if key not in seen and _FAILED not in seen:
+                    those.difference_update(some)
+        # What shows only where several shrink at once has cleared all of them.
+        return {key: those or set(units) for key, those in suspects.items()}
 
 
 _FAILED = ("failed",)
