@@ -109,15 +109,15 @@ def _trace(
     }
     recorder = Recorder(record, ledger, known, frozenset(opaque), lower, observe)
     copy = fakes.convert if fakes else torch.clone
-    with undisturbed(model):
+    with undisturbed(model) as before:
         calls = copied(calls, copy)
-        stage = Stage(model, ledger, stand_ins)
+        stage = Stage(ledger, stand_ins)
         try:
             stage.prepare(modules)
             paths = {id(module): path for path, module in reversed(modules)}
             with fakes.mode if fakes else nullcontext(), recorder.following(paths):
                 record_forwards(model, calls, recorder, training)
-            record.kept = recorder.known_values(stage.written())
+            record.stored = recorder.known_values(before.written())
             record.left = recorder.values_left()
         except TraceError:
             raise
@@ -125,7 +125,6 @@ def _trace(
             raise TraceError(_explain(error, recorder, model, fake)) from error
         finally:
             ledger.open = False
-            stage.restore()
     record.attributes = stage.originals
     record.conditions = ledger.conditions
     return record, recorder.untracked

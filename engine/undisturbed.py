@@ -10,26 +10,26 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import torch
 
-from .kept import kept
+from .snapshot import Snapshot, restored
 from .stage import modules_of
 from .uncached import uncached
 
 
 @contextmanager
-def undisturbed(model: torch.nn.Module, changing: Iterable[torch.Tensor] = ()) -> Iterator[None]:
+def undisturbed(model: torch.nn.Module, changing: Iterable[torch.Tensor] = ()) -> Iterator[Snapshot]:
     """Run in eval mode without gradients, then put back modes, random states and all that `model` holds.
 
-    The tensors `changing` keep what is written into them.
+    The tensors `changing` keep what is written into them. Gives what `model` holds before.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
-        stack.enter_context(kept(model, changing))
+        before = stack.enter_context(restored(model, changing))
         stack.enter_context(_evaluating(model))
         stack.enter_context(_random_states_kept())
         stack.enter_context(_no_fast_paths())
         stack.enter_context(uncached(model))
         stack.enter_context(_no_compiled_code())
-        yield
+        yield before
 
 
 @contextmanager

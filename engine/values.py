@@ -219,9 +219,9 @@ class Trace:
     ``tensors`` are the parameters, buffers and plain tensor attributes that were used, by their first
     name, ``left`` those that were not; ``aliases`` leads from other names of the same tensors to it.
     ``runs`` are first those of the example inputs, then the same as in training, where that differs.
-    ``reads`` are the values of which Python code has read the data, ``kept`` those that modules hold
-    afterwards. ``attributes`` gives the integers of the modules that were traced, by module path, attribute
-    name and key, ``contents`` a number that small ``untracked`` values share if they are equal.
+    ``reads`` are the values of which Python code has read the data, ``stored`` those that the forward has
+    left on modules. ``attributes`` gives the integers of the modules that were traced, by module path,
+    attribute name and key, ``contents`` a number that small ``untracked`` values share if they are equal.
     """
 
     model_name: str
@@ -238,7 +238,7 @@ class Trace:
     # Entries of dicts that an earlier run had filled, and this one filled again.
     filed: list[tuple[dict[Any, Any], Any]] = field(factory=list, repr=False)
     reads: list[Read] = field(factory=list, repr=False)
-    kept: list[Value] = field(factory=list, repr=False)
+    stored: list[Value] = field(factory=list, repr=False)
 
     @property
     def outputs(self) -> list[Value]:
@@ -252,9 +252,9 @@ class Trace:
 
     @property
     def ends(self) -> set[Value]:
-        """What somebody looks at: the outputs, what Python code reads, and what modules keep."""
+        """What somebody looks at: the outputs, what Python code reads, and what is left on modules."""
         read = (read.value for read in self.reads)
-        return {*self.outputs, *self.training_outputs, *read, *self.kept}
+        return {*self.outputs, *self.training_outputs, *read, *self.stored}
 
     @property
     def forward(self) -> list[Call]:

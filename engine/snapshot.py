@@ -25,17 +25,17 @@ _CLOSED = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, np.g
 
 
 @contextmanager
-def kept(model: nn.Module, changing: Iterable[Tensor] = ()) -> Iterator[None]:
+def restored(model: nn.Module, changing: Iterable[Tensor] = ()) -> Iterator[Snapshot]:
     """Afterwards everything that `model` holds is what it was, but for the tensors `changing`."""
-    before = _Everything({id(one): one for one in changing})
+    before = Snapshot({id(one): one for one in changing})
     before.note(model)
     with ExitStack() as stack:
         stack.callback(before.put_back)
         stack.enter_context(_Writes(before.save))
-        yield
+        yield before
 
 
-class _Everything:
+class Snapshot:
     """All that can be reached from a model, as it is now."""
 
     def __init__(self, changing: dict[int, Tensor]):
@@ -68,7 +68,7 @@ class _Everything:
         if isinstance(item, np.ndarray):
             if item.flags.writeable and not isinstance(item, np.memmap):
                 self._holders.append((item, item.copy()))
-            return item.flat if item.dtype == object else ()
+            return _items(item)
         inside: list[Any] = []
         if isinstance(item, dict):
             before = dict(dict.items(item))
@@ -106,6 +106,15 @@ class _Everything:
         for one in self._in_memory.pop(_memory(tensor), ()):
             one.save()
 
+    def written(self) -> list[Any]:
+        """What is where other things, or nothing, were before."""
+        found = [item for holder in self._empty for item in _items(holder)]
+        for holder, before in self._holders:
+            known = set(map(id, _items(before)))
+            found += [item for item in _items(holder) if id(item) not in known]
+        now = ((getattr(item, name, None), value) for item, name, value in self._slots)
+        return [*found, *(item for item, value in now if item is not value)]
+
     def put_back(self) -> None:
         """Undo what was written."""
         for one in self._tensors:
@@ -130,6 +139,12 @@ class _Everything:
         elif not _is_same(holder, before):
             holder.clear()
             holder.update(before) if isinstance(holder, set) else holder.extend(before)
+
+
+def _items(holder: Any) -> Iterable[Any]:
+    if isinstance(holder, np.ndarray):
+        return holder.flat if holder.dtype == object else ()
+    return dict.values(holder) if isinstance(holder, dict) else holder
 
 
 def _is_same(now: Collection[Any], before: Collection[Any]) -> bool:
