@@ -16,6 +16,7 @@ import torch
 from attrs import define, field, frozen
 
 from ..grammar import ast
+from .arguments import Key, paired
 from .axes import Atom, Layout, resolve
 from .equations import size_of
 from .groups import Groups
@@ -24,7 +25,6 @@ from .sizes import SizeInt
 from .values import Call, Source, Trace, Value
 
 _WORDS = (str, bytes, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
-Key = tuple[Any, ...]
 
 
 @frozen(eq=False)
@@ -124,15 +124,12 @@ def _place(call: Call) -> tuple:
 
 def _of_calls(one: Call, other: Call, expected: _Expected, same_path: bool) -> Iterator[Difference]:
     origin = Origin(one, expected.graph.rules.rule_for(one.target))
-    for name in one.arguments.keys() | other.arguments.keys():
-        pair = one.arguments.get(name), other.arguments.get(name)
-        for key, was, now in _moved(*pair, (), expected, same_path):
-            if expected.follows(one, name, was, now):
-                continue
+    for key, was, now in paired(one.arguments, other.arguments):
+        name = key[0]
+        if _differs(was, now, expected, same_path) and not expected.follows(one, name, was, now):
             computes = isinstance(was, Number) and _computes_with(expected.graph, origin, name)
-            yield Difference(
-                (one.index, name, *key), f"{_written(was)} becomes {_written(now)}", origin, computes
-            )
+            text = f"{_written(was)} becomes {_written(now)}"
+            yield Difference((one.index, *key), text, origin, computes)
     for number, (value, result) in enumerate(zip(one.results, other.results)):
         if result.shape != expected.shape(value) and not expected.is_told_by_data(value, result.shape):
             text = f"a result of {expected.shape(value)} comes out as {result.shape}"
@@ -148,32 +145,15 @@ def _of_contents(first: Trace, second: Trace) -> Iterator[Difference]:
             yield Difference(("untracked", number), "a tensor has other contents", Origin(user), True)
 
 
-def _moved(
-    was: Any, now: Any, key: Key, expected: _Expected, same_path: bool
-) -> Iterator[tuple[Key, Any, Any]]:
-    """The parts of two arguments that differ: where, what it was, and what it is."""
+def _differs(was: Any, now: Any, expected: _Expected, same_path: bool) -> bool:
+    """Whether a part of an argument is not what the first trace says of it."""
     if isinstance(was, Value):
-        if not isinstance(now, Value) or (same_path and was.index != now.index):
-            yield key, was, now
-    elif isinstance(was, (Number, np.generic)):
-        if not _is_same(expected.number(was), now):
-            yield key, was, now
-    elif isinstance(was, (tuple, list)) and isinstance(now, (tuple, list)):
-        if len(was) != len(now):
-            yield (*key, "length"), len(was), len(now)
-        for number, pair in enumerate(zip(was, now)):
-            yield from _moved(*pair, (*key, number), expected, same_path)
-    elif isinstance(was, dict) and isinstance(now, dict):
-        for name in was.keys() | now.keys():
-            yield from _moved(was.get(name), now.get(name), (*key, name), expected, same_path)
-    elif isinstance(was, slice) and isinstance(now, slice):
-        pair = (was.start, was.stop, was.step), (now.start, now.stop, now.step)
-        yield from _moved(*pair, key, expected, same_path)
-    elif isinstance(was, np.ndarray) and isinstance(now, np.ndarray):
-        if not np.array_equal(was, now, equal_nan=was.dtype.kind in "fc"):
-            yield key, was, now
-    elif isinstance(was, _WORDS) and was != now:
-        yield key, was, now
+        return not isinstance(now, Value) or (same_path and was.index != now.index)
+    if isinstance(was, (Number, np.generic)):
+        return not _is_same(expected.number(was), now)
+    if isinstance(was, np.ndarray) and isinstance(now, np.ndarray):
+        return not np.array_equal(was, now, equal_nan=was.dtype.kind in "fc")
+    return isinstance(was, _WORDS) and bool(was != now)
 
 
 def _is_same(was: Any, now: Any) -> bool:

@@ -12,6 +12,7 @@ import torch
 from attrs import frozen
 
 from ..errors import TraceError
+from .arguments import paired
 from .contents import named_tensors_in, outputs_in
 from .recorder import Recorder
 from .values import Call, Read, Run, Value
@@ -206,22 +207,18 @@ def _counterparts(
     for one, other in zip(first, again):
         if one.target != other.target or one.source != other.source or len(one.results) != len(other.results):
             return None
-        if not _is_same(one.arguments, other.arguments, same):
+        if one.arguments.keys() != other.arguments.keys():
+            return None
+        if not all(_is_same(a, b, same) for _, a, b in paired(one.arguments, other.arguments)):
             return None
         same.update(zip(other.results, one.results))
     return same
 
 
 def _is_same(one: Any, other: Any, same: Mapping[Value, Value]) -> bool:
-    """Whether two arguments mean the same slots; the strength of a dropout is of no concern."""
+    """Whether parts of two arguments mean the same slots; the strength of a dropout is of no concern."""
     if isinstance(other, Value):
         return same.get(other, other) is one
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_is_same(one[key], other[key], same) for key in one)
-    if isinstance(one, (tuple, list)) and isinstance(other, (tuple, list)):
-        return len(one) == len(other) and all(_is_same(a, b, same) for a, b in zip(one, other))
-    if isinstance(one, slice) and isinstance(other, slice):
-        return _is_same((one.start, one.stop, one.step), (other.start, other.stop, other.step), same)
     if isinstance(one, bool) or not isinstance(one, int) or not isinstance(other, int):
         return not isinstance(one, Value)
     return int(one) == int(other)

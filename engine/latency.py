@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from attrs import frozen
-from torch.utils._pytree import tree_map
 from torch.utils.benchmark import Timer
 
 from ..errors import PlanError
 from ..rules.examples import called
+from .arguments import rebuilt
 from .cost import Count
 from .equations import size_of
 from .groups import Groups
@@ -50,7 +50,7 @@ class Latency:
         return sum(self._of(call, count) for call in self._graph.trace.forward)
 
     def _of(self, call: Call, count: Count) -> float:
-        arguments = {name: self._at(item, count) for name, item in call.arguments.items()}
+        arguments = self._at(call.arguments, count)
         key = f"{call.index if self._seconds else call.name} {arguments}"
         if key not in self._known:
             self._known[key] = (
@@ -58,17 +58,15 @@ class Latency:
             )
         return self._known[key]
 
-    def _at(self, item: Any, count: Count) -> Any:
-        """An argument at these sizes."""
+    def _at(self, arguments: Mapping[str, Any], count: Count) -> dict[str, Any]:
+        """Arguments at these sizes."""
 
         def sized(part: Any) -> Any:
             if isinstance(part, Value):
                 return _Tensor(self._shape(part, count), part.dtype)
-            if isinstance(part, slice):
-                return slice(*(sized(bound) for bound in (part.start, part.stop, part.step)))
             return self._graph.sizes.exactly(part.expr, count) if isinstance(part, SizeInt) else part
 
-        return tree_map(sized, item)
+        return rebuilt(arguments, sized)
 
     def _shape(self, value: Value, count: Count) -> tuple[int, ...]:
         return tuple(size_of(layout, count) for layout in self._graph.state.of(value))
@@ -86,9 +84,7 @@ class Latency:
         device = next((one.device for one in self._graph.model.parameters()), torch.device("cpu"))
         with torch.no_grad(), torch.random.fork_rng(devices=()), device:
             try:
-                example = called(
-                    call.name, call.target, {n: tree_map(_drawn, one) for n, one in arguments.items()}
-                )
+                example = called(call.name, call.target, rebuilt(arguments, _drawn))
                 names = {"target": example.target, "args": example.args, "options": example.kwargs}
                 timer = Timer("target(*args, **options)", globals=names, num_threads=torch.get_num_threads())
                 return timer.timeit(RUNS).mean

@@ -31,7 +31,7 @@ from .probe import Probe, counted_macs, draws_of, has_fractions, is_equal, resul
 from .prune import apply
 from .repeated import attribute_name
 from .trace import trace
-from .values import Call, Value
+from .values import Call, Value, values_in
 
 EXACT, SUMS, MIXES, HELD, WRONG = "exact", "sums", "mixes", "held", "wrong"
 _SEVERITY = (HELD, EXACT, SUMS, MIXES, WRONG)
@@ -398,18 +398,11 @@ def _ways_to_vanish(terms: Sequence[Sequence[object]], holders: set[Value]) -> I
     """The choices of operands that make every term zero: one of each product that was given."""
     choices: list[list[tuple[Value, ...]]] = []
     for term in terms:
-        given = [tuple(_values_in(found)) for found in term if found is not None]
+        given = [tuple(values_in(found)) for found in term if found is not None]
         if given:
             choices.append([values for values in given if values and holders.issuperset(values)])
     for way in itertools.islice(itertools.product(*choices), 8):
         yield tuple(itertools.chain(*way))
-
-
-def _values_in(found: object) -> Iterator[Value]:
-    """The tensors of an operand, which may be a list of them."""
-    for one in found if isinstance(found, (list, tuple)) else (found,):
-        if isinstance(one, Value):
-            yield one
 
 
 def _take(tensor: Tensor, layouts: Sequence[Layout], order: Slots) -> Tensor:

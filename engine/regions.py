@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..rules.examples import called
+from .arguments import rebuilt
 from .contents import tensors_in
 from .couplings import Reading
 from .sizes import SizeInt
@@ -134,17 +135,12 @@ def _made_again(call: Call, tensor_for: Callable[[Value], Tensor]) -> list[Tenso
     raise NoRegion(f"{call.name} cannot be made again")
 
 
-def _filled(item: Any, tensor_for: Callable[[Value], Tensor]) -> Any:
-    """An argument with tensors in the places of values, and plain numbers in those of traced ones."""
-    if isinstance(item, Value):
-        return tensor_for(item)
-    if isinstance(item, SizeInt):
-        return int(item)
-    if isinstance(item, dict):
-        return {key: _filled(part, tensor_for) for key, part in item.items()}
-    if isinstance(item, slice):
-        return slice(*(_filled(part, tensor_for) for part in (item.start, item.stop, item.step)))
-    if isinstance(item, (list, tuple)):
-        parts = [_filled(part, tensor_for) for part in item]
-        return parts if isinstance(item, list) else tuple(parts)
-    return item
+def _filled(arguments: dict[str, Any], tensor_for: Callable[[Value], Tensor]) -> dict[str, Any]:
+    """Arguments with tensors in the places of values, and plain numbers in those of traced ones."""
+
+    def filled(item: Any) -> Any:
+        if isinstance(item, Value):
+            return tensor_for(item)
+        return int(item) if isinstance(item, SizeInt) else item
+
+    return rebuilt(arguments, filled)

@@ -8,11 +8,12 @@ like one that a module rule or the plan knows as a size, or for short. All other
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..adapters.modules import attribute_of
 from ..adapters.tensors import named_tensors
+from .arguments import found_in
 from .axes import resolve
 from .groups import Member
 from .sizes import Attribute, SizeInt, leaves
@@ -103,20 +104,9 @@ def _around(name: str) -> Iterator[str]:
 def _read_by_the_forward(trace: Trace) -> set[Place]:
     """The attributes that calls and comparisons of the forward are made of; the witness sees other uses."""
     sides = [side for one in trace.conditions for side in (one.left, one.right)]
-    given = [number.expr for call in trace.calls for number in _numbers_in(call.arguments)]
+    given = [number.expr for call in trace.calls for number in found_in(call.arguments, SizeInt)]
     found = (leaf for expr in [*sides, *given] for leaf in leaves(expr))
     return {(leaf.path, leaf.name, leaf.key) for leaf in found if isinstance(leaf, Attribute)}
-
-
-def _numbers_in(item: Any) -> Iterator[SizeInt]:
-    if isinstance(item, SizeInt):
-        yield item
-    elif isinstance(item, slice):
-        yield from _numbers_in((item.start, item.stop, item.step))
-    elif isinstance(item, (dict, tuple, list)):
-        parts: Iterable[Any] = item.values() if isinstance(item, dict) else item
-        for part in parts:
-            yield from _numbers_in(part)
 
 
 def _last_name(name: str) -> str:

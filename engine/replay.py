@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from math import gcd
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import nn
 
 from ..rules.examples import Example, called
 from ..rules.targets import written_name
+from .arguments import rebuilt
 from .sizes import SizeInt
 from .values import Call, Value
 
@@ -25,7 +27,7 @@ def replays(call: Call, model: nn.Module) -> Iterator[Example]:
     is_module = isinstance(call.target, type) and issubclass(call.target, nn.Module)
     name = written_name(call.target, call.name)
     for small in ({},) if is_module else (_smaller(size for one in call.values for size in one.shape), {}):
-        example = called(name, call.target, {name: _made(item, small) for name, item in given.items()})
+        example = called(name, call.target, rebuilt(given, partial(_made, small)))
         if is_module:
             written = example.text.replace("(", "(...)(", 1)  # nobody knows how it was made
             example = evolve(example, target=model.get_submodule(call.module), text=written)
@@ -44,13 +46,11 @@ def _smaller(sizes: Iterable[int]) -> dict[int, int]:
     return {size: one for size, one in small.items() if one < size}
 
 
-def _made(item: Any, small: Mapping[int, int]) -> Any:
+def _made(small: Mapping[int, int], item: Any) -> Any:
     """Any tensor in the place of a value, plain numbers in the place of traced ones."""
     if isinstance(item, Value):
         shape = [small.get(size, size) for size in item.shape]
         if item.dtype.is_floating_point or item.dtype.is_complex:
             return torch.randn(shape).to(item.dtype)
         return torch.zeros(shape, dtype=item.dtype)
-    if isinstance(item, (list, tuple)):
-        return type(item)(_made(part, small) for part in item)
     return small.get(int(item), int(item)) if type(item) in (int, SizeInt) else item

@@ -14,6 +14,8 @@ import networkx as nx
 import torch
 from attrs import define, field, frozen
 
+from .arguments import found_in
+
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Only its folders: an environment with torch may lie beside them.
 _OWN = tuple(os.path.join(_PACKAGE, part, "") for part in ("adapters", "engine", "grammar", "rules"))
@@ -168,16 +170,8 @@ class Call:
 
 
 def values_in(item: Any) -> Iterator[Value]:
-    if isinstance(item, Value):
-        yield item
-    elif isinstance(item, dict):
-        for part in item.values():
-            yield from values_in(part)
-    elif isinstance(item, (tuple, list)):
-        for part in item:
-            yield from values_in(part)
-    elif isinstance(item, slice):
-        yield from values_in((item.start, item.stop, item.step))
+    """Every value in an argument, in order."""
+    return found_in(item, Value)
 
 
 @lru_cache(maxsize=4096)
