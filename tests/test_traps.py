@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import time
 
 import oracle
 import own_models
@@ -169,17 +168,15 @@ def test_statistics_over_an_axis_are_not_exact():
     assert model.norm.weight.shape == (8,) and tuple(model.norm.normalized_shape) == (8,)
 
 
-def test_wide_attention_is_quick():
+def test_wide_attention_is_pruned_by_heads():
     """Heads of a wide fused projection are slots, not lists of a thousand numbers."""
     trap = next(trap for trap in TRAPS if str(trap) == "qkv_by_permute")
     model = trap.build()
     model.heads, model.size = 32, 64
     model.qkv, model.proj = nn.Linear(10, 3 * 2048), nn.Linear(2048, 10)
-    engine.analyze(trap.build().eval(), trap.inputs())  # reads the rules, once
-    start = time.perf_counter()
     graph = engine.analyze(model.eval(), trap.inputs())
-    graph.choose(ratio=0.5, criterion="random", exact_only=True)
-    assert time.perf_counter() - start < 1.0
+    plan = graph.choose(ratio=0.5, criterion="random", exact_only=True)
+    assert {graph.group(name).size: len(kept) for name, kept in plan.groups.items()} == {32: 16}
 
 
 # --- sharing, flags and dtypes -----------------------------------------------------------------------------
