@@ -176,7 +176,7 @@ def test_wide_attention_is_pruned_by_heads():
     model.qkv, model.proj = nn.Linear(10, 3 * 2048), nn.Linear(2048, 10)
     graph = engine.analyze(model.eval(), trap.inputs())
     plan = graph.choose(ratio=0.5, criterion="random", exact_only=True)
-    assert {graph.group(name).size: len(kept) for name, kept in plan.groups.items()} == {32: 16}
+    assert {graph.group(name).size: len(kept) for name, kept in plan.groups.items()}[32] == 16
 
 
 # --- sharing, flags and dtypes -----------------------------------------------------------------------------
