@@ -20,7 +20,6 @@ from .match import match
 from .multiples import Multiple
 from .origin import Origin
 from .site import Misfit, Site
-from .sizes import SizeInt
 from .values import Call, Trace, Value
 from .weights import gives_weights, weights_make
 
@@ -128,8 +127,7 @@ def _apply_clauses(site: Site) -> None:
             terms = tuple(tuple(_layouts_of(site, dims)) for dims in clause.terms)
             state.costs.append(Cost(site.call, terms))
     _note_products(site)
-    if not isinstance(site.rule.body, ast.Relation) or site.rule.body.verb == "new":
-        _note_numbers(site)
+    _note_numbers(site)
 
 
 def _multiples(site: Site, clause: ast.Multiple) -> Iterable[Multiple]:
@@ -187,10 +185,15 @@ def _operands(site: Site, terms: Iterable[Sequence[str]]) -> tuple[tuple[object,
 
 
 def _note_numbers(site: Site) -> None:
-    """A traced size used as a number (a divisor, a temperature) makes the result depend on it."""
+    """A traced size used as a number (a divisor, a temperature) makes the result depend on it.
+
+    What only moves slots computes with none: there it is a position, and must stay.
+    """
+    body = site.rule.body
+    moves = isinstance(body, ast.Relation) and body.verb != "new"
     for name, found in site.arguments.items():
-        if isinstance(found, SizeInt) and name not in site.sizes_read:
-            site.state.numbers.append((found.expr, site.origin))
+        if name not in site.sizes_read:
+            (site.keep if moves else site.depend_on)(found)
 
 
 def _named(site: Site, names: Iterable[str]) -> Iterable[tuple[str, Layout]]:

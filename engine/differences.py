@@ -55,6 +55,7 @@ def differences(graph: Groups, second: Trace, count: Callable[[Atom], int]) -> l
         found += _of_calls(one, other, expected, same_path)
     if same_path:
         found += _of_contents(first, second)
+        found += _of_seeds(first, second)
     return found
 
 
@@ -83,16 +84,17 @@ class _Expected:
         axes = (axis for axis, pair in enumerate(zip(shape, self.shape(value))) if pair[0] != pair[1])
         return all(self.graph.told_by_data((value, axis)) for axis in axes)
 
-    def follows(self, call: Call, argument: str, was: Any, now: Any) -> bool:
-        """Whether a number has become the size that it has been seen to follow."""
-        equations = self.graph.state.trusted.get((call.index, argument), ())
-        return any(one.left.value == was and self._size(one.right.layout) == now for one in equations)  # type: ignore[union-attr]
+    def of(self, call: Call, argument: str) -> Callable[[Any], list[Any]]:
+        """What a number in an argument may be: some are taken for sizes, and have to follow."""
+        trusted = self.graph.state.trusted.get((call.index, argument), ())
 
-    def number(self, number: Any) -> Any:
-        """What a number must be."""
-        if not isinstance(number, SizeInt):
-            return number
-        return self.graph.sizes.exactly(number.expr, self.count)
+        def numbers(was: Any) -> list[Any]:
+            if isinstance(was, SizeInt):
+                return [self.graph.sizes.exactly(was.expr, self.count)]
+            sizes = [self._size(one.right.layout) for one in trusted if one.left.value == was]  # type: ignore[union-attr]
+            return sizes or [was]
+
+        return numbers
 
 
 def _of_paths(first: Trace, second: Trace) -> Iterator[Difference]:
@@ -124,9 +126,10 @@ def _place(call: Call) -> tuple:
 
 def _of_calls(one: Call, other: Call, expected: _Expected, same_path: bool) -> Iterator[Difference]:
     origin = Origin(one, expected.graph.rules.rule_for(one.target))
-    for key, was, now in paired(one.arguments, other.arguments):
-        name = key[0]
-        if _differs(was, now, expected, same_path) and not expected.follows(one, name, was, now):
+    for key, *items in paired(one.arguments, other.arguments):
+        was, now = map(_without_state, items)
+        if _differs(was, now, expected.of(one, key[0]), same_path):
+            name = key[0]
             computes = isinstance(was, Number) and _computes_with(expected.graph, origin, name)
             text = f"{_written(was)} becomes {_written(now)}"
             yield Difference((one.index, *key), text, origin, computes)
@@ -145,12 +148,25 @@ def _of_contents(first: Trace, second: Trace) -> Iterator[Difference]:
             yield Difference(("untracked", number), "a tensor has other contents", Origin(user), True)
 
 
-def _differs(was: Any, now: Any, expected: _Expected, same_path: bool) -> bool:
+def _of_seeds(first: Trace, second: Trace) -> Iterator[Difference]:
+    """What is drawn by chance depends on a seed, which may be a size."""
+    for number, ((call, was), (_, now)) in enumerate(zip(first.seeds, second.seeds)):
+        if was != now:
+            text = f"the seed of random numbers, {was}, becomes {now}"
+            yield Difference(("seed", number), text, Origin(call), True)
+
+
+def _without_state(item: Any) -> Any:
+    """Of a source of random numbers only the seed counts."""
+    return item.initial_seed() if isinstance(item, torch.Generator) else item
+
+
+def _differs(was: Any, now: Any, may_be: Callable[[Any], list[Any]], same_path: bool) -> bool:
     """Whether a part of an argument is not what the first trace says of it."""
     if isinstance(was, Value):
         return not isinstance(now, Value) or (same_path and was.index != now.index)
     if isinstance(was, (Number, np.generic)):
-        return not _is_same(expected.number(was), now)
+        return not any(_is_same(number, now) for number in may_be(was))
     if isinstance(was, np.ndarray) and isinstance(now, np.ndarray):
         return not np.array_equal(was, now, equal_nan=was.dtype.kind in "fc")
     return isinstance(was, _WORDS) and bool(was != now)

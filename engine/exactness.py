@@ -42,15 +42,31 @@ def inexact_atoms(
                 found.setdefault(atom, reason)
     for number, origin in state.numbers:
         if origin.call in live:
+            text = f"at {origin.call.source.short} ({sizes.describe(number)})"
             for atom in sizes.varying_atoms(number):
-                found.setdefault(atom, Reason(f"its size is used as a number ({number})", origin))
+                found.setdefault(atom, Reason(f"its size is used as a number {text}", origin))
     for hidden, reason in state.disguised:
         for atom in hidden:
             found.setdefault(atom, reason)
     for call, atom, reason in _sums_over_nonzero(state):
         if call in live:
             found.setdefault(atom, reason)
+    _spread(found, state, sizes)
     return found
+
+
+def _spread(found: dict[Atom, Reason], state: Couplings, sizes: Sizes) -> None:
+    """What no tensor holds, such as the slots of `ones(n)`, has the number of those whose size it follows.
+
+    ``ones(n).sum()`` is that number.
+    """
+    tensors = state.trace.tensors.values()
+    held = {atom for value in tensors for layout in state.of(value) for atom in _free(layout)}
+    counted = {sizes.ties.root(atom): reason for atom, reason in found.items() if atom not in held}
+    for atom in held if counted else ():
+        reason = counted.get(sizes.ties.root(atom))
+        if reason is not None:
+            found.setdefault(atom, reason)
 
 
 def _sums_over_nonzero(state: Couplings) -> Iterator[tuple[Call, Atom, Reason]]:

@@ -55,6 +55,7 @@ class Recorder(TorchFunctionMode):
         self.failure: tuple[BaseException, str, Callable[..., Any] | None] | None = None
         self._table: dict[int, tuple[weakref.ref[Tensor], Value, list[torch.Size]]] = {}
         self._count = 0
+        self._seed = torch.initial_seed()
         self.untracked: list[weakref.ref[Tensor]] = []  # with axes, constant ones, too
         self._constants: list[tuple[tuple[str, type], Value]] = []  # and the entry of `running` then
         self._lowering: set[Callable[..., Any]] = set()
@@ -117,6 +118,9 @@ class Recorder(TorchFunctionMode):
         call = Call(len(calls), target, arguments, path, kind, locate(self.ledger.root), inplace)
         if self.observe is not None:
             self._show(call, given)
+        if (seed := torch.initial_seed()) != self._seed:
+            self._seed = seed
+            self.trace.seeds.append((call, seed))
         call.results = tuple([self.new_value(tensor, "call", None, call) for tensor in tensors])
         calls.append(call)
 
@@ -222,6 +226,8 @@ class Recorder(TorchFunctionMode):
             return slice(*[self.describe(part) for part in (item.start, item.stop, item.step)])
         if isinstance(item, np.generic):
             return item.item()
+        if isinstance(item, torch.Generator):
+            return item.clone_state()  # it may be given another seed later
         return item
 
     # Answers

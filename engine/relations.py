@@ -26,9 +26,10 @@ def regroup(site: Site) -> None:
         raise Misfit("the tensor is read as another dtype")
     layouts = _regrouped(site, source, result)
     site.give(result, layouts)
+    name = next((name for name in _SHAPES if name in site.arguments), "shape")
     for axis, number in enumerate(_target_sizes(site, result)):
         if number != -1:
-            site.equate(number, layouts[axis], "shape")
+            site.equate(number, layouts[axis], name)
     held = [{atom for atom in atoms(layout) if atom.size > 1} for layout in site.axes(source)]
     for new, layout in enumerate(layouts):
         own = set(atoms(layout))
@@ -58,7 +59,7 @@ def _target_sizes(site: Site, result: Value) -> list[object]:
     unknown: list[object] = [-1] * len(result.shape)
     if "start_dim" in site.arguments or "end_dim" in site.arguments:
         return unknown
-    sizes = site.argument("shape", "size", "sizes", "other")
+    sizes = site.argument(*_SHAPES)
     if isinstance(sizes, Value):
         return [Dim(sizes, axis) for axis in range(len(sizes.shape))]
     if sizes is None:
@@ -242,6 +243,7 @@ def pad(site: Site) -> None:
             layouts[axis] = told_by_data(site, result.shape[axis])
             continue
         if before == 0 and after == 0:
+            site.keep((before, after))
             continue
         if not constant or before < 0 or after < 0:
             site.block(layouts[axis], "it is padded with its own slots, or cropped")
@@ -251,6 +253,8 @@ def pad(site: Site) -> None:
         for width, side in zip((before, after), sides):
             if width:
                 site.equate(width, side, "pad")
+            else:
+                site.keep(width)
         layouts[axis] = total([sides[0], layouts[axis], sides[1]])
     site.give(result, layouts)
     site.carry(source, result)
@@ -270,6 +274,7 @@ def roll(site: Site) -> None:
             continue
         by = int(shift) % max(layouts[axis].size, 1)
         if by == 0:
+            site.keep(shift)
             continue
         head, tail = site.cut(layouts[axis], layouts[axis].size - by)
         if shift > 0:
@@ -363,6 +368,7 @@ def new(site: Site) -> None:
 
 
 # What the calls that make a tensor call its sizes.
+_SHAPES = ("shape", "size", "sizes", "other")
 _NEW_SIZES = ("size", "end", "steps", "n", "window_length")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ..grammar import ast
 from ..rules.signatures import argument_defaults
@@ -89,17 +89,19 @@ class Site:
             source = self.call.source
             self.state.conditions.append(Condition("<=", expr_of(number), SizeOf(layout), True, source))
 
+    def keep(self, found: object) -> None:
+        """The sizes in an argument say what is done (which axis, or that nothing is): they must stay."""
+        for number in _sizes_in(found):
+            is_now = Const(int(number))
+            self.state.conditions.append(Condition("==", number.expr, is_now, True, self.call.source))
+
     def same_size(self, left: Layout, right: Layout, argument: str) -> None:
         """Two layouts must stay of equal size, though not of equal slots."""
         self.state.equations.append(Equation(SizeOf(left), SizeOf(right), self.origin, argument))
 
     def depend_on(self, found: object) -> None:
         """The sizes in an argument are used as numbers: what the call makes depends on them."""
-        if isinstance(found, SizeInt):
-            self.state.numbers.append((found.expr, self.origin))
-        elif isinstance(found, (list, tuple)):
-            for one in found:
-                self.depend_on(one)
+        self.state.numbers += [(number.expr, self.origin) for number in _sizes_in(found)]
 
     def result(self) -> Value:
         """The first result of the call."""
@@ -181,6 +183,14 @@ def new_axis(size: int) -> Layout:
 def told_by_data(site: Site, size: int) -> Atom:
     """An axis of as many slots as data tells."""
     return Atom(size, ByData("data tells its size", site.origin))
+
+
+def _sizes_in(found: object) -> Iterator[SizeInt]:
+    if isinstance(found, SizeInt):
+        yield found
+    elif isinstance(found, (list, tuple)):
+        for one in found:
+            yield from _sizes_in(one)
 
 
 def _by(sizes: Sequence[int]) -> str:

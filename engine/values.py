@@ -216,6 +216,7 @@ class Trace:
     ``reads`` are the values of which Python code has read the data, ``stored`` those that the forward has
     left on modules. ``attributes`` gives the integers of the modules that were traced, by module path,
     attribute name and key, ``contents`` a number that small ``untracked`` values share if they are equal.
+    ``seeds`` are those that the forward gave to torch, each with the first call after it.
     """
 
     model_name: str
@@ -233,6 +234,7 @@ class Trace:
     filed: list[tuple[dict[Any, Any], Any]] = field(factory=list, repr=False)
     reads: list[Read] = field(factory=list, repr=False)
     stored: list[Value] = field(factory=list, repr=False)
+    seeds: list[tuple[Call, int]] = field(factory=list, repr=False)
 
     @property
     def outputs(self) -> list[Value]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import statistics
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import oracle
@@ -58,6 +60,9 @@ USED_AS_NUMBERS = {
     "tolist": lambda h: torch.tensor([width(h)]).tolist()[0],
     "Size.numel": lambda h: h.shape.numel() / 1e3,
     "max": lambda h: max(1.0, width(h) / 4),
+    "a random number": lambda h: random.Random(width(h)).random(),
+    "the seed of a generator": lambda h: torch.rand((), generator=torch.Generator().manual_seed(width(h))),
+    "a seed": lambda h: torch.manual_seed(width(h)) and torch.rand(()),
 }
 
 
@@ -77,6 +82,27 @@ def test_a_size_used_as_a_number_makes_its_group_inexact(number):
     assert graph.choose(ratio=0.5, exact_only=True).groups == {}
     result = engine.prune(model, example_inputs=X)
     assert model.a.out_channels == 8 and "used as a number" in str(result)
+
+
+COUNTED = {
+    "ones": lambda h: torch.ones(width(h)),
+    "new_ones": lambda h: h.new_ones(width(h)),
+    "full": lambda h: torch.full((width(h),), 0.1),
+    "one more than nothing": lambda h: torch.zeros(width(h)) + 1,
+    "expanded": lambda h: torch.ones(1).expand(width(h)),
+    "repeated": lambda h: torch.ones(1).repeat(width(h)),
+}
+
+
+@pytest.mark.parametrize("made", COUNTED.values(), ids=COUNTED)
+def test_a_sum_over_as_many_ones_counts_them(made):
+    """No tensor of the model holds these slots, but they are as many as the channels."""
+    model = Net(
+        lambda net, x: net.b((h := net.a(x)) / made(h).sum()), a=nn.Conv2d(3, 16, 3), b=nn.Conv2d(16, 5, 3)
+    )
+    graph = engine.analyze(model, X)
+    group = graph.group("a.out")
+    assert group.blocked is None and not group.exact and "summed" in graph.inexact(group).text
 
 
 HALVES = {
@@ -151,6 +177,52 @@ def test_a_number_that_follows_only_in_part_holds():
 
     graph = engine.analyze(Net(forward, a=nn.Conv2d(3, 16, 3), b=nn.Linear(1, 5)), X)
     assert "a.out" in {group.name for group in graph.blocked}
+
+
+SAME = {
+    "groups of a norm": lambda net, h: F.group_norm(h, 4),
+    "a shift": lambda net, h: h.roll(4, 1),
+    "a shift that is bound": lambda net, h: partial(torch.roll, shifts=np.int64(4), dims=1)(h),
+}
+
+
+@pytest.mark.parametrize("forward", SAME.values(), ids=SAME)
+def test_a_number_that_stays_does_not_follow(forward):
+    """It fits a smaller size as well, and does something else there."""
+    model = Net(lambda net, x: net.b(forward(net, net.a(x))), a=nn.Conv2d(3, 16, 3), b=nn.Conv2d(16, 5, 3))
+    graph = engine.analyze(model, X)
+    assert any("fixes" in group.blocked and ": 4)" in group.blocked for group in graph.blocked)
+    plan = graph.choose(ratio=0.5, criterion="random", exact_only=True)
+    if plan.groups:
+        oracle.check(model.eval(), X, plan, tolerance=1e-5)
+
+
+NOTHING = {
+    "padding": lambda h: F.pad(h, (0, 0, 0, 0, 0, -width(h) % 4)),
+    "a shift": lambda h: h.roll(width(h) % 4, 1),
+}
+
+
+@pytest.mark.parametrize("forward", NOTHING.values(), ids=NOTHING)
+@pytest.mark.parametrize("ratio", [0.3, 0.6])
+def test_what_does_nothing_goes_on_doing_nothing(forward, ratio):
+    """Padding to a multiple is none at this size, and at those that are chosen."""
+    model = Net(lambda net, x: net.b(forward(net.a(x))), a=nn.Conv2d(3, 16, 3), b=nn.Conv2d(16, 5, 3))
+    plan = engine.analyze(model, X).choose(ratio=ratio, criterion="random", exact_only=True)
+    assert len(plan.groups["a.out"]) in (12, 8)
+    oracle.check(model.eval(), X, plan, tolerance=1e-5)
+
+
+def test_a_size_that_says_which_axis_holds_its_slots():
+    """The number is a traced one, and what it says of other sizes is another axis."""
+
+    def forward(net, x):
+        h = net.a(x)
+        return net.b(h.flip(2 + width(h) // 16))
+
+    graph = engine.analyze(Net(forward, a=nn.Conv2d(3, 16, 3), b=nn.Conv2d(16, 5, 3)), X)
+    (group,) = (group for group in graph.blocked if group.name == "a.out")
+    assert "test_numbers.py" in group.blocked and "fixes" in group.blocked
 
 
 # Attributes that are numpy integers
