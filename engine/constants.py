@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -28,6 +29,6 @@ def is_constant(tensor: torch.Tensor) -> bool:
     return known is not None and known() is tensor and changed == version(tensor)
 
 
-def version(tensor: torch.Tensor) -> int | None:
+def version(item: Any) -> int | None:
     """How often a tensor was changed in place, which is unknown for inference tensors."""
-    return None if tensor.is_inference() else tensor._version
+    return item._version if isinstance(item, torch.Tensor) and not item.is_inference() else None

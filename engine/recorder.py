@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..adapters.strides import axes_inside
 from ..rules.signatures import bind, changed_arguments
-from .constants import is_constant
+from .constants import is_constant, version
 from .contents import tensors_in
 from .reads import reads_data
 from .sizes import Const, Dim, Ledger, Op, SizeInt, expr_of
@@ -57,7 +56,7 @@ class Recorder(TorchFunctionMode):
         self._count = 0
         self._seed = torch.initial_seed()
         self.untracked: list[weakref.ref[Tensor]] = []  # with axes, constant ones, too
-        self._constants: list[tuple[tuple[str, type], Value]] = []  # and the entry of `running` then
+        self.constants: list[tuple[tuple[str, type], Value]] = []  # and the entry of `running` then
         self._lowering: set[Callable[..., Any]] = set()
         self._answers = {
             _SHAPE: self.shape,
@@ -82,7 +81,7 @@ class Recorder(TorchFunctionMode):
         if target in self.lower and target not in self._lowering:
             return self._run_lowered(target, args, kwargs)
         first = args[0] if args else None
-        version = _version(first)
+        before = version(first)
         ledger.open = False  # what torch computes inside is not the user's: no sizes, no comparisons
         try:
             result = target(*args, **kwargs)
@@ -92,7 +91,7 @@ class Recorder(TorchFunctionMode):
         finally:
             ledger.open = True
         if isinstance(result, Tensor):
-            inplace = (result is first and version != _version(first)) or kwargs.get("out") is result
+            inplace = (result is first and before != version(first)) or kwargs.get("out") is result
             self.record(target, args, kwargs, (result,), inplace)
         elif isinstance(result, (tuple, list, dict)):
             tensors = tuple(tensors_in(result))
@@ -171,8 +170,8 @@ class Recorder(TorchFunctionMode):
 
     def known_values(self, items: Any) -> list[Value]:
         """The values of the tensors among `items` that calls have made."""
-        tensors = [one for one in tensors_in(items) if self._is_known(one) and id(one) not in self.state]
-        return [value for value in map(self.value_of, tensors) if value.kind == "call"]
+        values = [self.met(one) for one in tensors_in(items) if id(one) not in self.state]
+        return [value for value in values if value is not None and value.kind == "call"]
 
     def values_left(self) -> dict[str, Value]:
         """The parameters and buffers that no call has used, by name."""
@@ -196,7 +195,7 @@ class Recorder(TorchFunctionMode):
             self.trace.tensors[name] = self.new_value(tensor, kind, name)
         elif is_constant(tensor):
             value = self.new_value(tensor, "constant", None)
-            self._constants.append((self.running[-1], value))
+            self.constants.append((self.running[-1], value))
             self._note_untracked(value, tensor)
         else:
             value = self.new_value(tensor, "untracked", None)
@@ -206,7 +205,7 @@ class Recorder(TorchFunctionMode):
 
     def _note_untracked(self, value: Value, tensor: Tensor) -> None:
         self.trace.contents[value] = _content(tensor)
-        if _has_axes(value):
+        if has_axes(value):
             self.untracked.append(weakref.ref(tensor))
 
     def describe(self, item: Any) -> Any:
@@ -229,6 +228,15 @@ class Recorder(TorchFunctionMode):
         if isinstance(item, torch.Generator):
             return item.clone_state()  # it may be given another seed later
         return item
+
+    def is_known(self, tensor: Tensor) -> bool:
+        """Whether it is the model's own, or was given or made before."""
+        return self.met(tensor) is not None or id(tensor) in self.state or is_constant(tensor)
+
+    def met(self, tensor: Tensor) -> Value | None:
+        """The value that a tensor stands for, if it has one by now."""
+        entry = self._table.get(id(tensor))
+        return entry[1] if entry is not None and entry[0]() is tensor else None
 
     # Answers
 
@@ -270,97 +278,6 @@ class Recorder(TorchFunctionMode):
             product, expr = product * int(size), Op("*", expr, expr_of(size), source)
         return SizeInt(product, expr, self.ledger)
 
-    # Modules
-
-    @contextmanager
-    def following(self, paths: dict[int, str]) -> Iterator[None]:
-        """While this lasts, know which module runs, and see opaque modules and functions as one call."""
-        call_module, apply_function = torch.nn.Module.__call__, vars(torch.autograd.Function)["apply"]
-        recorder = self
-
-        def __call__(module, /, *args, **kwargs):
-            if not recorder.ledger.open:
-                return call_module(module, *args, **kwargs)
-            running, kind = recorder.running, type(module)
-            running.append((paths.get(id(module), running[-1][0]), kind))
-            try:
-                if kind in recorder.opaque or _is_compiled(module):
-                    return recorder._run_opaque(kind, call_module, module, args, kwargs)
-                before = len(recorder.trace.calls), len(recorder.trace.untracked)
-                result = call_module(module, *args, **kwargs)
-                recorder._note_unseen(module, args, kwargs, result, *before)
-                return result
-            except Exception as error:
-                recorder.blame(error)
-                raise
-            finally:
-                running.pop()
-
-        def apply(function, /, *args, **kwargs):
-            plain = apply_function.__get__(None, function)
-            if function in recorder.opaque and recorder.ledger.open:
-                return recorder._run_opaque(function, lambda _, *a, **k: plain(*a, **k), None, args, kwargs)
-            return plain(*args, **kwargs)
-
-        setattr(torch.nn.Module, "__call__", __call__)  # noqa: B010
-        setattr(torch.autograd.Function, "apply", classmethod(apply))  # noqa: B010
-        try:
-            yield
-        finally:
-            setattr(torch.nn.Module, "__call__", call_module)  # noqa: B010
-            setattr(torch.autograd.Function, "apply", apply_function)  # noqa: B010
-
-    def _note_unseen(self, module, args, kwargs, result, calls: int, untracked: int) -> None:
-        """Record a module as one call if tensors came up in it that no call made, and something of its own
-        was used by none: then a kernel that cannot be seen has made the ones of the others."""
-        outputs = list(tensors_in(result))
-        made = tuple(tensor for tensor in outputs if not self._is_known(tensor))
-        is_new = bool(made) or self._is_new(module, self.trace.untracked[untracked:])
-        old = tuple(one for one in outputs if is_constant(one) and self.value_of(one).kind == "constant")
-        # Where parameters are left, a constant may be what a kernel has written into.
-        here = [value for running, value in self._constants if running is self.running[-1]]
-        if not is_new and not self._is_new(module, here):
-            return
-        inside = self.trace.calls[calls:]
-        seen = {value for call in inside for value in call.values}
-        seen.update(self.value_of(tensor) for tensor in outputs if self._is_known(tensor))
-        left = [value for call in inside if seen.isdisjoint(call.results) for value in call.results]
-        left = [value for value in left if value.dtype.is_floating_point and _has_axes(value)]
-        parameters = module.named_parameters(recurse=False, remove_duplicate=False)
-        used = {f"self.{name}": self.value_of(one) for name, one in parameters}
-        given = [self.value_of(tensor) for tensor in tensors_in([args, kwargs])] if is_new else []
-        if (left and is_new) or not seen.issuperset([*given, *used.values()]):
-            used.update({f"self.[{value.index}]": value for value in left})
-            self.record(type(module), args, kwargs, made + old, False, **used)
-
-    def _is_new(self, module: torch.nn.Module, values: list[Value]) -> bool:
-        """Whether any of these values has axes, and is not one that a module keeps from an earlier run."""
-        values = [value for value in values if _has_axes(value)]
-        holders = [vars(one) for one in module.modules()] if values else []
-        known = {self._table[id(one)][1] for one in tensors_in(holders) if id(one) in self._table}
-        return not known.issuperset(values)
-
-    def _is_known(self, tensor: Tensor) -> bool:
-        """Whether it is the model's own, or was given or made before."""
-        entry = self._table.get(id(tensor))
-        is_met = entry is not None and entry[0]() is tensor
-        return is_met or id(tensor) in self.state or is_constant(tensor)
-
-    def _run_opaque(self, target: type, run, module, args, kwargs):
-        """Run a module or function without looking into it, and record it as one call."""
-        self.ledger.open = False
-        try:
-            result = run(module, *args, **kwargs)
-        finally:
-            self.ledger.open = True
-        own: dict[str, Value] = {}
-        for names in (module.named_parameters, module.named_buffers) if module is not None else ():
-            own.update({f"self.{name}": self.value_of(one) for name, one in names(remove_duplicate=False)})
-        tensors = tuple(tensors_in(result))
-        if tensors:
-            self.record(target, args, kwargs, tensors, False, **own)
-        return result
-
 
 def _content(tensor: Tensor) -> int:
     """A hash of what a small tensor holds, if it can be read: a fake tensor holds nothing."""
@@ -370,21 +287,6 @@ def _content(tensor: Tensor) -> int:
         return 0
 
 
-def _is_compiled(module: torch.nn.Module) -> bool:
-    """Whether a module is compiled code with weights; the calls of one without can be seen well enough.
-
-    A frozen one, which has no flag for training, keeps them in the code.
-    """
-    if not isinstance(module, torch.jit.ScriptModule):
-        return False
-    is_frozen = not module._c.hasattr("training")
-    return is_frozen or bool([*module.parameters(), *module.buffers()])
-
-
-def _has_axes(value: Value) -> bool:
+def has_axes(value: Value) -> bool:
+    """Whether a value has more than one slot."""
     return any(size > 1 for size in value.shape)
-
-
-def _version(item: Any) -> int | None:
-    """How often a tensor was changed in place, which is unknown for inference tensors."""
-    return item._version if isinstance(item, Tensor) and not item.is_inference() else None

@@ -13,6 +13,7 @@ from ..errors import TraceError
 from .constants import remember
 from .contents import copied, tensors_in
 from .fake import Fakes, depends_on_data
+from .following import following
 from .forgotten import Entry, entries_of, without
 from .forwards import calls_of, record_forwards, run_forward
 from .recorder import Observe, Recorder
@@ -115,7 +116,7 @@ def _trace(
         try:
             stage.prepare(modules)
             paths = {id(module): path for path, module in reversed(modules)}
-            with fakes.mode if fakes else nullcontext(), recorder.following(paths):
+            with fakes.mode if fakes else nullcontext(), following(recorder, paths):
                 record_forwards(model, calls, recorder, training)
             record.stored = recorder.known_values(before.written())
             record.left = recorder.values_left()
