@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .engine import DependencyGraph
+from .engine.listing import listing
 from .engine.unknown import with_stubs
 
 PIPE_WIDTH = 120
@@ -67,8 +68,7 @@ def tie_numbers(graph: DependencyGraph) -> dict[str, str]:
 
 def some_names(names: Sequence[str]) -> str:
     """The first few names, and how many more there are."""
-    more = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return listing(names, NAMES_SHOWN)
 
 
 def print_groups(graph: DependencyGraph) -> None:

@@ -31,9 +31,13 @@ def _loss(original: Callable, mean: Mean = lambda found, _: found.mean()) -> Cal
             return found.sum() / found.size(0)
         if reduction == "mean":
             return mean(found, given)
-        return found.sum() if reduction == "sum" else found
+        return _reduced(found, reduction)
 
     return call
+
+
+def _reduced(found: Tensor, reduction: str) -> Tensor:
+    return {"mean": found.mean, "sum": found.sum}.get(reduction, lambda: found)()
 
 
 def _parameters(function: Callable) -> Sequence[str]:
@@ -67,7 +71,7 @@ def _cross_entropy(input: Tensor, target: Tensor, *args: Any, **named: Any) -> T
     if smoothing:
         target = target * (1 - smoothing) + smoothing / input.size(dim)
     found = -(F.log_softmax(input, dim) * target).sum(dim)
-    return {"mean": found.mean, "sum": found.sum}.get(reduction, lambda: found)()
+    return _reduced(found, reduction)
 
 
 def _triplet_with_distance(
@@ -85,7 +89,7 @@ def _triplet_with_distance(
     if swap:
         far = torch.minimum(far, distance(positive, negative))
     found = torch.clamp_min(margin + near - far, 0)
-    return {"mean": found.mean, "sum": found.sum}.get(reduction, lambda: found)()
+    return _reduced(found, reduction)
 
 
 def _pairwise_distance(*args: Any, **named: Any) -> Tensor:

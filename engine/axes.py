@@ -146,6 +146,13 @@ def atoms(layout: Layout) -> Iterator[Atom]:
             stack.extend(reversed(part.parts))  # type: ignore[union-attr]
 
 
+def free_atoms(layout: Layout) -> list[Atom]:
+    """The atoms of `layout` whose slots may go, each once."""
+    if type(layout) is Atom and layout.bound is None:
+        return [layout] if layout.reason is None else []
+    return [atom for atom in dict.fromkeys(atoms(layout)) if atom.reason is None]
+
+
 def free(layout: Layout) -> bool:
     """Whether any slot of `layout` may go."""
     return any(atom.reason is None for atom in atoms(layout))

@@ -85,9 +85,8 @@ def _repeated(state: Couplings) -> dict[Call, list[Call]]:
     for run in state.trace.runs:
         times: Counter[tuple] = Counter()
         for call in state.trace.calls[run.start : run.stop]:
-            key = call.target, call.module, call.source
-            times[key] += 1
-            alike[(*key, times[key])].append(call)
+            times[call.code] += 1
+            alike[call.code, times[call.code]].append(call)
     return {call: calls for calls in alike.values() for call in calls}
 
 

@@ -94,7 +94,9 @@ class Couplings:
     ``live`` those whose results somebody looks at, ``uniform`` the values that are one number everywhere,
     ``sizes_read`` the arguments of a call that are sizes, ``trusted`` the equations of plain numbers that
     were seen to follow, by call and argument, ``disguised`` atoms whose sizes became numbers in a way that
-    the trace cannot see.
+    the trace cannot see. Of the tensors that no forward has reached, ``followed`` has by name the sibling
+    that they go along with, ``twins`` the same by whole elements of a list, and ``unfollowed`` a sibling
+    that was reached, but does not tell.
     """
 
     trace: Trace
@@ -123,7 +125,7 @@ class Couplings:
     unknown: list[Reason] = Factory(list)
     followed: dict[str, str] = Factory(dict)
     twins: dict[str, str] = Factory(dict)
-    doubtful: dict[str, str] = Factory(dict)
+    unfollowed: dict[str, str] = Factory(dict)
     unifier: Unifier = Factory(Unifier)
     opened: dict[tuple, list] = Factory(dict)
 

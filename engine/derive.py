@@ -19,7 +19,7 @@ from .repair import solve
 from .siblings import follow_attributes, follow_siblings
 from .sizes import Const
 from .values import Trace
-from .witness import doubtful, findings, heed
+from .witness import findings, heed, untrusted
 
 # A call and one of its arguments, where the caller wrote a plain number for a size.
 Literal = tuple[int, str]
@@ -73,8 +73,8 @@ class _Deriving:
                 state.trusted.setdefault(literal, []).append(equation)
             else:
                 state.equations.append(equation)
-        for followed in state.trusted.values():
-            state.ties += _proportions(state, followed)
+        for one in state.trusted.values():
+            state.ties += _proportions(state, one)
         return self.solved(state)
 
     def solved(self, state: Couplings) -> DependencyGraph:
@@ -95,8 +95,8 @@ def _with_followers(deriving: _Deriving, retrace: Callable[[], Trace]) -> Depend
     while literals := _holding(graph) - trusted:
         trusted |= literals
         graph = deriving.coupled(trusted)
-    while trusted and (doubted := doubtful(graph, retrace)):
-        trusted -= doubted
+    while trusted and (wrong := untrusted(graph, retrace)):
+        trusted -= wrong
         graph = deriving.coupled(trusted)
     return graph
 
@@ -111,10 +111,10 @@ def _holding(graph: DependencyGraph) -> set[Literal]:
     return found
 
 
-def _proportions(state: Couplings, followed: list[Equation]) -> Iterator[Equation]:
+def _proportions(state: Couplings, equations: list[Equation]) -> Iterator[Equation]:
     """Nobody knows of which sizes the number is made, so those side by side shrink by one proportion."""
-    own = {atom for one in followed for atom in atoms(one.right.layout)}  # type: ignore[union-attr]
-    origin = followed[0].origin
+    own = {atom for one in equations for atom in atoms(one.right.layout)}  # type: ignore[union-attr]
+    origin = equations[0].origin
     for value in origin.call.values:  # type: ignore[union-attr]
         for layout in state.of(value):
             parts = terms(layout)

@@ -100,7 +100,7 @@ class _Expected:
 def _of_paths(first: Trace, second: Trace) -> Iterator[Difference]:
     """The first call that only one of them makes."""
     for number, (one, other) in enumerate(zip(first.calls, second.calls)):
-        if _place(one) != _place(other):
+        if one.code != other.code:
             yield Difference(("path", number), "the forward takes another way", Origin(one))
             return
     if len(first.calls) != len(second.calls):
@@ -114,14 +114,10 @@ def _aligned(first: Trace, second: Trace) -> Iterator[tuple[Call, Call]]:
     places: dict[tuple, tuple[list[Call], list[Call]]] = defaultdict(lambda: ([], []))
     for side, trace in enumerate((first, second)):
         for call in trace.calls:
-            places[_place(call)][side].append(call)
+            places[call.code][side].append(call)
     for ones, others in places.values():
         if len(ones) == len(others):
             yield from zip(ones, others)
-
-
-def _place(call: Call) -> tuple:
-    return call.target, call.module, call.source
 
 
 def _of_calls(one: Call, other: Call, expected: _Expected, same_path: bool) -> Iterator[Difference]:

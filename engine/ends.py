@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .axes import Atom, Layout, Reason, atoms, block
+from .axes import Atom, Reason, atoms, block, free_atoms
 from .couplings import Couplings
 from .values import Value
 
@@ -35,7 +35,7 @@ def _hold_unused(state: Couplings, free: set[Value]) -> None:
     A head whose result is thrown away, or used in training only, has classes like any other. What weights
     go on with beside that is no end, such as a feature that is looked at on the way.
     """
-    made = {atom: one.origin for one in reversed(state.produced) for atom in _free(one.layout)}
+    made = {atom: one.origin for one in reversed(state.produced) for atom in free_atoms(one.layout)}
     if not made:
         return
     given_up = {atom for value in free for layout in state.of(value) for atom in atoms(layout)}
@@ -55,7 +55,3 @@ def _summed(state: Couplings) -> set[Atom]:
             if summed and (call in state.live or (values & state.from_input and values - state.from_input)):
                 found.update(atoms(layout))
     return found
-
-
-def _free(layout: Layout) -> list[Atom]:
-    return [atom for atom in dict.fromkeys(atoms(layout)) if atom.reason is None]

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import Factory, define
 
-from .axes import Atom, Layout, Reason, atoms
+from .axes import Atom, Layout, Reason, atoms, free_atoms
 from .couplings import Couplings, Place, Reading
 from .equations import Sizes
 from .values import Call, Value
@@ -105,7 +105,7 @@ class _Zeros:
     def read(self, call: Call, reading: Reading) -> Iterator[tuple[Call, Atom, Reason]]:
         """Follow a call whose rule says which operands have which factor."""
         for factor, layout, places in reading.held:
-            for atom in _free(layout):
+            for atom in free_atoms(layout):
                 vanishing: dict[Value, bool] = {}
                 results = []
                 for place in places:
@@ -131,10 +131,10 @@ class _Zeros:
         sources = call.values
         for source in sources:
             for axis, layout in enumerate(state.of(source)):
-                for atom in _free(layout):
+                for atom in free_atoms(layout):
                     zero[atom] = zero.get(atom, True) and self.zero((source, axis), atom)
         if isinstance(filler, Value):
-            given = {atom for layout in state.of(filler) for atom in _free(layout)}
+            given = {atom for layout in state.of(filler) for atom in free_atoms(layout)}
             zero = {atom: known and atom in given for atom, known in zero.items()}
         elif not _vanishes(filler, {}):
             zero = {}
@@ -142,7 +142,7 @@ class _Zeros:
             if call in state.zeros:
                 continue
             for axis, layout in enumerate(state.of(result)):
-                for atom in _free(layout):
+                for atom in free_atoms(layout):
                     if not zero.get(atom, False):
                         self.filled[result, axis].add(atom)
 
@@ -156,12 +156,6 @@ class _Zeros:
 
 def _has_fractions(value: Value) -> bool:
     return value.dtype.is_floating_point or value.dtype.is_complex
-
-
-def _free(layout: Layout) -> Iterable[Atom]:
-    if type(layout) is Atom and layout.bound is None:
-        return (layout,) if layout.reason is None else ()
-    return dict.fromkeys(atom for atom in atoms(layout) if atom.reason is None)
 
 
 def _is_zero(terms: Sequence[Sequence[object]] | None, vanishing: dict[Value, bool]) -> bool:

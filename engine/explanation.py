@@ -10,6 +10,7 @@ from attr import asdict
 from attrs import frozen
 
 from .dot import to_dot
+from .listing import listing
 from .slots import SlotRelation
 
 # More hops than this are not printed; their data has them all.
@@ -135,7 +136,7 @@ class AxisGroup:
     def lines(self) -> list[str]:
         """What is printed of it."""
         role = "made here" if self.made else "read here"
-        first = f"{_listing(self.axes, _NAMED)}: group {self.group}, {self.slots} slots, {role}"
+        first = f"{listing(self.axes, _NAMED)}: group {self.group}, {self.slots} slots, {role}"
         details = [str(one) for one in (self.end, self.near) if one]
         details += [line for held in self.held for line in held.lines()]
         return [first, *(f"  {line}" for line in details)]
@@ -190,7 +191,7 @@ class Explanation:
         if not self.cuts:
             return "No single operation couples them: there are at least two separate ways."
         any_one = "any one of: " if len(self.cuts) > 1 else ""
-        return f"Cutting {any_one}{_listing(_names(self.cuts), _NAMED)} would separate them."
+        return f"Cutting {any_one}{listing(_names(self.cuts), _NAMED)} would separate them."
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data: dicts, lists, text and numbers; ``remarks`` are the printed lines."""
@@ -213,13 +214,7 @@ def _alone(axes: Sequence[AxisGroup]) -> list[str]:
     alike: dict[Held, list[str]] = {}
     for axis in axes:
         alike.setdefault(axis.held[0], []).append(axis.axes[0])
-    return [f"{_listing(names, _NAMED)}: {line}" for held, names in alike.items() for line in held.lines()]
-
-
-def _listing(names: Sequence[str], shown: int) -> str:
-    """The first few names, and how many more there are."""
-    left = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {left:,} more" if left > 0 else "")
+    return [f"{listing(names, _NAMED)}: {line}" for held, names in alike.items() for line in held.lines()]
 
 
 def _names(hops: Sequence[Hop]) -> list[str]:

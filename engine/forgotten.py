@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import torch
-from attrs import define
 
 from .contents import tensors_in
 
@@ -17,24 +16,18 @@ Entry = tuple[dict[Any, Any], Any]  # a dict and a key
 _DEPTH = 2  # a cache holds tensors, or tuples and lists of them
 
 
-@define(eq=False)
-class Forgotten:
-    """Whether a run that found some entries missing has made equal ones."""
-
-    remade: bool = False
-
-
 @contextmanager
-def without(entries: Iterable[Entry]) -> Iterator[Forgotten]:
-    """Take entries out of their dicts, then put back all that the dicts had."""
+def without(entries: Iterable[Entry]) -> Iterator[Callable[[], bool]]:
+    """Take entries out of their dicts, then put back all that the dicts had.
+
+    What it gives tells whether what runs meanwhile has made equal ones.
+    """
     taken = [(holder, key, holder[key]) for holder, key in entries if key in holder]
     saved = {id(holder): (holder, holder.copy()) for holder, _, _ in taken}
     for holder, key, _ in taken:
         del holder[key]
-    found = Forgotten()
     try:
-        yield found
-        found.remade = all(_is_remade(*one) for one in taken)
+        yield lambda: all(_is_remade(*one) for one in taken)
     finally:
         for holder, before in saved.values():
             holder.clear()

@@ -205,7 +205,7 @@ def _counterparts(
         return None
     same = dict(before)
     for one, other in zip(first, again):
-        if one.target != other.target or one.source != other.source or len(one.results) != len(other.results):
+        if one.code != other.code or len(one.results) != len(other.results):
             return None
         if one.arguments.keys() != other.arguments.keys():
             return None

@@ -29,7 +29,7 @@ from .graph import DependencyGraph
 from .plan import Plan, counts, make_plan
 from .probe import Probe, counted_macs, draws_of, has_fractions, is_equal, results_of, run, tensors_of
 from .prune import apply
-from .repeated import attribute_name
+from .sizes import attribute_name
 from .trace import trace
 from .values import Call, Value, values_in
 

@@ -7,7 +7,7 @@ from math import gcd, lcm
 
 from attrs import frozen
 
-from .axes import Atom, Layout, atoms
+from .axes import Atom, Layout, free_atoms
 from .equations import Violation, size_of
 from .origin import Origin
 
@@ -33,8 +33,7 @@ class Multiple:
     def violation(self, count: Callable[[Atom], int]) -> Violation:
         """What to say where it does not."""
         text = f"{self}, and {size_of(self.layout, count)} is none"
-        free = tuple(atom for atom in atoms(self.layout) if atom.reason is None)
-        return Violation(text, self.origin.call.source, free, self.holds)
+        return Violation(text, self.origin.call.source, tuple(free_atoms(self.layout)), self.holds)
 
 
 class Multiples:
@@ -44,9 +43,8 @@ class Multiples:
         self._all = list(multiples)
         self._by_atom: dict[Atom, list[Multiple]] = {}
         for one in self._all:
-            for atom in dict.fromkeys(atoms(one.layout)):
-                if atom.reason is None:
-                    self._by_atom.setdefault(atom, []).append(one)
+            for atom in free_atoms(one.layout):
+                self._by_atom.setdefault(atom, []).append(one)
 
     def violations(self, count: Callable[[Atom], int]) -> list[Violation]:
         """What these sizes break."""

@@ -15,7 +15,8 @@ from ..errors import PlanError
 from .axes import Atom, mask, resolve
 from .groups import Groups
 from .near import broken_plan
-from .repeated import attribute_name, followed
+from .repeated import repeating_attributes
+from .sizes import attribute_name
 
 K = TypeVar("K", str, int)
 Scales = dict[str, dict[int, list[float]]]
@@ -210,4 +211,4 @@ def _attributes(graph: Groups, kept: dict[Atom, np.ndarray], tensors: dict) -> d
     count = graph.whole_count(counts(kept))
     changed = {attribute_name(*key): value for key, value in graph.sizes.attributes(count).items()}
     changed = {**bookkeeping(graph.model, graph.rules, tensors, changed), **changed}
-    return {**followed(graph, tensors, changed), **changed}
+    return {**repeating_attributes(graph, tensors, changed), **changed}

@@ -9,6 +9,7 @@ from .couplings import Coupling
 from .equations import Equation
 from .explanation import Because, Held, Hop
 from .groups import Group, Groups, Member
+from .listing import listing
 from .multiples import Multiple
 from .origin import Origin
 from .values import Source, Value
@@ -93,8 +94,7 @@ def _causes_between(graph: Groups, group: Group) -> list[Equation]:
 
 def _some(tie: tuple[tuple[str, int], ...]) -> str:
     """The first few of the tied groups, and how many more there are."""
-    names = ", ".join(f"{name} ({size})" for name, size in tie[:_NAMED])
-    return names + (f" and {len(tie) - _NAMED} more" if len(tie) > _NAMED else "")
+    return listing([f"{name} ({size})" for name, size in tie], _NAMED)
 
 
 def _origin(reason: Reason) -> Hop | None:

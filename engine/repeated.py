@@ -15,8 +15,10 @@ from ..adapters.modules import attribute_of
 from ..adapters.tensors import named_tensors
 from .arguments import found_in
 from .axes import resolve
+from .equations import AttributeKey, key_of
 from .groups import Member
-from .sizes import Attribute, SizeInt, leaves
+from .listing import listing
+from .sizes import Attribute, SizeInt, attribute_name, leaves
 from .values import Trace
 
 if TYPE_CHECKING:
@@ -25,12 +27,11 @@ if TYPE_CHECKING:
 
 _SMALL = 4  # a smaller number is a stride or a depth as often as a width
 _SHOWN = 4
-Place = tuple[str, str, Any]  # path of the module, attribute, and key inside of it
 Kept = Mapping[str, Mapping[int, Sequence[int]]]
 Now = dict[Any, int]  # by what tells sizes apart that were equal
 
 
-def followed(graph: Groups, kept: Kept, changed: Mapping[str, int]) -> dict[str, int]:
+def repeating_attributes(graph: Groups, kept: Kept, changed: Mapping[str, int]) -> dict[str, int]:
     """New values of the attributes that certainly repeat a pruned size, besides those that are `changed`."""
     names = graph.rules.size_names | {_last_name(name) for name in changed}
     return {
@@ -45,21 +46,14 @@ def repeated_notes(graph: Groups, plan: Plan) -> list[str]:
     left = [place for place, _ in _repeating(graph, plan.tensors, plan.attributes)]
     if not left:
         return []
-    shown = [f"{attribute_name(*place)} = {graph.trace.attributes[place]}" for place in left[:_SHOWN]]
-    more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+    written = [f"{attribute_name(*place)} = {graph.trace.attributes[place]}" for place in left]
     return [
-        f"{', '.join(shown)}{more}: equal to a pruned size and left as they are, as other methods than the "
+        f"{listing(written, _SHOWN)}: equal to a pruned size and left as they are, as other methods than the "
         "forward read them, if any; set what these methods need"
     ]
 
 
-def attribute_name(path: str, name: str, key: Any) -> str:
-    """The dotted name of an attribute: ``blocks.0.attn.num_heads``, ``norm.normalized_shape[0]``."""
-    dotted = f"{path}.{name}" if path else name
-    return dotted + "".join(f"[{part!r}]" for part in key or ())
-
-
-def _repeating(graph: Groups, kept: Kept, changed: Mapping[str, int]) -> Iterator[tuple[Place, Now]]:
+def _repeating(graph: Groups, kept: Kept, changed: Mapping[str, int]) -> Iterator[tuple[AttributeKey, Now]]:
     """The attributes that equal a pruned size inside of their module, and what that size becomes."""
     inside = _sizes_inside(graph, kept, changed)
     read = _read_by_the_forward(graph.trace)
@@ -101,12 +95,12 @@ def _around(name: str) -> Iterator[str]:
         yield name
 
 
-def _read_by_the_forward(trace: Trace) -> set[Place]:
+def _read_by_the_forward(trace: Trace) -> set[AttributeKey]:
     """The attributes that calls and comparisons of the forward are made of; the witness sees other uses."""
     sides = [side for one in trace.conditions for side in (one.left, one.right)]
     given = [number.expr for call in trace.calls for number in found_in(call.arguments, SizeInt)]
     found = (leaf for expr in [*sides, *given] for leaf in leaves(expr))
-    return {(leaf.path, leaf.name, leaf.key) for leaf in found if isinstance(leaf, Attribute)}
+    return {key_of(leaf) for leaf in found if isinstance(leaf, Attribute)}
 
 
 def _last_name(name: str) -> str:

@@ -47,7 +47,7 @@ def follow_siblings(model: nn.Module, state: Couplings) -> None:
     for name in waiting:
         sibling = families.sibling(name)
         if sibling is not None:
-            state.doubtful[name] = sibling
+            state.unfollowed[name] = sibling
 
 
 def follow_attributes(sizes: Sizes, state: Couplings) -> None:

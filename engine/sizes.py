@@ -44,8 +44,7 @@ class Attribute:
     key: tuple[Any, ...] | None = None
 
     def __str__(self) -> str:
-        name = f"{self.path}.{self.name}" if self.path else self.name
-        return name + "".join(f"[{part!r}]" for part in self.key or ())
+        return attribute_name(self.path, self.name, self.key)
 
 
 @frozen(eq=False)
@@ -59,6 +58,12 @@ class Op:
 
     def __str__(self) -> str:
         return f"({self.left} {self.symbol} {self.right})"
+
+
+def attribute_name(path: str, name: str, key: tuple[Any, ...] | None) -> str:
+    """The dotted name of an attribute: ``blocks.0.attn.num_heads``, ``norm.normalized_shape[0]``."""
+    dotted = f"{path}.{name}" if path else name
+    return dotted + "".join(f"[{part!r}]" for part in key or ())
 
 
 Expr = Const | Dim | Attribute | Op

@@ -78,10 +78,12 @@ def trace(
     if not constants:
         return record
     found = entries_of(constants)
-    with suppress(TraceError), without(found) as cached:
+    with suppress(TraceError), without(found) as are_remade:
         record, _ = _trace(model, example_inputs, **options)
         record.filed = found
-    return record if cached.remade else _trace(model, example_inputs, **options)[0]
+        if are_remade():
+            return record
+    return _trace(model, example_inputs, **options)[0]
 
 
 def _trace(

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from ..errors import PlanError
 from .groups import Groups
+from .listing import listing
 from .plan import Plan
 
 SHOWN = 6
@@ -34,8 +35,7 @@ class Unreached:
         size = " x ".join(map(str, self.shape))
         text = f"{self.name} ({size}) was not reached by the example inputs and keeps its shape"
         for axis, groups in self.equals.items():
-            more = f" and {len(groups) - SHOWN} more" if len(groups) > SHOWN else ""
-            text += f"; axis {axis} is as wide as {', '.join(groups[:SHOWN])}{more}"
+            text += f"; axis {axis} is as wide as {listing(groups, SHOWN)}"
         return f"{text}; {self.sibling} was reached" if self.sibling else text
 
 
@@ -53,15 +53,15 @@ def unreached_tensors(graph: Groups) -> list[Unreached]:
         equals = {
             axis: tuple(widths[size]) for axis, size in enumerate(value.shape) if numbers and size in widths
         }
-        found.append(Unreached(name, value.shape, graph.state.doubtful.get(name), equals))
+        found.append(Unreached(name, value.shape, graph.state.unfollowed.get(name), equals))
     return found
 
 
 def check_reached(unreached: list[Unreached], groups: Set[str]) -> None:
     """Raise `PlanError` if a tensor that was not reached is as wide as one of these groups."""
-    doubtful = [one for one in unreached if one.is_as_wide_as(groups)]
-    if doubtful:
-        raise PlanError("\n".join([*map(str, doubtful[:SHOWN]), *_more(len(doubtful) - SHOWN), _ADVICE]))
+    as_wide = [one for one in unreached if one.is_as_wide_as(groups)]
+    if as_wide:
+        raise PlanError("\n".join([*map(str, as_wide[:SHOWN]), *_more(len(as_wide) - SHOWN), _ADVICE]))
 
 
 def unreached_notes(graph: Groups, unreached: list[Unreached], plan: Plan) -> list[str]:
@@ -69,13 +69,12 @@ def unreached_notes(graph: Groups, unreached: list[Unreached], plan: Plan) -> li
     notes = []
     pairs = [f"{own} with {sibling}" for own, sibling in _followers(graph, plan).items()]
     if pairs:
-        more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
-        notes.append(f"not reached by the example inputs, pruned along: {', '.join(pairs[:SHOWN])}{more}")
-    doubtful = [one for one in unreached if one.is_as_wide_as(plan.groups.keys())]
-    if not doubtful:
+        notes.append(f"not reached by the example inputs, pruned along: {listing(pairs, SHOWN)}")
+    as_wide = [one for one in unreached if one.is_as_wide_as(plan.groups.keys())]
+    if not as_wide:
         return notes
     failed = {run.error for run in graph.trace.runs if run.error}
-    notes += [*map(str, doubtful[:SHOWN]), *_more(len(doubtful) - SHOWN)]
+    notes += [*map(str, as_wide[:SHOWN]), *_more(len(as_wide) - SHOWN)]
     notes += [
         f"in training mode the forward fails on the example inputs ({error})" for error in sorted(failed)
     ]

@@ -165,6 +165,11 @@ class Call:
             self._values = list(values_in(self.arguments))
         return self._values
 
+    @property
+    def code(self) -> tuple[Callable[..., Any], str, Source]:
+        """What made it: the same for the calls of other runs that correspond."""
+        return self.target, self.module, self.source
+
     def __repr__(self) -> str:
         return f"<call {self.index} {self.name} in {self.module or 'the model'}>"
 

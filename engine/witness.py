@@ -69,7 +69,7 @@ def findings(graph: Groups, retrace: Callable[[], Trace]) -> list[Finding]:
     return found
 
 
-def doubtful(graph: Groups, retrace: Callable[[], Trace]) -> set[tuple[int, str]]:
+def untrusted(graph: Groups, retrace: Callable[[], Trace]) -> set[tuple[int, str]]:
     """Which of the plain numbers that `graph` takes for sizes do not follow, by call and argument."""
     free = {
         literal: {atom for one in equations for atom in graph.sizes.free(one.right)}
