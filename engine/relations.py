@@ -6,13 +6,14 @@ related, so that relations are explained like any other rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import prod
 
 from .axes import UNIT, Atom, Layout, Reason, atoms, product, total
-from .couplings import Cost, Place
+from .contracting import einsum
 from .indexing import assign, find, index, narrow, select
 from .joining import split, stack, unbind
+from .reducing import reduce, remake
 from .site import Misfit, Site, as_tuple, axis_number, negated, new_axis, told_by_data
 from .sizes import Dim
 from .values import Value
@@ -154,62 +155,6 @@ def repeat(site: Site) -> None:
     site.carry(source, result, ((axis, axis + surplus) for axis in range(rank)))
 
 
-def reduce(site: Site) -> None:
-    """``sum``, ``mean``, ``amax``: axes ``r`` are taken out (or left with one slot), the others stay."""
-    source = site.tensor("input")
-    rank = len(source.shape)
-    dims = site.argument("dim", default=site.default("dim"))
-    every = dims is None or dims == () or dims == []
-    reduced = set(range(rank)) if every else {axis_number(dim, rank) for dim in as_tuple(dims)}
-    axes = site.axes(source)
-    site.factors["r"] = [axes[axis] for axis in sorted(reduced)]
-    stay = [axis for axis in range(rank) if axis not in reduced]
-    site.held += [("r", axes[axis], ((source, axis),)) for axis in sorted(reduced)]
-    for result in site.call.results:
-        new = stay if len(result.shape) == rank else range(len(stay))
-        for old, axis in zip(stay, new):
-            site.held.append((f"axis {axis}", axes[old], ((source, old), (result, axis))))
-        if len(result.shape) == rank:
-            site.give(result, [UNIT if axis in reduced else layout for axis, layout in enumerate(axes)])
-            site.carry(source, result, ((axis, axis) for axis in stay))
-        else:
-            site.give(result, [axes[axis] for axis in stay])
-            site.carry(source, result, ((old, new) for new, old in enumerate(stay)))
-
-
-def remake(site: Site) -> None:
-    """``fft``, ``diff``: the axes worked on give way to new ones, and the others stay."""
-    source, result = site.tensor("input"), site.result()
-    rank = len(source.shape)
-    worked = _worked_on(site, rank)
-    layouts = list(site.axes(source))
-    for axis in worked:
-        site.block(layouts[axis], "it is worked on as a whole")
-        layouts[axis] = Atom(result.shape[axis], Reason("an axis that the call makes", site.origin))
-    for name in ("prepend", "append"):
-        _join(site, layouts, worked, site.argument(name))
-    site.give(result, layouts)
-    site.carry(source, result, ((axis, axis) for axis in range(rank) if axis not in worked))
-
-
-def _worked_on(site: Site, rank: int) -> set[int]:
-    """The axes named, or those that the operation takes by itself: the last ones, or all."""
-    dims, sizes = site.argument("dim", default=site.default("dim")), site.argument("s")
-    if dims is None and sizes is not None:
-        return set(range(rank - len(as_tuple(sizes)), rank))
-    return set(range(rank)) if dims is None else {axis_number(dim, rank) for dim in as_tuple(dims)}
-
-
-def _join(site: Site, layouts: list[Layout], worked: set[int], other: object) -> None:
-    """What is put before or behind a tensor has its other axes."""
-    if isinstance(other, Value) and other.shape:
-        for axis, layout in enumerate(site.axes(other)):
-            if axis in worked:
-                site.block(layout, "it is worked on as a whole")
-            else:
-                site.unify(layouts[axis], layout)
-
-
 def insert(site: Site) -> None:
     """``unsqueeze``: a new axis of size 1."""
     source, result = site.tensor("input"), site.result()
@@ -294,55 +239,6 @@ def flip(site: Site) -> None:
         site.block(layouts[axis_number(dim, len(layouts))], "its slots are put in reverse order")
     site.give(result, layouts)
     site.carry(source, result)
-
-
-def einsum(site: Site) -> None:
-    """``einsum``: every letter is a factor; ``out`` are those of one operand and the result."""
-    equation = site.argument("equation")
-    if not isinstance(equation, str):
-        raise Misfit("an equation that is not text")
-    result, operands = site.result(), _flat(site.argument("operands"))
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    if not arrow:
-        once = (letter for letter in sorted(set(left) - set(",.")) if left.count(letter) == 1)
-        right = ("..." if "..." in left else "") + "".join(once)
-    known: dict[str, Layout] = {}
-    places: dict[str, list[Place]] = {}
-    for subscript, operand in zip(left.split(","), operands):
-        for axis, letter in enumerate(_letters(subscript, len(operand.shape))):
-            layout = site.axes(operand)[axis]
-            if letter not in known or known[letter].size == 1:
-                known[letter] = layout
-            elif layout.size != 1:
-                site.unify(known[letter], layout)
-            places.setdefault(letter, []).append((operand, axis))
-    made = _letters(right, len(result.shape))
-    site.give(result, [known[letter] for letter in made])
-    for axis, letter in enumerate(made):
-        places[letter].append((result, axis))
-    for letter, layout in known.items():
-        site.factors[letter] = [layout]
-        site.couple(letter, places[letter], layout)
-        site.held.append((letter, layout, tuple(places[letter])))
-    site.terms = (tuple(operands),)
-    if len(operands) > 1:
-        site.state.costs.append(Cost(site.call, (tuple(known.values()),)))
-    site.factors["out"] = [known[letter] for letter in made if len(places[letter]) == 2]
-
-
-def _letters(subscript: str, rank: int) -> list[str]:
-    """The letters of one operand; the axes of an ellipsis are numbered from the right."""
-    if "..." not in subscript:
-        return list(subscript)
-    before, after = subscript.split("...")
-    dots = rank - len(before) - len(after)
-    return [*before, *(f".{number}" for number in range(-dots, 0)), *after]
-
-
-def _flat(found: object) -> list[Value]:
-    if isinstance(found, Value):
-        return [found]
-    return [value for one in found for value in _flat(one)] if isinstance(found, Iterable) else []
 
 
 def new(site: Site) -> None:
