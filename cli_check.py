@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from .engine.check import Checked, check, complaint
-from .engine.law import EXACT, HELD, MIXES, SUMS, WRONG
 from .engine.probe import is_recorded
 from .engine.stub import blank, stub_tried_apart
+from .engine.verdict import EXACT, HELD, MIXES, SUMS, WRONG
 from .errors import PrunusError, RuleError
 from .grammar import did_you_mean
 from .grammar.ast import Rule

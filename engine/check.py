@@ -19,8 +19,9 @@ from ..rules import RuleSet
 from ..rules.draw import draw
 from ..rules.examples import Example, examples_of, variations
 from ..rules.lint import Finding
-from .law import EXACT, HELD, MIXES, SUMS, WRONG, Untried, Verdict, judge, severity
+from .law import judge
 from .probe import Probe, run
+from .verdict import EXACT, HELD, MIXES, SUMS, WRONG, Untried, Verdict, severity
 
 
 @frozen

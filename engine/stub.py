@@ -16,10 +16,11 @@ from ..rules.examples import Example, variations
 from ..rules.signatures import argument_names
 from ..rules.targets import written_name
 from .child import CannotBeTried, stub_by_child
-from .law import MIXES, SUMS, WRONG, Untried, Verdict, judge, severity
+from .law import judge
 from .replay import replays
 from .trial import Found, Place, Trial
 from .values import Call, Value
+from .verdict import MIXES, SUMS, WRONG, Untried, Verdict, severity
 
 _FOUND = "# Found by trial: see that it means what you mean, then 'prunus rules check' it."
 _NOT_FOUND = (

@@ -15,8 +15,8 @@ from attrs import define, field, frozen
 from torch import Tensor
 
 from ..rules.examples import Example
-from .law import EXACT, MIXES
 from .probe import Probe, draws_of, has_fractions, is_equal, results_of, tensors_of
+from .verdict import EXACT, MIXES
 
 _LARGEST = 1 << 17  # elements of all operands together: beyond, trying takes too long
 _TRIES = 2000

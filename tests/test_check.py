@@ -9,7 +9,7 @@ import pytest
 import torch
 from prunus import cli
 from prunus.engine.check import check
-from prunus.engine.law import EXACT, HELD, MIXES, SUMS
+from prunus.engine.verdict import EXACT, HELD, MIXES, SUMS
 from prunus.rules import load
 
 # One rule of each kind: drawn calls, examples, a verb, random results, new tensors.

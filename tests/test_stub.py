@@ -7,9 +7,10 @@ import pytest
 import torch
 from prunus import engine
 from prunus.engine.check import check, complaint
-from prunus.engine.law import Untried, judge
+from prunus.engine.law import judge
 from prunus.engine.probe import Probe, is_recorded
 from prunus.engine.stub import stub_for
+from prunus.engine.verdict import Untried
 from prunus.grammar.ast import Signature
 from prunus.rules import draft, load
 from prunus.rules.draw import draw
