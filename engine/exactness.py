@@ -61,7 +61,7 @@ def _spread(found: dict[Atom, Reason], state: Couplings, sizes: Sizes) -> None:
     ``ones(n).sum()`` is that number.
     """
     tensors = state.trace.tensors.values()
-    held = {atom for value in tensors for layout in state.of(value) for atom in _free(layout)}
+    held = {atom for value in tensors for layout in state.of(value) for atom in free_atoms(layout)}
     counted = {sizes.ties.root(atom): reason for atom, reason in found.items() if atom not in held}
     for atom in held if counted else ():
         reason = counted.get(sizes.ties.root(atom))
