@@ -15,11 +15,12 @@ from .couple import couple
 from .couplings import Couplings
 from .equations import Equation, SizeOf
 from .graph import DependencyGraph
+from .plan import Plan
 from .repair import solve
 from .siblings import follow_attributes, follow_siblings
 from .sizes import Const
 from .values import Trace
-from .witness import findings, heed, untrusted
+from .witness import findings, findings_at, heed, untrusted
 
 # A call and one of its arguments, where the caller wrote a plain number for a size.
 Literal = tuple[int, str]
@@ -34,15 +35,25 @@ def derive(
 ) -> DependencyGraph:
     """The dependency graph of `model`, which `retrace` runs and records, as often as it takes."""
     deriving = _Deriving(model, retrace(), rules, prefer, free_outputs)
-    if not any(run.training and run.stop > run.start for run in deriving.trace.runs):
-        retrace = partial(retrace, training=False)  # in training it makes the same calls
-    retrace = partial(retrace, filed=deriving.trace.filed)  # which needs no search for caches any more
+    retrace = _again(deriving.trace, retrace)
     graph = _with_followers(deriving, retrace)
     found = findings(graph, retrace)
     if found:
         heed(found, graph.state)
         graph = deriving.solved(graph.state)
     return graph
+
+
+def rederive(graph: DependencyGraph, plan: Plan, retrace: Callable[..., Trace]) -> DependencyGraph:
+    """The graph that knows what the forward does at the sizes of `plan`; the same one if nothing is new."""
+    found = findings_at(graph, plan, _again(graph.trace, retrace))
+    if not found:
+        return graph
+    heed(found, graph.state)
+    known = _Deriving(graph.model, graph.trace, graph.rules, graph.prefer, graph.free_outputs)
+    again = known.solved(graph.state)
+    again.example_inputs, again.free_outputs = graph.example_inputs, graph.free_outputs
+    return again
 
 
 def told_by_rules(
@@ -83,6 +94,13 @@ class _Deriving:
         sizes = solve(state.of, state.equations, conditions, self.trace.attributes, state.ties, self.prefer)
         follow_attributes(sizes, state)
         return DependencyGraph(self.model, state, sizes, self.rules, self.prefer)
+
+
+def _again(first: Trace, retrace: Callable[..., Trace]) -> Callable[[], Trace]:
+    """What runs the model once more, knowing the first trace."""
+    if not any(run.training and run.stop > run.start for run in first.runs):
+        retrace = partial(retrace, training=False)  # in training it makes the same calls
+    return partial(retrace, filed=first.filed)  # which needs no search for caches any more
 
 
 def _with_followers(deriving: _Deriving, retrace: Callable[[], Trace]) -> DependencyGraph:

@@ -101,6 +101,10 @@ class Groups:
         """Why removing slots of `group` is not the same as zeroing them, if it is not."""
         return self._inexact.get(group.atom)
 
+    def is_exact(self, atom: Atom) -> bool:
+        """Whether removing slots of `atom` is the same as zeroing them."""
+        return atom not in self._inexact
+
     def layout(self, member: Member) -> Layout:
         """The layout of a tensor's axis."""
         return self._state.of(self.trace.tensors[member.tensor])[member.axis]

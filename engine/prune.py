@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from .choose import choose
 from .compensate import corrections
 from .cost import Cost, cost_of, parameters
 from .criteria import Criterion
-from .derive import derive
+from .derive import derive, rederive
 from .graph import DependencyGraph
 from .plan import Plan, kept_slots
 from .repeated import repeated_notes
@@ -29,6 +29,7 @@ from .slotwise import Loss
 from .trace import trace
 from .units import units_of
 from .unreached import check_reached, unreached_notes
+from .values import Trace
 
 
 def analyze(
@@ -61,7 +62,7 @@ def analyze(
     RuleSyntaxError, RuleError, TraceError, PlanError
         The model is left as it was.
     """
-    graph, _ = _analyze(model, example_inputs, rules, prefer, fake, strict, free_outputs)
+    graph, _, _ = _analyze(model, example_inputs, rules, prefer, fake, strict, free_outputs)
     if strict:
         groups = (group.name for unit in units_of(graph) for group in unit.groups)
         check_reached(graph.unreached, set(groups))
@@ -105,20 +106,21 @@ def prune(
         by ``"mean"`` or ``"lstsq"``, see `engine.compensate`. Where `loss` is given, too, a batch that is a
         pair is one of inputs and targets.
     dry_run : only plan; the model is not changed.
-    verify : run the pruned model once; the output shapes must be as before.
+    verify : run the model at the sizes of the plan, which must not make it do anything else, and the pruned
+        model once; the output shapes must be as before.
 
     Raises
     ------
     PrunusError
         Of the kind that errors.py describes; the model is left bit for bit as it was.
     """
-    graph, described = _analyze(model, example_inputs, rules, prefer, False, strict, free_outputs)
+    graph, described, retrace = _analyze(model, example_inputs, rules, prefer, False, strict, free_outputs)
     notes: list[str] = []
     left_alone: dict[str, str] = {}
     data = None if data is None else batches(data)
-    plan = choose(
-        graph,
-        ratio,
+    choose_for = partial(
+        choose,
+        ratio=ratio,
         params=params,
         macs=macs,
         latency=latency,
@@ -135,6 +137,10 @@ def prune(
         notes=notes,
         left_alone=left_alone,
     )
+    plan = choose_for(graph)
+    while verify and (known := rederive(graph, plan, retrace)) is not graph:
+        notes.clear()
+        graph, plan = known, choose_for(known)
     if strict:
         check_reached(graph.unreached, plan.groups.keys())
     notes += unreached_notes(graph, graph.unreached, plan)
@@ -189,7 +195,7 @@ def _analyze(
     fake: bool,
     strict: bool,
     free_outputs: Sequence[int],
-) -> tuple[DependencyGraph, str]:
+) -> tuple[DependencyGraph, str, Callable[..., Trace]]:
     if prefer not in ("outer", "inner"):
         raise PlanError(
             f"prefer is 'outer' (whole heads and groups) or 'inner' (inside them), not {prefer!r}"
@@ -204,4 +210,4 @@ def _analyze(
     graph.example_inputs, graph.free_outputs = example_inputs, tuple(free_outputs)
     if strict and any(call.costs for call in graph.unknown):
         raise RuleError("\n".join(str(call) for call in graph.unknown if call.costs))
-    return graph, described
+    return graph, described, retrace

@@ -33,12 +33,12 @@ Steps = Callable[[int, Unit], int]
 
 def _few(number: int, unit: Unit) -> int:
     """A quarter, which is cheap, and other odd numbers for each: little else comes out as it was then."""
-    return round(unit.whole / 4) // 2 * 2 + 1 + 2 * (number % 3)
+    return max(2, round(unit.whole / 4) // 2 * 2 + 1 + 2 * (number % 3))
 
 
 def _half(number: int, unit: Unit) -> int:
     """As many as are kept by default: what fails with these cannot be pruned."""
-    return unit.whole // 2
+    return max(2, unit.whole // 2)
 
 
 @frozen(eq=False)
@@ -55,12 +55,31 @@ def findings(graph: Groups, retrace: Callable[[], Trace]) -> list[Finding]:
 
     The model is as it was afterwards.
     """
-    witness = _Witness(graph, retrace)
-    found: list[Finding] = []
     units = [unit for unit in _units(graph) if any(group.producers for group in unit.groups)]
+    return _found(_Witness(graph, retrace), units)
+
+
+def findings_at(graph: Groups, plan: Plan, retrace: Callable[[], Trace]) -> list[Finding]:
+    """What a trace at the sizes of `plan` shows besides: a number may move at some sizes, and not at others.
+
+    Whether the model runs at all, verification tells.
+    """
+
+    def planned(_: int, unit: Unit) -> int:
+        group = unit.groups[0]
+        return len(plan.groups[group.name]) * unit.whole // group.size
+
+    units = [unit for unit in _units(graph) if unit.groups[0].name in plan.groups]
+    found = _found(_Witness(graph, retrace, planned), units, failures=False)
+    return [one for one in found if one.hold or any(map(graph.is_exact, one.atoms))]
+
+
+def _found(witness: _Witness, units: list[Unit], failures: bool = True) -> list[Finding]:
+    """What differs with few slots of some units, then of those that have nothing to do with it, and so on."""
+    found: list[Finding] = []
     while units:
         seen = witness.differences(units)
-        if not seen:
+        if not seen or (_FAILED in seen and not failures):
             break
         culprits = witness.culprits(units, seen)
         found += [_finding(one, culprits[one.key]) for one in seen.values()]
@@ -187,7 +206,7 @@ def _failure(error: BaseException) -> Difference:
 def _sizes(graph: Groups, units: Sequence[Unit], steps: Steps) -> tuple[Plan, Callable[[Atom], int]]:
     """A plan in which `units` keep about these steps, and how many slots it keeps."""
     for number, unit in enumerate(units):
-        unit.steps = unit.rounded(min(max(steps(number, unit), 2), unit.whole - 1))
+        unit.steps = unit.rounded(min(steps(number, unit), unit.whole - 1))
     keep_more(graph, units)
     kept = {group.atom: np.arange(unit.kept(group)) for unit in units for group in unit.groups}
     return make_plan(graph, kept), counts(units)

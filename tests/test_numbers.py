@@ -285,6 +285,47 @@ def test_a_size_that_decides_what_is_done_holds_its_slots(forward):
     oracle.check(model.eval(), X, plan, tolerance=1e-5)
 
 
+# What moves only at some sizes
+
+
+LATE = {
+    "a clamp": lambda h: min(int(str(width(h))), 4) / 4,
+    "one size alone": lambda h: 2.0 if str(width(h)) == "3" else 1.0,
+}
+
+
+@pytest.mark.parametrize("number", LATE.values(), ids=LATE)
+def test_a_number_that_moves_only_at_the_sizes_of_the_plan(number):
+    """`prune` looks there as well: the group is not exact, and with ``exact_only`` it stays."""
+
+    def made():
+        return Net(
+            lambda net, x: net.b((h := net.a(x)).sum(1, keepdim=True) * number(h)),
+            **{"a": nn.Conv2d(3, 16, 3), "b": nn.Conv2d(1, 5, 3)},
+        )
+
+    result = engine.prune(made(), example_inputs=X, ratio=0.5)
+    assert result.graph.group("a.out").exact and result.model.a.out_channels == 8
+    result = engine.prune(made(), example_inputs=X, ratio=13 / 16)
+    assert not result.graph.group("a.out").exact and result.model.a.out_channels == 3
+    assert "used as a number at" in str(result) and "test_numbers.py" in str(result)
+    result = engine.prune(made(), example_inputs=X, ratio=13 / 16, exact_only=True)
+    assert result.model.a.out_channels == 16 and result.left_alone == {"a.out": "not exact"}
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_path_that_is_taken_only_at_the_sizes_of_the_plan(dry_run):
+    """Its slots stay, and the others are pruned all the same."""
+    model = Net(
+        lambda net, x: net.b(net.d(h if str(width(h := net.a(x))) != "8" else h * 2)),
+        **{"a": nn.Conv2d(3, 16, 3), "d": nn.Conv2d(16, 10, 1), "b": nn.Conv2d(10, 5, 3)},
+    )
+    result = engine.prune(model, example_inputs=X, dry_run=dry_run)
+    assert result.plan.groups.keys() == {"d.out"}
+    assert "decides what is done" in result.graph.group("a.out").blocked
+    assert model.d.out_channels == (10 if dry_run else 5) and model.a.out_channels == 16
+
+
 def test_each_of_many_sizes_is_told_apart():
     """Of six layers the second and the fifth use their widths as numbers, and only they are not exact."""
     layers = nn.ModuleList(nn.Conv2d(3 if n == 0 else 12 + n, 13 + n, 1) for n in range(6))
