@@ -400,7 +400,7 @@ class Stubborn(Rich):
 
 
 class Shapeshifter(nn.Module):
-    """Answers in another shape at the size chosen in the end, for a reason that no tracing can see."""
+    """Answers in another shape at the size chosen in the end, but not while it is traced."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -408,7 +408,7 @@ class Shapeshifter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.out(F.relu(self.hidden(x)))
-        return y[:, :2] if str(self.hidden.out_features) == "8" else y
+        return y[:, :2] if str(self.hidden.out_features) == "8" and type(x.shape[0]) is int else y
 
 
 def test_a_pruned_model_that_does_not_run_is_restored():
