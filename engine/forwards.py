@@ -9,7 +9,6 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import torch
-from attrs import frozen
 
 from ..errors import TraceError
 from .arguments import paired
@@ -149,7 +148,9 @@ def _record_training(
     `before` are the values that inputs and tensors of the model had in that run, by those that they have now.
     Where it fails (targets are missing, for one) what it did up to there is known all the same.
     """
-    trace, start, error = recorder.trace, _Mark.of(recorder), ""
+    trace, error = recorder.trace, ""
+    start, first_read = len(trace.calls), len(trace.reads)
+    lengths = [len(entries) for entries in _recorded(recorder)]
     outputs: tuple[Value, ...] = ()
     try:
         for module in told:
@@ -160,41 +161,20 @@ def _record_training(
     finally:
         for module in told:
             module.training = False
-    same = _counterparts(
-        trace.calls[first.start : first.stop], trace.calls[start.calls :], before, bool(error)
-    )
+    same = _counterparts(trace.calls[first.start : first.stop], trace.calls[start:], before, bool(error))
     if same is not None:
-        reads = [Read(same.get(one.value, one.value), one.source) for one in trace.reads[start.reads :]]
-        start.go_back(recorder)
+        reads = [Read(same.get(one.value, one.value), one.source) for one in trace.reads[first_read:]]
+        for entries, length in zip(_recorded(recorder), lengths):
+            del entries[length:]
         trace.reads += reads
         outputs = tuple(same.get(value, value) for value in outputs)
-    trace.runs.append(Run(start.calls, len(trace.calls), outputs, training=True, error=error))
+    trace.runs.append(Run(start, len(trace.calls), outputs, training=True, error=error))
 
 
-@frozen
-class _Mark:
-    """How much was recorded at some moment."""
-
-    calls: int
-    reads: int
-    untracked: int
-    conditions: int
-
-    @classmethod
-    def of(cls, recorder: Recorder) -> _Mark:
-        """How much is recorded now."""
-        return cls(*map(len, cls._lists(recorder)))
-
-    @staticmethod
-    def _lists(recorder: Recorder) -> tuple[list[Any], ...]:
-        trace, ledger = recorder.trace, recorder.ledger
-        return trace.calls, trace.reads, trace.untracked, ledger.conditions
-
-    def go_back(self, recorder: Recorder) -> None:
-        """Forget what was recorded since."""
-        lengths = (self.calls, self.reads, self.untracked, self.conditions)
-        for recorded, length in zip(self._lists(recorder), lengths):
-            del recorded[length:]
+def _recorded(recorder: Recorder) -> list[list[Any]]:
+    """All that grows from call to call."""
+    trace = recorder.trace
+    return [trace.calls, trace.reads, trace.untracked, trace.seeds, recorder.ledger.conditions]
 
 
 def _counterparts(
