@@ -15,7 +15,7 @@ from .axes import UNIT, Atom, Layout, Reason, block
 from .couplings import Beside, Cost, Couplings, Mixed, Produced, Reading, Scaled
 from .ends import hold_ends
 from .equations import Equation, SizeOf
-from .live import is_uniform, live_calls
+from .live import live_calls
 from .match import match
 from .multiples import Multiple
 from .origin import Origin
@@ -173,10 +173,20 @@ def _note_products(site: Site) -> None:
         site.state.zeros.add(site.call)
     if isinstance(site.rule.body, ast.Relation) and site.rule.body.verb in relations.MOVES:
         site.state.moves.add(site.call)
-    if is_uniform(site.call, site.state.uniform, site.call in site.state.moves, bool(products)):
+    if _is_uniform(site, bool(products)):
         site.state.uniform.update(site.call.results)
     if not site.state.from_input.isdisjoint(site.call.results) and gives_weights(site, terms):
         site.state.picked.update(site.call.results)
+
+
+def _is_uniform(site: Site, multilinear: bool) -> bool:
+    """Whether a call makes one number everywhere of tensors that are so, each of a number of its own:
+    where it only puts slots elsewhere, or adds up products of its operands."""
+    call, uniform = site.call, site.state.uniform
+    if call in site.state.moves:
+        source = call.arguments.get("input")
+        return isinstance(source, Value) and source in uniform
+    return multilinear and bool(call.values) and uniform.issuperset(call.values)
 
 
 def _operands(site: Site, terms: Iterable[Sequence[str]]) -> tuple[tuple[object, ...], ...]:

@@ -54,7 +54,7 @@ def follow_attributes(sizes: Sizes, state: Couplings) -> None:
     """An integer of an element that was not reached is what it is in the sibling that it goes along with."""
     for own, other in state.twins.items():
         for (path, name, key), side in list(sizes.definitions.items()):
-            if path == other or path.startswith(f"{other}."):
+            if is_below(path, other):
                 there = own + path[len(other) :], name, key
                 if sizes.originals.get(there) == sizes.originals[path, name, key]:
                     sizes.definitions.setdefault(there, side)
@@ -201,11 +201,7 @@ class _Families:
 
     def _is_inside(self, layout: Layout, element: str) -> bool:
         """Whether only tensors of this element, and those that follow them, have slots of a layout."""
-        return all(
-            name == element or name.startswith(f"{element}.")
-            for atom in atoms(layout)
-            for name in self.holders[atom]
-        )
+        return all(is_below(name, element) for atom in atoms(layout) for name in self.holders[atom])
 
     def _join_ends(self, element: str) -> bool:
         """Where one element alone was reached, let its ends and what is as wide around it go together.
@@ -266,7 +262,7 @@ class _Families:
         """What the layers of a module make, but for those in one of its containers."""
         for one in self.state.produced:
             module = one.origin.call.module
-            if _is_below(module, owner) and not _is_below(module, container):
+            if is_below(module, owner) and not is_below(module, container):
                 yield one
 
     def _couple(self, reached: Value, places: list[tuple[Value, int]], layout: Layout) -> None:
@@ -279,8 +275,9 @@ class _Families:
         self.state.couplings.append(Coupling(Origin(call), "sibling", tuple(places), layout))
 
 
-def _is_below(module: str, path: str) -> bool:
-    return not path or module == path or module.startswith(f"{path}.")
+def is_below(name: str, path: str) -> bool:
+    """Whether a module or tensor is the one of this path, or inside of it."""
+    return not path or name == path or name.startswith(f"{path}.")
 
 
 def _join(path: str, name: str) -> str:

@@ -10,6 +10,7 @@ from ..errors import PlanError
 from .groups import Groups
 from .listing import listing
 from .plan import Plan
+from .siblings import is_below
 
 SHOWN = 6
 
@@ -86,7 +87,7 @@ def _followers(graph: Groups, plan: Plan) -> dict[str, str]:
     found = {}
     for name, sibling in graph.state.followed.items():
         if name in plan.tensors:
-            elements = (own for own in graph.state.twins if name == own or name.startswith(f"{own}."))
+            elements = (own for own in graph.state.twins if is_below(name, own))
             own = next(elements, None)
             found[own or name] = graph.state.twins[own] if own else sibling
     return found

@@ -7,7 +7,7 @@ import pytest
 import torch
 from held_nets import IMAGE, NETS
 from prunus import engine
-from test_traps import parameters, reasons, size
+from test_traps import halved_twice, parameters, reasons, size
 from trap_nets import Head, Net, conv
 
 
@@ -15,12 +15,7 @@ from trap_nets import Head, Net, conv
 def test_only_what_must_be_is_held(net):
     """The axes are pruned exactly, or only shrink, or stay for the reason given; twice in a row."""
     model, inputs = net.build().eval(), net.inputs()
-    for _ in range(2):
-        before = {axis: size(model, axis) for axis in net.exact + net.mixed + net.stays}
-        graph = engine.analyze(model, inputs)
-        plan = graph.choose(ratio=0.5, criterion="random", exact_only=True)
-        oracle.check(model, inputs, plan, tolerance=1e-5)
-        engine.apply(model, plan)
+    for graph, before in halved_twice(model, inputs, net.exact + net.mixed + net.stays):
         for axis in net.exact:
             assert size(model, axis) < before[axis], f"{axis} was not pruned: {reasons(graph, axis)}"
         for axis in net.mixed:
