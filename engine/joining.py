@@ -63,8 +63,8 @@ def _equate_pieces(site: Site, pieces: list[Layout]) -> None:
     if "chunks" in site.arguments:
         _keep_equal(site, pieces, "chunks")
         return
-    name = "indices_or_sections" if "indices_or_sections" in site.arguments else "split_size"
-    given = site.argument("split_size", "split_sizes", "indices_or_sections")
+    name = site.name_of("split_size", "split_sizes", "indices_or_sections")
+    given = site.argument(name)
     if name == "indices_or_sections" and isinstance(given, int):
         _keep_equal(site, pieces, name)
     elif name == "indices_or_sections":

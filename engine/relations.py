@@ -27,7 +27,7 @@ def regroup(site: Site) -> None:
         raise Misfit("the tensor is read as another dtype")
     layouts = _regrouped(site, source, result)
     site.give(result, layouts)
-    name = next((name for name in _SHAPES if name in site.arguments), "shape")
+    name = site.name_of(*_SHAPES)
     for axis, number in enumerate(_target_sizes(site, result)):
         if number != -1:
             site.equate(number, layouts[axis], name)
@@ -106,7 +106,8 @@ def _order(site: Site, rank: int) -> list[int]:
 def expand(site: Site) -> None:
     """``expand``, ``expand_as``, ``broadcast_to``: axes of size 1 and new leading axes take a given size."""
     source, result = site.tensor("input"), site.result()
-    sizes = site.argument("size", "shape", "other")
+    name = site.name_of("size", "shape", "other")
+    sizes = site.argument(name)
     if isinstance(sizes, Value):
         sizes = tuple(Dim(sizes, axis) for axis in range(len(sizes.shape)))
     surplus = len(result.shape) - len(source.shape)
@@ -120,7 +121,7 @@ def expand(site: Site) -> None:
         else:
             layouts.append(new_axis(size))
         if number != -1:
-            site.equate(number, layouts[axis], "size")
+            site.equate(number, layouts[axis], name)
     site.give(result, layouts)
     site.carry(source, result, ((old, new) for old, new in kept if old >= 0))
 
@@ -128,7 +129,8 @@ def expand(site: Site) -> None:
 def repeat(site: Site) -> None:
     """``repeat``/``tile``: copies are outermost; ``repeat_interleave``: copies are innermost."""
     source, result = site.tensor("input"), site.result()
-    given = site.argument("repeats", "dims")
+    name = site.name_of("repeats", "dims")
+    given = site.argument(name)
     interleaved = not isinstance(given, (list, tuple))
     rank = len(source.shape)
     counts = [1] * rank if interleaved else list(as_tuple(given))
@@ -149,7 +151,7 @@ def repeat(site: Site) -> None:
             continue
         copies = new_axis(int(number))
         if copies is not UNIT:
-            site.equate(number, copies, "repeats")
+            site.equate(number, copies, name)
         layouts.append(product([old, copies] if interleaved else [copies, old]))
     site.give(result, layouts)
     site.carry(source, result, ((axis, axis + surplus) for axis in range(rank)))

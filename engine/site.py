@@ -132,6 +132,10 @@ class Site:
                 return self.arguments[name]
         return default
 
+    def name_of(self, *names: str) -> str:
+        """Which of these names of one argument the call has; the first if none."""
+        return next((name for name in names if name in self.arguments), names[0])
+
     def default(self, name: str) -> object:
         """What an argument is that the call leaves out."""
         found = argument_defaults(self.call.target).get(name)

@@ -18,6 +18,7 @@ def strided(site: Site) -> None:
     number in the source.
     """
     source, result = site.tensor("input"), site.result()
+    site.sizes_read.add("own")  # of the sizes that the tensor has, however many
     own, steps = as_tuple(site.argument("own")), as_tuple(site.argument("stride"))
     axes, rank = site.axes(source), len(result.shape)
     before, after = _untouched(source.shape, own, result.shape, steps)

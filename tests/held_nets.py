@@ -221,6 +221,18 @@ def rows_written_by_index():
 
 
 @net(SEQUENCE, exact="a.weight[0] b.weight[1]")
+def pieces_of_given_sizes():
+    """The sizes of the pieces go under a name of their own."""
+    return between(lambda self, x: torch.cat(torch.split_with_sizes(x, [x.shape[-1] // 2] * 2, -1), -1))
+
+
+@net(SEQUENCE, exact="a.weight[0] b.weight[1]")
+def as_many_copies_as_slots():
+    """How many copies there are goes under a name of its own."""
+    return between(lambda self, x: x + torch.tile(x.sum(-1, keepdim=True), dims=(1, 1, x.shape[-1])))
+
+
+@net(SEQUENCE, exact="a.weight[0] b.weight[1]")
 def windows_of_memory():
     """Overlapping chunks, as sparse attention makes them."""
 
