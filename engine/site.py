@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from ..grammar import ast
 from ..rules.signatures import argument_defaults
+from .arguments import found_in
 from .axes import UNIT, Atom, Layout, Reason, block
 from .couplings import Coupling, Couplings, Place
 from .equations import Equation, SizeOf
@@ -91,7 +92,7 @@ class Site:
 
     def keep(self, found: object) -> None:
         """The sizes in an argument say what is done (which axis, or that nothing is): they must stay."""
-        for number in _sizes_in(found):
+        for number in found_in(found, SizeInt):
             is_now = Const(int(number))
             self.state.conditions.append(Condition("==", number.expr, is_now, True, self.call.source))
 
@@ -101,7 +102,7 @@ class Site:
 
     def depend_on(self, found: object) -> None:
         """The sizes in an argument are used as numbers: what the call makes depends on them."""
-        self.state.numbers += [(number.expr, self.origin) for number in _sizes_in(found)]
+        self.state.numbers += [(number.expr, self.origin) for number in found_in(found, SizeInt)]
 
     def result(self) -> Value:
         """The first result of the call."""
@@ -187,14 +188,6 @@ def new_axis(size: int) -> Layout:
 def told_by_data(site: Site, size: int) -> Atom:
     """An axis of as many slots as data tells."""
     return Atom(size, ByData("data tells its size", site.origin))
-
-
-def _sizes_in(found: object) -> Iterator[SizeInt]:
-    if isinstance(found, SizeInt):
-        yield found
-    elif isinstance(found, (list, tuple)):
-        for one in found:
-            yield from _sizes_in(one)
 
 
 def _by(sizes: Sequence[int]) -> str:
