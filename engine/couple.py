@@ -30,8 +30,9 @@ def couple(trace: Trace, rules: RuleSet, free_outputs: Sequence[int] = ()) -> Co
     The outputs at the positions `free_outputs` may change their shape.
     """
     constants = {call for call in trace.calls if _is_constant(rules.rule_for(call.target))}
-    live, needed = live_calls(trace, constants)
-    state = Couplings(trace, live, needed=needed, from_input=set(trace.inputs))
+    live, needed = live_calls(trace, trace.ends, constants)
+    given, _ = live_calls(trace, trace.given, constants)
+    state = Couplings(trace, live, given=given, needed=needed, from_input=set(trace.inputs))
     for call in trace.calls:
         if not state.from_input.isdisjoint(call.values):
             state.from_input.update(call.results)

@@ -91,7 +91,8 @@ class Couplings:
     ``needed`` those on which something depends that somebody looks at,
     ``picked`` those among them that are weights all the same, ``opened`` the signatures' dims with their
     stars opened, ``zeros`` the calls whose results are zero, ``moves`` those that only put slots elsewhere,
-    ``live`` those whose results somebody looks at, ``uniform`` the values that are one number everywhere,
+    ``live`` those whose results somebody looks at, ``given`` those on the way to what the model gives,
+    ``uniform`` the values that are one number everywhere,
     ``sizes_read`` the arguments of a call that are sizes, ``trusted`` the equations of plain numbers that
     were seen to follow, by call and argument, ``disguised`` atoms whose sizes became numbers in a way that
     the trace cannot see. Of the tensors that no forward has reached, ``followed`` has by name the sibling
@@ -101,6 +102,7 @@ class Couplings:
 
     trace: Trace
     live: set[Call] = Factory(set)
+    given: set[Call] = Factory(set)
     from_input: set[Value] = Factory(set)
     needed: set[Value] = Factory(set)
     picked: set[Value] = Factory(set)

@@ -32,7 +32,8 @@ def _hold(state: Couplings, value: Value, what: str, origin: object) -> None:
 def _hold_unused(state: Couplings, free: set[Value]) -> None:
     """Hold the slots that a layer makes and nothing reads: no weight, and nothing that somebody looks at.
 
-    A head whose result is thrown away, or used in training only, has classes like any other. What weights
+    A head whose result is thrown away, or used in training only, has classes like any other, and so has one
+    of which only a number is read, such as an exit that this input has not taken. What weights
     go on with beside that is no end, such as a feature that is looked at on the way.
     """
     made = {atom: one.origin for one in reversed(state.produced) for atom in free_atoms(one.layout)}
@@ -41,17 +42,20 @@ def _hold_unused(state: Couplings, free: set[Value]) -> None:
     given_up = {atom for value in free for layout in state.of(value) for atom in atoms(layout)}
     for atom in made.keys() - _summed(state) - given_up:
         source = made[atom].call.source
-        text = f"nothing that is returned or read needs them, which are made at {source.short}: {source.text}"
+        text = f"neither a weight nor an output reads them, which are made at {source.short}: {source.text}"
         block(atom, Reason(text, made[atom]))
 
 
 def _summed(state: Couplings) -> set[Atom]:
-    """The atoms over which data and a weight are summed, or anything on the way to an output."""
+    """The atoms over which data and a weight are summed, or anything on the way to an output, or two
+    tensors on the way to a number that Python reads. One alone may be a head whose confidence is read."""
     found: set[Atom] = set()
     for call, reading in state.readings.items():
         for factor, layout, places in reading.held:
             values = {value for value, _ in places}
-            summed = factor in reading.summed or values.isdisjoint(call.results)
-            if summed and (call in state.live or (values & state.from_input and values - state.from_input)):
-                found.update(atoms(layout))
+            if factor in reading.summed or values.isdisjoint(call.results):
+                weighted = bool(values & state.from_input and values - state.from_input)
+                compared = call in state.live and len(values - set(call.results)) > 1
+                if call in state.given or weighted or compared:
+                    found.update(atoms(layout))
     return found

@@ -67,12 +67,14 @@ def narrow(site: Site) -> None:
         site.give(result, layouts)
         site.carry(source, result, ((other, other) for other in range(len(layouts)) if other != axis))
         return
-    first = int(start) % max(layouts[axis].size, 1)
-    before, piece, _ = _cut_out(site, layouts[axis], first, first + int(length))
-    if before is not None:
-        site.equate(start, before, "start")
-    site.equate(length, piece, "length")
-    layouts[axis] = piece
+    if int(length) == 0:
+        layouts[axis] = _nothing_of(site, layouts[axis])
+    else:
+        first = int(start) % layouts[axis].size
+        before, layouts[axis], _ = _cut_out(site, layouts[axis], first, first + int(length))
+        if before is not None:
+            site.equate(start, before, "start")
+        site.equate(length, layouts[axis], "length")
     site.give(result, layouts)
     site.carry(source, result)
 
@@ -185,6 +187,11 @@ def _picked(site: Site, picks: Sequence[object]) -> list[Indexed]:
     return found
 
 
+def _nothing_of(site: Site, layout: Layout) -> Layout:
+    site.block(layout, "an empty slice is taken of it")
+    return Atom(0, Reason("an empty slice", site.origin))
+
+
 def _sliced(site: Site, layout: Layout, item: slice) -> Layout | None:
     start, stop, step = item.start, item.stop, item.step
     if any(isinstance(one, Value) for one in (start, stop, step)):
@@ -196,8 +203,7 @@ def _sliced(site: Site, layout: Layout, item: slice) -> Layout | None:
     if stride != 1:
         return _strided(site, layout, first, last, stride)
     if first >= last:
-        site.block(layout, "an empty slice is taken of it")
-        return Atom(0, Reason("an empty slice", site.origin))
+        return _nothing_of(site, layout)
     before, piece, after = _cut_out(site, layout, first, last)
     # A bound counts from the side on which the number was given.
     if start is not None and before is not None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from .values import Call, Trace, Value
 
 
-def live_calls(trace: Trace, constants: Container[Call] = ()) -> tuple[set[Call], set[Value]]:
-    """The calls whose results somebody looks at, and the values that these need; the rest is thrown away.
+def live_calls(
+    trace: Trace, ends: Iterable[Value], constants: Container[Call] = ()
+) -> tuple[set[Call], set[Value]]:
+    """The calls on the way to `ends`, and the values that these need; the rest is thrown away.
 
     Of `constants` only the shape of the first tensor counts.
     """
     live: set[Call] = set()
-    needed = trace.ends
+    needed = set(ends)
     for call in reversed(trace.calls):
         if call.inplace or not needed.isdisjoint(call.results):
             live.add(call)

@@ -7,28 +7,32 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import FunctionType
 from typing import Any
 
 import torch
 
 _CACHED = type(functools.lru_cache(lambda: None))
 _OTHERS = frozenset({"torch", "numpy", "prunus", "builtins", *sys.stdlib_module_names}) - {"__main__"}
+_DEPTH = 2  # wrappers around wrappers
+Place = tuple[Callable[[Any], None], Any]  # how to put something there, and what is there
 
 
 @contextmanager
 def uncached(model: torch.nn.Module) -> Iterator[None]:
     """Put the plain functions in the places of cached ones: in the files of the model's packages and of
     einops, in its modules' classes, and on its modules themselves."""
-    places = [(owner, name, found) for owner in _owners(model) for name, found in _cached_in(owner)]
-    for owner, name, found in places:
-        _put(owner, name, _plain(found))
+    places = [place for owner in _owners(model) for place in _places(owner)]
+    for put, found in places:
+        put(_plain(found))
     try:
         yield
     finally:
-        for owner, name, found in places:
-            _put(owner, name, found)
+        for put, found in places:
+            put(found)
 
 
 def _owners(model: torch.nn.Module) -> list[Any]:
@@ -44,21 +48,38 @@ def _package(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _cached_in(owner: Any) -> list[tuple[str, Any]]:
-    """The cached functions that a file, a class or an object names; static and class methods as they are."""
-    return [
-        (name, found)
-        for name, found in list(vars(owner).items())
-        if type(found) is _CACHED
-        or (isinstance(found, (staticmethod, classmethod)) and type(found.__func__) is _CACHED)
-    ]
+def _places(owner: Any) -> Iterator[Place]:
+    """Where a file, a class or an object has cached functions: under a name, or behind a wrapper's."""
+    for name, found in list(vars(owner).items()):
+        if type(_function_of(found)) is _CACHED:
+            yield partial(_put, owner, name), found
+        else:
+            for cell in _cells_of(_function_of(found), _DEPTH):
+                yield partial(setattr, cell, "cell_contents"), cell.cell_contents
+
+
+def _function_of(found: Any) -> Any:
+    """The function in a static method, a class method or a property, or what else a name stands for."""
+    if isinstance(found, property):
+        return found.fget
+    return found.__func__ if isinstance(found, (staticmethod, classmethod)) else found
+
+
+def _cells_of(function: Any, depth: int) -> Iterator[Any]:
+    """The variables that a wrapper has captured and that are cached functions; a wrapper may have its own."""
+    for cell in (type(function) is FunctionType and function.__closure__) or ():
+        with suppress(ValueError):  # it has no value yet
+            if type(cell.cell_contents) is _CACHED:
+                yield cell
+            elif depth:
+                yield from _cells_of(cell.cell_contents, depth - 1)
 
 
 def _plain(found: Any) -> Any:
-    if isinstance(found, (staticmethod, classmethod)):
-        cached: Any = found.__func__
-        return type(found)(cached.__wrapped__)
-    return found.__wrapped__
+    plain = _function_of(found).__wrapped__
+    if isinstance(found, property):
+        return property(plain, found.fset, found.fdel)
+    return type(found)(plain) if isinstance(found, (staticmethod, classmethod)) else plain
 
 
 def _put(owner: Any, name: str, found: Any) -> None:

@@ -254,8 +254,12 @@ class Trace:
     @property
     def ends(self) -> set[Value]:
         """What somebody looks at: the outputs, what Python code reads, and what is left on modules."""
-        read = (read.value for read in self.reads)
-        return {*self.outputs, *self.training_outputs, *read, *self.stored}
+        return {*self.given, *(read.value for read in self.reads)}
+
+    @property
+    def given(self) -> set[Value]:
+        """What the model gives as a tensor: the outputs, and what is left on modules."""
+        return {*self.outputs, *self.training_outputs, *self.stored}
 
     @property
     def forward(self) -> list[Call]:

@@ -12,7 +12,7 @@ import torch
 from attrs import frozen
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 from trap_nets import Head, Net, conv
 
 IMAGE = (2, 3, 6, 6)
@@ -195,6 +195,16 @@ def depths():
 @net(SEQUENCE, exact="a.weight[0] b.weight[1]")
 def empty_part():
     return between(lambda self, x: torch.cat(torch.split(x, [3, 0, 2], 1), 1))
+
+
+@net(SEQUENCE, exact="a.weight[0] b.weight[1]")
+def narrowed_to_nothing():
+    return between(lambda self, x: torch.cat([x.narrow(1, 0, 0), x], 1))
+
+
+@net(SEQUENCE, stays="a.weight[0]", reason="an empty slice is taken of it")
+def narrowed_to_nothing_along_the_width():
+    return between(lambda self, x: torch.cat([x.narrow(2, 0, 0), x], 2))
 
 
 @net(SEQUENCE, exact="a.weight[0] b.weight[1]")
@@ -439,6 +449,22 @@ def padded_by_data_along_the_width():
 
 
 # --- sequences of several lengths --------------------------------------------------------------------------
+
+
+@net(SEQUENCE, exact="a.weight[0] b.weight[1]")
+def padded_to_the_longest():
+    return between(lambda self, x: pad_sequence([x[0], x[1, :3]], batch_first=True))
+
+
+@net(SEQUENCE, exact="a.weight[0] b.weight[1]")
+def repeated_and_padded_to_the_longest():
+    """As a length regulator does it."""
+
+    def forward(self, x):
+        often = (x.sum(2) > -1e9).long() + 1
+        return pad_sequence([one.repeat_interleave(n, 0) for one, n in zip(x, often)])
+
+    return between(forward)
 
 
 def packed(cell: type[nn.Module], **options) -> nn.Module:

@@ -50,6 +50,32 @@ def cached_pair(length):
     return torch.arange(length)[:, None] / length, torch.ones(length, 1)
 
 
+def cached_unless(condition):
+    """A decorator as packages have them: the cached function is captured by the wrapper."""
+
+    def decorate(function):
+        known = functools.lru_cache(function)
+
+        @functools.wraps(function)
+        def wrapper(*args):
+            return function(*args) if condition() else known(*args)
+
+        return wrapper
+
+    return decorate
+
+
+@cached_unless(torch.compiler.is_compiling)
+def cached_behind_a_wrapper(length, width):
+    return made(length, width)
+
+
+@cached_unless(torch.compiler.is_exporting)
+@cached_unless(torch.compiler.is_compiling)
+def cached_behind_two(length):
+    return torch.arange(length)[:, None] / length
+
+
 FILED, FILED_TUPLES = {}, {}
 
 
@@ -94,6 +120,15 @@ class ByClass(nn.Module):
     def cached_static(length):
         return torch.arange(length)[:, None] / length
 
+    @cached_unless(torch.compiler.is_compiling)
+    def cached_behind_a_wrapper(self, length):
+        return torch.arange(length)[:, None] / length
+
+    @property
+    @functools.lru_cache  # noqa: B019
+    def cached_property(self):
+        return lambda length: self.cached(length)
+
     def forward(self, h):
         return getattr(self, self.method)(h.shape[1])
 
@@ -106,6 +141,10 @@ CACHES = {
     "dict in a closure": in_a_closure,
     "cached method": lambda: ByClass("cached"),
     "cached static method": lambda: ByClass("cached_static"),
+    "lru_cache behind a wrapper": lambda: Positions(lambda module, *sizes: cached_behind_a_wrapper(*sizes)),
+    "lru_cache behind two": lambda: Positions(lambda module, length, width: cached_behind_two(length)),
+    "cached method behind a wrapper": lambda: ByClass("cached_behind_a_wrapper"),
+    "cached property": lambda: ByClass("cached_property"),
 }
 
 

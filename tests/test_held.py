@@ -40,13 +40,15 @@ def test_default_call_prunes_and_keeps_output_shapes(net):
         assert size(model, axis) < before[axis], axis
 
 
-def test_deformable_convolutions_are_convolutions():
+@pytest.mark.parametrize("masked", [True, False])
+def test_deformable_convolutions_are_convolutions(masked):
     """Where a kernel looks is told by data, and what it makes of that is channels like any other."""
     ops = pytest.importorskip("torchvision.ops")
 
     def forward(self, x):
         x = self.a(x)
-        return self.head(self.b(self.deformable(x, self.where(x), torch.sigmoid(self.mask(x)))))
+        mask = torch.sigmoid(self.mask(x)) if masked else None
+        return self.head(self.b(self.deformable(x, self.where(x), mask)))
 
     layers = {"a": conv(3, 8), "where": conv(8, 18, 3), "mask": conv(8, 9, 3), "b": conv(12, 10)}
     model = Net(forward, deformable=ops.DeformConv2d(8, 12, 3, padding=1), head=Head(10), **layers).eval()

@@ -110,6 +110,45 @@ def test_a_normed_head_that_nobody_returns_keeps_its_classes():
     oracle.check(model, IMAGE, graph.choose(0.5))
 
 
+def confidence(exit):
+    return exit.softmax(1).max().item()
+
+
+def entropy(exit):
+    return -(exit.softmax(1) * exit.log_softmax(1)).sum(1).mean().item()
+
+
+@pytest.mark.parametrize("measure", [confidence, entropy])
+def test_an_exit_that_was_not_taken_keeps_its_classes(measure):
+    """Of its result only a number is read, but another input gets it as its answer."""
+
+    def forward(self, x):
+        h = self.a(x).relu()
+        u = self.aux(h)
+        return u if measure(u) > self.enough else self.head(h)
+
+    model = Net(forward, a=conv(3, 8), aux=conv(8, 4), head=conv(8, 4), enough=99.0)
+    graph = engine.analyze(model, IMAGE)
+    assert "neither a weight nor an output reads them" in str(graph.group("aux.out").blocked)
+    oracle.check(model, IMAGE, graph.choose(0.5))
+    engine.prune(model, example_inputs=IMAGE)
+    assert model.a.weight.shape[0] == 4
+    model.enough = -99.0
+    assert model(IMAGE).shape == (2, 4, 6, 6)
+
+
+def test_what_is_compared_for_a_decision_is_pruned():
+    """Queries and keys are no answer, though all that is read of them is where they meet."""
+
+    def forward(self, x):
+        best = int((self.q(x.mean((2, 3))) @ self.k(x.mean((2, 3))).T).argmax())
+        return self.head(self.a(x)) * (1 + 0 * best)
+
+    parts = {"q": nn.Linear(3, 8), "k": nn.Linear(3, 8), "a": conv(3, 8), "head": conv(8, 4)}
+    graph = engine.analyze(Net(forward, **parts), IMAGE)
+    assert graph.group("q.out") is graph.group("k.out") and not graph.group("q.out").blocked
+
+
 @pytest.mark.parametrize("forward", [returned_in_training, called_in_training])
 def test_a_model_with_a_head_for_training_trains_on(forward):
     """In training mode the pruned model is the masked one as well."""
