@@ -10,7 +10,7 @@ from torch import nn
 
 from ..errors import PrunusError, VerificationError
 from .memories import Forgotten
-from .modules import ChangedAttribute
+from .modules import ChangedAttribute, Emptied
 from .optimizers import Optimizers, sliced_optimizers
 from .scales import check_scales, scaled
 from .tensors import Indices, Replaced, SlicedTensor, check_fits, named_tensors
@@ -47,16 +47,17 @@ def _carry_out(
     corrections: Mapping[str, Callable[[torch.Tensor], torch.Tensor]],
 ) -> list[str]:
     tensors = named_tensors(model)
-    check_fits(tensors, plan.tensors, plan.shapes)
+    check_fits(tensors, plan.sliced, plan.shapes)
     check_scales(tensors, plan.scales, plan.tensors)
     steps: list[Any] = [
         ChangedAttribute(model, name, value, plan.before.get(name)) for name, value in plan.attributes.items()
     ]
     steps += [Replaced(tensors[name], correct, lambda grad: grad) for name, correct in corrections.items()]
     indices = Indices()
-    slices = {tensors[name]: indices.of(kept, tensors[name].device) for name, kept in plan.tensors.items()}
+    slices = {tensors[name]: indices.of(kept, tensors[name].device) for name, kept in plan.sliced.items()}
     states = [] if optimizer is None else sliced_optimizers(optimizer, slices, tensors.values())
     steps += [*states, *(SlicedTensor(tensor, axes) for tensor, axes in slices.items())]
+    steps += [Emptied(model, name) for name in plan.made]
     steps += [scaled(tensors[name], axes) for name, axes in plan.scales.items()]
     steps.append(Forgotten(slices.keys()))
     all_or_nothing(steps, None if graph is None else lambda: verify(model, graph))

@@ -14,7 +14,7 @@ from ..errors import CheckpointError, PlanError
 from .apply import all_or_nothing
 from .archive import Archive, PathLike, read, write
 from .memories import Forgotten
-from .modules import ChangedAttribute, attribute_of
+from .modules import ChangedAttribute, Emptied, attribute_of
 from .tensors import Replaced, check_fits, memory_order, named_tensors
 
 
@@ -74,7 +74,7 @@ def load(path: PathLike, model: nn.Module) -> nn.Module:
 def _state(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     """What a file holds of a model, by name; tied tensors under every name."""
     tensors = named_tensors(model)
-    changed = {id(tensors[name]) for name in plan.tensors if name in tensors}
+    changed = {id(tensors[name]) for name in plan.sliced if name in tensors}
     lasting = {
         f"{path}.{name}" if path else name
         for path, module in model.named_modules(remove_duplicate=False)
@@ -119,7 +119,7 @@ def _archive(model: nn.Module, plan: Plan) -> Archive:
 
 def _check_carried_out(model: nn.Module, plan: Plan, state: Mapping[str, Tensor]) -> None:
     try:
-        for name, axes in plan.tensors.items():
+        for name, axes in plan.sliced.items():
             if name not in state or any(state[name].shape[axis] != len(kept) for axis, kept in axes.items()):
                 raise PlanError(f"{name} is not of the size that the plan makes")
         for name, value in plan.attributes.items():
@@ -154,10 +154,12 @@ def _steps(archive: Archive, model: nn.Module) -> Iterator[Any]:
     """The changes that make a fresh model the saved one; raises `PlanError` if it is another."""
     plan = archive.plan
     state = _state(model, plan)
-    check_fits(named_tensors(model), plan.tensors, plan.shapes)
+    check_fits(named_tensors(model), plan.sliced, plan.shapes)
     _check_same(archive, state)
     for name, number in plan.attributes.items():
         yield ChangedAttribute(model, name, number, plan.before.get(name))
+    for name in plan.made:
+        yield Emptied(model, name)
     data: dict[str, Tensor] = {}
     for tensor, names in _by_object(state):
         first = archive.tied.get(names[0], names[0])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import PlanError
 from .memories import forget_values
+from .modules import Emptied
 from .tensors import check_fits, named_tensors
 
 if TYPE_CHECKING:
@@ -46,13 +47,26 @@ def mask(model: nn.Module, plan: Plan, *, nothing: float = 0.0) -> Iterator[nn.M
     ...     print(accuracy(model))
     """
     tensors = named_tensors(model)
-    check_fits(tensors, plan.tensors, plan.shapes)
+    check_fits(tensors, plan.sliced, plan.shapes)
     with ExitStack() as stack:
-        for name, kept in plan.tensors.items():
+        for name in plan.made:
+            stack.enter_context(_emptied(model, name))
+        for name, kept in plan.sliced.items():
             if tensors[name].is_floating_point() or tensors[name].is_complex():
                 for axis, slots in kept.items():
                     stack.enter_context(_filled(name, tensors[name], axis, slots, nothing))
         yield model
+
+
+@contextmanager
+def _emptied(model: nn.Module, name: str) -> Iterator[None]:
+    """What the forward makes of masked tensors it makes again, here and afterwards."""
+    made = Emptied(model, name)
+    made.carry_out()
+    try:
+        yield
+    finally:
+        made.take_back()
 
 
 @contextmanager

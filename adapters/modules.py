@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -73,6 +74,31 @@ def attribute_of(model: nn.Module, name: str) -> Any:
     except (TypeError, LookupError) as error:
         raise PlanError(f"the plan sets {name}, which this model does not have") from error
     return found
+
+
+class Emptied:
+    """An attribute in which a forward has left a tensor, as it was before; the next one makes it again."""
+
+    def __init__(self, model: nn.Module, name: str):
+        path, _, self._name = name.rpartition(".")
+        try:
+            self._module = model.get_submodule(path)
+        except AttributeError as error:
+            raise PlanError(f"the plan empties {name}, which this model does not have") from error
+        self._before = {name: one for name, one in vars(self._module).items() if name == self._name}
+
+    def carry_out(self) -> None:
+        """Take the tensor out, if there is one."""
+        names = vars(self._module)
+        if isinstance(getattr(type(self._module), self._name, None), cached_property):
+            names.pop(self._name, None)
+        elif self._name in names:
+            names[self._name] = None
+
+    def take_back(self) -> None:
+        """Put the tensor back, or take out what was made meanwhile."""
+        vars(self._module).pop(self._name, None)
+        vars(self._module).update(self._before)
 
 
 class ChangedAttribute:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from .memories import Forgotten
-from .modules import ChangedAttribute
+from .modules import ChangedAttribute, Emptied
 from .tensors import Indices, Replaced, named_tensors, sliced
 
 if TYPE_CHECKING:
@@ -28,10 +28,11 @@ def tried(model: nn.Module, plan: Plan) -> Iterator[None]:
     steps: list[Any] = [
         ChangedAttribute(model, name, value, plan.before.get(name)) for name, value in plan.attributes.items()
     ]
-    for name, axes in plan.tensors.items():
+    steps += [Emptied(model, name) for name in plan.made]
+    for name, axes in plan.sliced.items():
         kept = indices.of(axes, tensors[name].device)
         steps.append(Replaced(tensors[name], partial(sliced, axes=kept), lambda grad: None))
-    steps.append(Forgotten([tensors[name] for name in plan.tensors]))
+    steps.append(Forgotten([tensors[name] for name in plan.sliced]))
     done: list[Any] = []
     with torch.inference_mode(False), torch.no_grad():
         try:

@@ -12,11 +12,12 @@ from attrs import field, frozen
 
 from ..adapters.modules import attribute_of, bookkeeping
 from ..errors import PlanError
-from .axes import Atom, mask, resolve
+from .axes import Atom, atoms, mask, resolve
 from .groups import Groups
 from .near import broken_plan
 from .repeated import repeating_attributes
 from .sizes import attribute_name
+from .values import Value
 
 K = TypeVar("K", str, int)
 Scales = dict[str, dict[int, list[float]]]
@@ -30,6 +31,8 @@ class Plan:
     by tensor name and axis, ``attributes`` the new values by dotted name, ``shapes`` the shapes that the
     changed tensors must have before, ``before`` the values of the changed attributes. ``scales`` gives by
     tensor name and axis what each kept index is multiplied by, where that makes up for a change of size.
+    ``made`` are the attributes in which the forward leaves a tensor for the next one, if they hold none: they
+    are emptied. ``tensors`` has what their tensors keep, too.
     """
 
     groups: dict[str, list[int]] = field(factory=dict)
@@ -38,6 +41,12 @@ class Plan:
     shapes: dict[str, list[int]] = field(factory=dict)
     before: dict[str, int] = field(factory=dict)
     scales: Scales = field(factory=dict)
+    made: list[str] = field(factory=list)
+
+    @property
+    def sliced(self) -> dict[str, dict[int, list[int]]]:
+        """``tensors`` without those that the forward makes again."""
+        return {name: axes for name, axes in self.tensors.items() if name not in self.made}
 
     def to_json(self) -> str:
         """The plan as JSON text."""
@@ -55,6 +64,7 @@ class Plan:
                     name: {str(axis): factors for axis, factors in axes.items()}
                     for name, axes in self.scales.items()
                 },
+                "made": self.made,
             }
         )
 
@@ -76,7 +86,8 @@ class Plan:
                 name: {int(axis): list(map(float, factors)) for axis, factors in axes.items()}
                 for name, axes in data.get("scales", {}).items()
             }
-            return cls(groups, tensors, attributes, dict(data["shapes"]), before, scales)
+            made = list(map(str, data.get("made", ())))
+            return cls(groups, tensors, attributes, dict(data["shapes"]), before, scales, made)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PlanError(f"this is not the JSON of a plan: {error}") from error
 
@@ -104,6 +115,7 @@ class Plan:
             shapes={**later.shapes, **self.shapes},
             before={**later.before, **self.before},
             scales=_scaled_twice(self.scales, later),
+            made=list(dict.fromkeys([*self.made, *later.made])),
         )
 
     def _check_follows(self, first: Plan) -> None:
@@ -171,16 +183,37 @@ def make_plan(graph: Groups, kept: dict[Atom, np.ndarray]) -> Plan:
         if id(layout) not in known:
             known[id(layout)] = np.flatnonzero(mask(layout, masks.get)).tolist()
         tensors.setdefault(member.tensor, {})[member.axis] = known[id(layout)]
+    made = graph.trace.made if kept else {}
+    axes_made = _axes_made(graph, made, masks)
     shapes = {name: list(graph.trace.tensors[name].shape) for name in tensors}
+    shapes.update((name, list(made[name].shape)) for name in axes_made)
     attributes = _attributes(graph, kept, tensors)
     return Plan(
         groups={graph.group_of(atom).name: slots.tolist() for atom, slots in kept.items()},  # type: ignore[union-attr]
-        tensors=tensors,
+        tensors={**tensors, **axes_made},
         attributes=attributes,
         shapes=shapes,
         before={name: int(attribute_of(graph.model, name)) for name in attributes},
         scales=_scales(graph, kept, tensors),
+        made=list(made),
     )
+
+
+def _axes_made(
+    graph: Groups, made: Mapping[str, Value], masks: Mapping[Atom, np.ndarray]
+) -> dict[str, dict[int, list[int]]]:
+    """The kept indices of the tensors that the forward leaves in attributes."""
+    return {
+        name: axes
+        for name, value in made.items()
+        if (
+            axes := {
+                axis: np.flatnonzero(mask(layout, masks.get)).tolist()
+                for axis, layout in enumerate(graph.state.of(value))
+                if not masks.keys().isdisjoint(atoms(layout))
+            }
+        )
+    }
 
 
 def counts(kept: Mapping[Atom, Sized]) -> Callable[[Atom], int]:

@@ -43,7 +43,7 @@ def repeating_attributes(graph: Groups, kept: Kept, changed: Mapping[str, int]) 
 
 def repeated_notes(graph: Groups, plan: Plan) -> list[str]:
     """A line about the attributes that may repeat a pruned size, and stay as they are."""
-    left = [place for place, _ in _repeating(graph, plan.tensors, plan.attributes)]
+    left = [place for place, _ in _repeating(graph, plan.sliced, plan.attributes)]
     if not left:
         return []
     written = [f"{attribute_name(*place)} = {graph.trace.attributes[place]}" for place in left]

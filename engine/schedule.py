@@ -199,6 +199,6 @@ def _is_carried_out(plan: Plan, model: nn.Module) -> bool:
     tensors = named_tensors(model)
     return all(
         name in tensors and tensors[name].shape[axis] == len(kept)
-        for name, axes in plan.tensors.items()
+        for name, axes in plan.sliced.items()
         for axis, kept in axes.items()
     )

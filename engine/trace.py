@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from .constants import remember
 from .contents import copied, tensors_in
 from .fake import Fakes, depends_on_data
 from .following import following
-from .forgotten import Entry, entries_of, without
+from .forgotten import Entry, are_equal, attributes_of, entries_of, without
 from .forwards import calls_of, record_forwards, run_forward
 from .recorder import Observe, Recorder
 from .sizes import Ledger
@@ -23,6 +24,7 @@ from .undisturbed import undisturbed
 from .values import Trace, dotted_name, locate_error
 
 Tensor = torch.Tensor
+MadeTensors = dict[tuple[int, str], Tensor]  # by the id of a module's namespace, and the attribute's name
 
 
 def trace(
@@ -72,18 +74,32 @@ def trace(
         )
     options: dict[str, Any] = {"fake": fake, "opaque": opaque, "lower": dict(lower or {})}
     options |= {"observe": observe, "training": training}
+    run = partial(_trace, model, example_inputs, **options)
     with without(filed or ()):
-        record, untracked = _trace(model, example_inputs, **options)
-    constants = remember(untracked) if filed is None else []
-    if not constants:
+        record, untracked, _ = run()
+    if filed is not None:
         return record
-    found = entries_of(constants)
-    with suppress(TraceError), without(found) as are_remade:
-        record, _ = _trace(model, example_inputs, **options)
-        record.filed = found
-        if are_remade():
-            return record
-    return _trace(model, example_inputs, **options)[0]
+    constants = remember(untracked)
+    used = [name for name, value in record.tensors.items() if value.kind == "attribute" and not fake]
+    caches = [entries_of(constants), *attributes_of(model, used)]
+    remade = [cache for cache in caches if cache and _is_remade(cache, run)]
+    if not constants and not remade:
+        return record
+    found = [entry for cache in remade for entry in cache]
+    with without(found):
+        record, _, _ = run()
+    record.filed = found
+    return record
+
+
+def _is_remade(cache: Sequence[Entry], run: Callable[[], tuple[Trace, Any, MadeTensors]]) -> bool:
+    """Whether a run that finds these entries missing makes equal ones."""
+    with suppress(TraceError):
+        with without(cache) as are_remade:
+            _, _, made = run()
+            filed_again = are_remade()
+        return filed_again and are_equal([one for one in cache if one.is_attribute], made)
+    return False
 
 
 def _trace(
@@ -94,8 +110,8 @@ def _trace(
     lower: dict[Callable[..., Any], Callable[..., Any]],
     observe: Observe | None,
     training: bool,
-) -> tuple[Trace, list[weakref.ref[Tensor]]]:
-    """One trace, and the tensors that came up in it and that no call made."""
+) -> tuple[Trace, list[weakref.ref[Tensor]], MadeTensors]:
+    """One trace, the tensors that came up in it and that no call made, and those that attributes got."""
     calls = calls_of(example_inputs)
     fakes = Fakes() if fake else None
     modules = modules_of(model)
@@ -122,6 +138,7 @@ def _trace(
                 record_forwards(model, calls, recorder, training)
             record.stored = recorder.known_values(before.written())
             record.left = recorder.values_left()
+            made = _made(recorder, modules, inside)
         except TraceError:
             raise
         except Exception as error:
@@ -130,7 +147,26 @@ def _trace(
             ledger.open = False
     record.attributes = stage.originals
     record.conditions = ledger.conditions
-    return record, recorder.untracked
+    return record, recorder.untracked, made
+
+
+def _made(
+    recorder: Recorder, modules: list[tuple[str, torch.nn.Module]], before: list[dict[str, Any]]
+) -> MadeTensors:
+    """The tensors that the forward has left in attributes where none was, and that no input decides."""
+    found: MadeTensors = {}
+    from_input = set(recorder.trace.inputs)
+    for call in recorder.trace.calls:
+        if not from_input.isdisjoint(call.values):
+            from_input.update(call.results)
+    for (path, module), old in zip(modules, before):
+        for name, tensor in own_attributes(module).items():
+            if isinstance(tensor, Tensor) and old.get(name) is None:
+                for value in recorder.known_values([tensor]):
+                    if value not in from_input:
+                        recorder.trace.made[f"{path}.{name}" if path else name] = value
+                        found[id(vars(module)), name] = tensor
+    return found
 
 
 def _named_tensors(modules: list[tuple[str, torch.nn.Module]]) -> list[tuple[Tensor, str, list[str]]]:
