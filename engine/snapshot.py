@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import is_
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -20,8 +20,10 @@ from attrs import define, field
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 
+from .states import captured, classes_of, data_of, undo_of, undo_of_cell, undo_of_class
+
 _PLAIN = frozenset({int, bool, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size})
-_CLOSED = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, np.generic)
+_CLOSED = (type, ModuleType, BuiltinFunctionType, MethodType, np.generic)
 
 
 @contextmanager
@@ -45,6 +47,7 @@ class Snapshot:
         self._slots: list[tuple[Any, str, Any]] = []
         self._tensors: list[_Contents] = []
         self._in_memory: dict[int, list[_Contents]] = {}
+        self._undo: list[Callable[[], Any]] = []
         self._seen: dict[int, Any] = {}
 
     def note(self, root: Any) -> None:
@@ -60,6 +63,12 @@ class Snapshot:
         """Remember one object; what is inside of it."""
         if isinstance(item, Tensor):
             return self._note_tensor(item)
+        if isinstance(item, FunctionType):
+            return self._note_closure(item)
+        undo = undo_of(item)
+        if undo is not None:
+            self._undo.append(undo)
+            return ()
         if isinstance(item, (dict, list, deque, set)) and not item:
             self._empty.append(item)
             return self._note_attributes(item)
@@ -70,15 +79,18 @@ class Snapshot:
                 self._holders.append((item, item.copy()))
             return _items(item)
         inside: list[Any] = []
+        if isinstance(item, nn.Module):
+            inside += self._note_classes(item)
         if isinstance(item, dict):
-            before = dict(dict.items(item))
-            self._holders.append((item, before))
-            inside += before.values()
+            self._holders.append((item, _held(item)))
+            inside += dict.values(item)
         elif isinstance(item, (list, deque, set)):
-            self._holders.append((item, list(item)))
+            self._holders.append((item, _held(item)))
             inside += item
         elif isinstance(item, (tuple, frozenset)):
             inside += item
+        elif isinstance(item, partial):
+            inside += [item.func, item.args, item.keywords]
         return [*inside, *self._note_attributes(item)]
 
     def _note_attributes(self, item: Any) -> list[Any]:
@@ -90,6 +102,26 @@ class Snapshot:
                 inside.append(getattr(item, name))
         own = getattr(item, "__dict__", None)
         return [*inside, own] if isinstance(own, dict) else inside
+
+    def _note_closure(self, function: FunctionType) -> Iterable[Any]:
+        """Remember what a function has in its variables: a hook collects into a list of somebody else's."""
+        self._undo += map(undo_of_cell, function.__closure__ or ())
+        return self._note_shared(captured(function))
+
+    def _note_classes(self, module: nn.Module) -> Iterable[Any]:
+        """Remember of which class a module is, and what its classes hold."""
+        self._undo.append(partial(object.__setattr__, module, "__class__", type(module)))
+        found = [kind for kind in classes_of(module) if id(kind) not in self._seen]
+        self._seen.update((id(kind), kind) for kind in found)
+        self._undo += map(undo_of_class, found)
+        return self._note_shared([value for kind in found for value in data_of(kind).values()])
+
+    def _note_shared(self, items: list[Any]) -> Iterable[Any]:
+        """Remember what is not the model's alone: no dicts, which are caches, and nothing deeper inside."""
+        for one in items:
+            if isinstance(one, (list, deque, set)):
+                self._undo.append(partial(self._refill, one, _held(one)))
+        return [one for one in items if isinstance(one, Tensor)]
 
     def _note_tensor(self, tensor: Tensor) -> Iterable[Any]:
         if id(tensor) in self._changing:
@@ -117,6 +149,8 @@ class Snapshot:
 
     def put_back(self) -> None:
         """Undo what was written."""
+        for undo in self._undo:
+            undo()
         for one in self._tensors:
             one.put_back()
         for item, name, value in self._slots:
@@ -139,6 +173,10 @@ class Snapshot:
         elif not _is_same(holder, before):
             holder.clear()
             holder.update(before) if isinstance(holder, set) else holder.extend(before)
+
+
+def _held(holder: Any) -> Any:
+    return dict(dict.items(holder)) if isinstance(holder, dict) else list(holder)
 
 
 def _items(holder: Any) -> Iterable[Any]:
