@@ -140,6 +140,7 @@ def prune(
     plan = choose_for(graph)
     while verify and (known := rederive(graph, plan, retrace)) is not graph:
         notes.clear()
+        left_alone.clear()
         graph, plan = known, choose_for(known)
     if strict:
         check_reached(graph.unreached, plan.groups.keys())

@@ -96,12 +96,12 @@ def untrusted(graph: Groups, retrace: Callable[[], Trace]) -> set[tuple[int, str
     }
     atoms = set().union(*free.values())
     units = [unit for unit in _units(graph) if atoms & unit.atoms]
-    tried = set().union(*(unit.atoms for unit in units))
+    moved = set().union(*(unit.atoms for unit in units))
     seen = _Witness(graph, retrace).differences(units) if units else {}
     lines = {one.where for one in seen.values()}
     there = {literal for literal in free if graph.trace.calls[literal[0]].source in lines}
-    untried = {literal for literal, own in free.items() if not own & tried}
-    return untried | (there or (free.keys() if seen else set()))
+    unmoved = {literal for literal, own in free.items() if not own & moved}
+    return unmoved | (there or (free.keys() if seen else set()))
 
 
 def heed(found: Sequence[Finding], state: Couplings) -> None:
