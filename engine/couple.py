@@ -10,7 +10,6 @@ import torch
 
 from ..grammar import ast
 from ..rules import RuleSet
-from . import relations
 from .axes import UNIT, Atom, Layout, Reason, block
 from .couplings import Beside, Cost, Couplings, Mixed, Produced, Reading, Scaled
 from .ends import hold_ends
@@ -19,6 +18,7 @@ from .live import live_calls
 from .match import match
 from .multiples import Multiple
 from .origin import Origin
+from .relations import MOVES, VERBS
 from .site import Misfit, Site
 from .values import Call, Trace, Value
 from .weights import gives_weights, weights_make
@@ -58,7 +58,7 @@ def _couple_call(state: Couplings, call: Call, rule: ast.Rule | None) -> None:
     state.sizes_read[call] = site.sizes_read
     try:
         if isinstance(rule.body, ast.Relation):
-            relations.VERBS[rule.body.verb](site)
+            VERBS[rule.body.verb](site)
         else:
             match(site, rule.body)
         _write_out(site)
@@ -172,7 +172,7 @@ def _note_products(site: Site) -> None:
         site.state.readings[site.call] = Reading(site.origin, held, terms, products, frozenset(summed))
     elif terms == ():
         site.state.zeros.add(site.call)
-    if isinstance(site.rule.body, ast.Relation) and site.rule.body.verb in relations.MOVES:
+    if isinstance(site.rule.body, ast.Relation) and site.rule.body.verb in MOVES:
         site.state.moves.add(site.call)
     if _is_uniform(site, bool(products)):
         site.state.uniform.update(site.call.results)
