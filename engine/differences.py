@@ -32,13 +32,14 @@ class Difference:
     """One thing that the second trace has otherwise; ``key`` tells it again in further traces.
 
     ``number`` says that it is a number that the call computes with. Anything else (a size, a position, the
-    calls themselves) decides what the forward does.
+    calls themselves) decides what the forward does. ``now`` is what an argument has become.
     """
 
     key: Key
     text: str
     origin: Origin | Source | None
     number: bool = False
+    now: Any = None
 
     @property
     def where(self) -> Source | None:
@@ -128,7 +129,7 @@ def _of_calls(one: Call, other: Call, expected: _Expected, same_path: bool) -> I
             name = key[0]
             computes = isinstance(was, Number) and _computes_with(expected.graph, origin, name)
             text = f"{_written(was)} becomes {_written(now)}"
-            yield Difference((one.index, *key), text, origin, computes)
+            yield Difference((one.index, *key), text, origin, computes, now)
     for number, (value, result) in enumerate(zip(one.results, other.results)):
         if result.shape != expected.shape(value) and not expected.is_told_by_data(value, result.shape):
             text = f"a result of {expected.shape(value)} comes out as {result.shape}"

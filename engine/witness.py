@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, count
-from math import comb
+from math import comb, isclose
 
 import numpy as np
 from attrs import define, field, frozen
@@ -148,9 +148,9 @@ class _Witness:
                 break
         self.steps = self.steps or steps
         if found and self._by_chance is None:
-            self._by_chance = self._moved_by_data(plan)
-        by_chance = self._by_chance or ()
-        return {key: one for key, one in found.items() if key not in by_chance and self._matters(one)}
+            self._by_chance = set(self._zeroed(plan))
+        not_sizes = (self._by_chance or set()) - self._moved_by_both(found, plan)
+        return {key: one for key, one in found.items() if key not in not_sizes and self._matters(one)}
 
     def _matters(self, difference: Difference) -> bool:
         """Whether somebody looks at what is computed with a number."""
@@ -165,14 +165,23 @@ class _Witness:
             return {_FAILED: _failure(error.__cause__ or error)}
         return {one.key: one for one in differences(self.graph, second, self.graph.whole_count(count))}
 
-    def _moved_by_data(self, plan: Plan) -> set[tuple]:
+    def _zeroed(self, plan: Plan) -> dict[tuple, Difference]:
         """What moves although all sizes are as they were: the slots that go are only zeroed."""
         try:
             with mask(self.graph.model, plan):
                 second = self.retrace()
         except TraceError:
+            return {}
+        return {one.key: one for one in differences(self.graph, second, lambda atom: atom.size)}
+
+    def _moved_by_both(self, found: Mapping[tuple, Difference], plan: Plan) -> set[tuple]:
+        """The numbers read from data that are others than with zeroed slots, and not by chance."""
+        read = [key for key in found if key in (self._by_chance or ()) and found[key].number]
+        if not read:
             return set()
-        return {one.key for one in differences(self.graph, second, lambda atom: atom.size)}
+        zeroed, again = self._zeroed(plan), self._zeroed(plan)
+        steady = [key for key in read if key in zeroed and key in again and _near(zeroed[key], again[key])]
+        return {key for key in steady if not _near(zeroed[key], found[key])}
 
     def culprits(self, units: Sequence[Unit], found: Mapping[tuple, Difference]) -> dict[tuple, set[Unit]]:
         """For each difference the units on whose sizes it depends, or more of them where that is not clear.
@@ -192,6 +201,12 @@ class _Witness:
                     those.difference_update(some)
         # What shows only where several shrink at once has cleared all of them.
         return {key: those or set(units) for key, those in suspects.items()}
+
+
+def _near(one: Difference, other: Difference) -> bool:
+    """Whether numbers are the same, but for rounding."""
+    numbers = isinstance(one.now, (int, float)) and isinstance(other.now, (int, float))
+    return not numbers or isclose(one.now, other.now, rel_tol=0.01, abs_tol=1e-6)
 
 
 _FAILED = ("failed",)

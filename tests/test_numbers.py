@@ -355,6 +355,23 @@ def test_what_data_or_chance_moves_is_no_size():
     assert graph.group("a.out").blocked is None and graph.group("a.out").exact
 
 
+def test_a_number_that_data_and_a_size_move():
+    """A mean by hand: its sum is read from data, and the same whatever is cut, but its divisor is not."""
+
+    def net(divisor):
+        def forward(self, x):
+            h = torch.relu(self.a(x))
+            return self.b(h * (float(h.sum()) / divisor(h)))
+
+        torch.manual_seed(0)
+        return Net(forward, a=nn.Conv2d(3, 16, 3), b=nn.Conv2d(16, 5, 3))
+
+    graph = engine.analyze(net(width), X)
+    group = graph.group("a.out")
+    assert not group.exact and "used as a number at" in graph.inexact(group).text
+    check_exact(net(lambda h: h.shape[2] * 100), X, {"a.out"})
+
+
 def test_the_model_is_left_as_it_was():
     """Tensors, their memory, gradients and attributes: also where the second trace fails."""
 
