@@ -1,4 +1,4 @@
-"""What the second trace costs: its share of the time of `prune`, and `analyze` with it over one without.
+"""What the further traces cost: their share of the time of `prune`, and `analyze` with one over one without.
 
 ``python benchmarks/witness.py`` runs both in turn in one process, several times, and prints medians.
 """
@@ -37,30 +37,41 @@ def seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+TRACES = ("findings", "findings_at")  # with few slots of all groups, and at the sizes of the plan
+
+
 def measure(kind: str, name: str, repeats: int) -> tuple[float, float]:
-    """The share of `prune` that the second trace takes, and `analyze` with it over `analyze` without."""
+    """The share of `prune` that the further traces take, and `analyze` with one over `analyze` without."""
     model, inputs = build(kind, name)
-    testify = derive.findings
+    testify = {one: getattr(derive, one) for one in TRACES}
     inside: list[float] = []
 
-    def timed(*given: Any) -> Any:
-        found: list[Any] = []
-        inside.append(seconds(lambda: found.extend(testify(*given))))
-        return found
+    def timed(one: str) -> Callable[..., Any]:
+        def run(*given: Any) -> Any:
+            found: list[Any] = []
+            inside.append(seconds(lambda: found.extend(testify[one](*given))))
+            return found
+
+        return run
+
+    def use(functions: dict[str, Callable[..., Any]]) -> None:
+        for one, function in functions.items():
+            setattr(derive, one, function)
 
     shares, ratios = [], []
     try:
         for _ in range(repeats + 1):
-            derive.findings = timed
+            use({one: timed(one) for one in TRACES})
+            inside.clear()
             victim = copy.deepcopy(model)
             whole = seconds(lambda victim=victim: engine.prune(victim, example_inputs=inputs))
-            shares.append(inside[-1] / whole)
-            derive.findings = testify
+            shares.append(sum(inside) / whole)
+            use(testify)
             both = seconds(lambda: engine.analyze(model, inputs))
-            derive.findings = lambda *given: []
+            use({"findings": lambda *given: []})
             ratios.append(both / seconds(lambda: engine.analyze(model, inputs)))
     finally:
-        derive.findings = testify
+        use(testify)
     return statistics.median(shares[1:]), statistics.median(ratios[1:])  # the first one warms up
 
 
