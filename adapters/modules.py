@@ -77,26 +77,32 @@ def attribute_of(model: nn.Module, name: str) -> Any:
 
 
 class Emptied:
-    """An attribute in which a forward has left a tensor, as it was before; the next one makes it again."""
+    """An attribute, or an entry of a dict, in which a forward has left tensors, as it was before."""
 
     def __init__(self, model: nn.Module, name: str):
-        path, _, self._name = name.rpartition(".")
+        attribute, self._bracket, key = name.partition("[")
+        path, _, self._name = attribute.rpartition(".")
         try:
             self._module = model.get_submodule(path)
         except AttributeError as error:
             raise PlanError(f"the plan empties {name}, which this model does not have") from error
+        self._key = key.removesuffix("]")
         self._before = {name: one for name, one in vars(self._module).items() if name == self._name}
 
     def carry_out(self) -> None:
-        """Take the tensor out, if there is one."""
+        """Take the tensors out, if there are any."""
         names = vars(self._module)
-        if isinstance(getattr(type(self._module), self._name, None), cached_property):
+        held = names.get(self._name)
+        if self._bracket:
+            if isinstance(held, dict):
+                names[self._name] = {key: one for key, one in held.items() if repr(key) != self._key}
+        elif isinstance(getattr(type(self._module), self._name, None), cached_property):
             names.pop(self._name, None)
         elif self._name in names:
             names[self._name] = None
 
     def take_back(self) -> None:
-        """Put the tensor back, or take out what was made meanwhile."""
+        """Put the tensors back, or take out what was made meanwhile."""
         vars(self._module).pop(self._name, None)
         vars(self._module).update(self._before)
 

@@ -14,7 +14,9 @@ import torch
 from attrs import frozen
 
 from .contents import tensors_in
+from .stage import own_attributes
 
+Place = tuple[int, Any]
 _GONE = object()
 _DEPTH = 2  # a cache holds tensors, or tuples and lists of them
 
@@ -27,6 +29,11 @@ class Entry:
     key: Any
     left: Any = _GONE
     is_attribute: bool = False
+
+    @property
+    def place(self) -> Place:
+        """Which dict, and the key without traced sizes."""
+        return id(self.holder), _plain(self.key)
 
 
 @contextmanager
@@ -50,23 +57,49 @@ def without(entries: Iterable[Entry]) -> Iterator[Callable[[], bool]]:
             holder.update(before)
 
 
-def attributes_of(model: torch.nn.Module, names: Iterable[str]) -> list[list[Entry]]:
-    """The plain attributes of these dotted names, those of the same name and class together."""
-    found: dict[Any, list[Entry]] = defaultdict(list)
-    for dotted in names:
-        path, _, name = dotted.rpartition(".")
-        module = model.get_submodule(path)
-        if name in vars(module):
+def places_in(module: torch.nn.Module) -> Iterator[tuple[Entry, str]]:
+    """Where a module may keep tensors: its attributes and the entries of its dicts, and their names."""
+    for name, item in own_attributes(module).items():
+        if type(item) is dict:
+            for key in list(item):
+                yield Entry(item, key, is_attribute=True), f"{name}[{_plain(key)!r}]"
+        else:
             is_property = isinstance(getattr(type(module), name, None), cached_property)
-            entry = Entry(vars(module), name, _GONE if is_property else None, is_attribute=True)
-            found[type(module), name].append(entry)
+            yield Entry(vars(module), name, _GONE if is_property else None, is_attribute=True), name
+
+
+def tensors_at(entry: Entry) -> list[torch.Tensor]:
+    """The tensors that an attribute or an entry is, or that are in it as a tuple or a list."""
+    item = entry.holder.get(entry.key)
+    parts = item if isinstance(item, (tuple, list)) else [item]
+    return [one for one in parts if isinstance(one, torch.Tensor)]
+
+
+def _plain(key: Any) -> Any:
+    """A key as it is told, without traced sizes."""
+    if type(key) is tuple:
+        return tuple(map(_plain, key))
+    return int(key) if isinstance(key, int) and not isinstance(key, bool) else key
+
+
+def caches_of(model: torch.nn.Module, tensors: Iterable[torch.Tensor]) -> list[list[Entry]]:
+    """The places in which a model's modules keep these, those of the same name and class together."""
+    ids = set(map(id, tensors))
+    found: dict[Any, list[Entry]] = defaultdict(list)
+    for module in model.modules() if ids else ():
+        for entry, name in places_in(module):
+            if not ids.isdisjoint(map(id, tensors_at(entry))):
+                found[type(module), name].append(entry)
     return list(found.values())
 
 
-def are_equal(entries: Iterable[Entry], made: Mapping[tuple[int, str], torch.Tensor]) -> bool:
-    """Whether what was made in attributes is what they hold; `made` is by the id of a namespace and name."""
-    pairs = ((made.get((id(one.holder), one.key)), one.holder[one.key]) for one in entries)
-    return all(now is not None and _is_equal(now, before) for now, before in pairs)
+def are_equal(entries: Iterable[Entry], made: Mapping[Place, list[torch.Tensor]]) -> bool:
+    """Whether what was made is what they hold; `made` is by place."""
+    for one in entries:
+        now, before = made.get(one.place, []), tensors_at(one)
+        if len(now) != len(before) or not all(map(_is_equal, now, before)):
+            return False
+    return True
 
 
 def entries_of(tensors: Iterable[torch.Tensor]) -> list[Entry]:

@@ -31,8 +31,8 @@ class Plan:
     by tensor name and axis, ``attributes`` the new values by dotted name, ``shapes`` the shapes that the
     changed tensors must have before, ``before`` the values of the changed attributes. ``scales`` gives by
     tensor name and axis what each kept index is multiplied by, where that makes up for a change of size.
-    ``made`` are the attributes in which the forward leaves a tensor for the next one, if they hold none: they
-    are emptied. ``tensors`` has what their tensors keep, too.
+    ``made`` are the attributes, and entries of dicts, in which the forward leaves tensors for the next one:
+    they are emptied. ``tensors`` has what their tensors keep, too.
     """
 
     groups: dict[str, list[int]] = field(factory=dict)
@@ -186,7 +186,7 @@ def make_plan(graph: Groups, kept: dict[Atom, np.ndarray]) -> Plan:
     made = graph.trace.made if kept else {}
     axes_made = _axes_made(graph, made, masks)
     shapes = {name: list(graph.trace.tensors[name].shape) for name in tensors}
-    shapes.update((name, list(made[name].shape)) for name in axes_made)
+    shapes.update((name, list(made[name][0].shape)) for name in axes_made)
     attributes = _attributes(graph, kept, tensors)
     return Plan(
         groups={graph.group_of(atom).name: slots.tolist() for atom, slots in kept.items()},  # type: ignore[union-attr]
@@ -200,13 +200,15 @@ def make_plan(graph: Groups, kept: dict[Atom, np.ndarray]) -> Plan:
 
 
 def _axes_made(
-    graph: Groups, made: Mapping[str, Value], masks: Mapping[Atom, np.ndarray]
+    graph: Groups, made: Mapping[str, list[Value]], masks: Mapping[Atom, np.ndarray]
 ) -> dict[str, dict[int, list[int]]]:
-    """The kept indices of the tensors that the forward leaves in attributes."""
+    """The kept indices of the tensors that the forward leaves in attributes of their own."""
     return {
         name: axes
-        for name, value in made.items()
-        if (
+        for name, (value, *more) in made.items()
+        if not more
+        and not name.endswith("]")
+        and (
             axes := {
                 axis: np.flatnonzero(mask(layout, masks.get)).tolist()
                 for axis, layout in enumerate(graph.state.of(value))

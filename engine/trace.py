@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
+from ..adapters.tensors import named_tensors
 from ..errors import TraceError
 from .constants import remember
 from .contents import copied, tensors_in
 from .fake import Fakes, depends_on_data
 from .following import following
-from .forgotten import Entry, are_equal, attributes_of, entries_of, without
+from .forgotten import Entry, Place, are_equal, caches_of, entries_of, places_in, tensors_at, without
 from .forwards import calls_of, record_forwards, run_forward
 from .recorder import Observe, Recorder
 from .sizes import Ledger
@@ -24,7 +25,7 @@ from .undisturbed import undisturbed
 from .values import Trace, dotted_name, locate_error
 
 Tensor = torch.Tensor
-MadeTensors = dict[tuple[int, str], Tensor]  # by the id of a module's namespace, and the attribute's name
+MadeTensors = dict[Place, list[Tensor]]
 
 
 def trace(
@@ -80,8 +81,9 @@ def trace(
     if filed is not None:
         return record
     constants = remember(untracked)
-    used = [name for name, value in record.tensors.items() if value.kind == "attribute" and not fake]
-    caches = [entries_of(constants), *attributes_of(model, used)]
+    caches = [] if fake else caches_of(model, [*constants, *_attributes_used(model, record)])
+    ours = {one.place for cache in caches for one in cache}
+    caches.append([one for one in entries_of(constants) if one.place not in ours])
     remade = [cache for cache in caches if cache and _is_remade(cache, run)]
     if not constants and not remade:
         return record
@@ -126,6 +128,7 @@ def _trace(
         for tensor, kind, names in state
         for seen in [stand_ins.get(id(tensor), tensor)]
     }
+    filled = _filled(modules)
     recorder = Recorder(record, ledger, known, frozenset(opaque), lower, observe)
     copy = fakes.convert if fakes else torch.clone
     with undisturbed(model) as before:
@@ -138,7 +141,7 @@ def _trace(
                 record_forwards(model, calls, recorder, training)
             record.stored = recorder.known_values(before.written())
             record.left = recorder.values_left()
-            made = _made(recorder, modules, inside)
+            made = _made(recorder, modules, filled)
         except TraceError:
             raise
         except Exception as error:
@@ -150,23 +153,33 @@ def _trace(
     return record, recorder.untracked, made
 
 
-def _made(
-    recorder: Recorder, modules: list[tuple[str, torch.nn.Module]], before: list[dict[str, Any]]
-) -> MadeTensors:
-    """The tensors that the forward has left in attributes where none was, and that no input decides."""
+def _attributes_used(model: torch.nn.Module, record: Trace) -> list[Tensor]:
+    used = {name for name, value in record.tensors.items() if value.kind == "attribute"}
+    return [tensor for name, tensor in named_tensors(model).items() if name in used] if used else []
+
+
+def _made(recorder: Recorder, modules: list[tuple[str, torch.nn.Module]], before: set[Place]) -> MadeTensors:
+    """The tensors that the forward has left on modules where none was, and that no input decides."""
     found: MadeTensors = {}
     from_input = set(recorder.trace.inputs)
     for call in recorder.trace.calls:
         if not from_input.isdisjoint(call.values):
             from_input.update(call.results)
-    for (path, module), old in zip(modules, before):
-        for name, tensor in own_attributes(module).items():
-            if isinstance(tensor, Tensor) and old.get(name) is None:
-                for value in recorder.known_values([tensor]):
-                    if value not in from_input:
-                        recorder.trace.made[f"{path}.{name}" if path else name] = value
-                        found[id(vars(module)), name] = tensor
+    for path, module in modules:
+        for entry, name in places_in(module):
+            tensors = tensors_at(entry)
+            if tensors and entry.place not in before:
+                values = recorder.known_values(tensors)
+                if len(values) == len(tensors) and from_input.isdisjoint(values):
+                    recorder.trace.made[f"{path}.{name}" if path else name] = values
+                    found[entry.place] = tensors
     return found
+
+
+def _filled(modules: list[tuple[str, torch.nn.Module]]) -> set[Place]:
+    """Where modules keep tensors before the forward."""
+    places = (entry for _, module in modules for entry, _ in places_in(module))
+    return {entry.place for entry in places if tensors_at(entry)}
 
 
 def _named_tensors(modules: list[tuple[str, torch.nn.Module]]) -> list[tuple[Tensor, str, list[str]]]:

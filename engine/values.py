@@ -219,9 +219,10 @@ class Trace:
     name, ``left`` those that were not; ``aliases`` leads from other names of the same tensors to it.
     ``runs`` are first those of the example inputs, then the same as in training, where that differs.
     ``reads`` are the values of which Python code has read the data, ``stored`` those that the forward has
-    left on modules, ``made`` those that no input decides, by the name of an attribute that held none: a later
-    run finds them there. ``attributes`` gives the integers of the modules that were traced, by module path,
-    attribute name and key, ``contents`` a number that small ``untracked`` values share if they are equal.
+    left on modules, ``made`` those that no input decides, by the name of an attribute or entry that had none:
+    a later run finds them there. ``attributes`` gives the integers of the modules that were traced, by
+    module path, attribute name and key, ``contents`` a number that small ``untracked`` values share if they
+    are equal.
     ``seeds`` are those that the forward gave to torch, each with the first call after it.
     """
 
@@ -238,7 +239,7 @@ class Trace:
     contents: dict[Value, int] = field(factory=dict, repr=False)
     # What an earlier run had left in dicts and attributes, and this one made again.
     filed: list[Any] = field(factory=list, repr=False)
-    made: dict[str, Value] = field(factory=dict, repr=False)
+    made: dict[str, list[Value]] = field(factory=dict, repr=False)
     reads: list[Read] = field(factory=list, repr=False)
     stored: list[Value] = field(factory=list, repr=False)
     seeds: list[tuple[Call, int]] = field(factory=list, repr=False)
