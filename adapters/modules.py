@@ -115,18 +115,26 @@ class ChangedAttribute:
         found = attribute_of(model, name)
         if before is not None and found != before:
             raise PlanError(f"the plan is for a model with {name} = {before}, here it is {found!r}")
-        self._value = value
+        self._value, self._model = value, model
         self._before: Any = vars(self._owner)[self._key[0]]
+        self._places: list[tuple[dict[str, Any], str]] = []
 
     def carry_out(self) -> None:
-        """Set the new value."""
+        """Set the new value, for all modules that share a list or dict: theirs is another one from now on."""
         name, keys = self._key
         self._before = vars(self._owner)[name]
-        vars(self._owner)[name] = _replaced(self._before, keys, self._value)
+        self._places = [(vars(self._owner), name)]
+        if isinstance(self._before, (list, dict)):
+            holders = map(vars, self._model.modules())
+            self._places += [(one, key) for one in holders for key in one if one[key] is self._before]
+        new = _replaced(self._before, keys, self._value)
+        for holder, key in self._places:
+            holder[key] = new
 
     def take_back(self) -> None:
         """Put the old object back."""
-        vars(self._owner)[self._key[0]] = self._before
+        for holder, key in self._places:
+            holder[key] = self._before
 
 
 _NAME = re.compile(r"^(?P<dotted>[^\[]+)(?P<keys>(\[[^\]]*\])*)$")

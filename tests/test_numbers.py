@@ -257,6 +257,32 @@ def test_numpy_attributes_are_sizes(forward, kind):
     assert {type(number) for number in (model.k, model.g, model.c, *model.both)} == {kind}
 
 
+SHARED = {"dict": {"c": 16, "k": 8}, "list": [16, 8]}
+
+
+@pytest.mark.parametrize("sizes", SHARED.values(), ids=SHARED)
+def test_modules_that_share_their_sizes(sizes):
+    """One list or dict for all blocks is one for all of them afterwards, and nobody else's has changed."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.sizes, self.conv = sizes, nn.Conv2d(16, 16, 1)
+
+        def forward(self, h):
+            first, _ = self.sizes
+            first = self.sizes[first] if isinstance(self.sizes, dict) else first
+            return h + self.conv(h.view(2, first, 36).view(2, -1, 6, 6)).relu()
+
+    model = Net(
+        lambda net, x: net.b(net.d(net.c(net.a(x)))),
+        **{"a": nn.Conv2d(3, 16, 3), "c": Block(), "d": Block(), "b": nn.Conv2d(16, 5, 3)},
+    )
+    check_exact(model, X, {"a.out"})
+    assert model.c.sizes is model.d.sizes and model.c.sizes is not sizes
+    assert (list(sizes.values()) if isinstance(sizes, dict) else sizes) == [16, 8]
+
+
 # What decides the path
 
 
