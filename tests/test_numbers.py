@@ -352,6 +352,18 @@ def test_a_path_that_is_taken_only_at_the_sizes_of_the_plan(dry_run):
     assert model.d.out_channels == (10 if dry_run else 5) and model.a.out_channels == 16
 
 
+def test_nobody_looks_at_the_sizes_of_a_plan_by_hand():
+    """What the forward does at just these sizes is for the user to know; docs/limits.md says so."""
+    model = Net(
+        lambda net, x: net.b(h if str(width(h := net.a(x))) != "8" else h * 2),
+        **{"a": nn.Conv2d(3, 16, 3), "b": nn.Conv2d(16, 5, 3)},
+    )
+    graph = engine.analyze(model, X)
+    assert graph.group("a.out").exact
+    engine.apply(model, graph.plan({"a.out": list(range(8))}))
+    assert model.a.out_channels == 8
+
+
 def test_each_of_many_sizes_is_told_apart():
     """Of six layers the second and the fifth use their widths as numbers, and only they are not exact."""
     layers = nn.ModuleList(nn.Conv2d(3 if n == 0 else 12 + n, 13 + n, 1) for n in range(6))

@@ -277,6 +277,13 @@ def test_only_what_is_written_is_copied():
         assert live.peak - live.before < 100_000 < model.a.weight.nbytes
 
 
+def test_memory_that_is_written_past_torch_is_not_put_back():
+    """No operation of torch tells of it; docs/limits.md says so."""
+    model = Writing(lambda net: net.a.weight.detach().numpy().fill(7))
+    engine.analyze(model, X)
+    assert bool((model.a.weight == 7).all())
+
+
 def test_tied_tensors_stay_tied():
     """Two views of one memory are each put back, and still share it."""
 
