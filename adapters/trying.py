@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +33,8 @@ def tried(model: nn.Module, plan: Plan) -> Iterator[None]:
         kept = indices.of(axes, tensors[name].device)
         steps.append(Replaced(tensors[name], partial(sliced, axes=kept), lambda grad: None))
     steps.append(Forgotten([tensors[name] for name in plan.sliced]))
-    done: list[Any] = []
-    with torch.inference_mode(False), torch.no_grad():
-        try:
-            for step in steps:
-                done.append(step)
-                step.carry_out()
-            yield
-        finally:
-            for step in reversed(done):
-                step.take_back()
+    with torch.inference_mode(False), torch.no_grad(), ExitStack() as stack:
+        for step in steps:
+            stack.callback(step.take_back)
+            step.carry_out()
+        yield

@@ -166,7 +166,7 @@ def _differs(was: Any, now: Any, may_be: Callable[[Any], list[Any]], same_path: 
         return not any(_is_same(number, now) for number in may_be(was))
     if isinstance(was, np.ndarray) and isinstance(now, np.ndarray):
         return not np.array_equal(was, now, equal_nan=was.dtype.kind in "fc")
-    return isinstance(was, _WORDS) and bool(was != now)
+    return isinstance(was, (*_WORDS, tuple, list, dict, slice)) and bool(was != now)
 
 
 def _is_same(was: Any, now: Any) -> bool:

@@ -23,7 +23,7 @@ _NOT_CONFIGS = frozenset({"torch", "numpy", "builtins", *sys.stdlib_module_names
 
 
 class Stage:
-    """Puts traced integers (and fake tensors, if any) in the place of a model's own; `kept` puts them back.
+    """Puts traced integers (and fake tensors, if any) in the place of a model's own; a snapshot has those.
 
     `fakes` maps the id of a tensor to what stands for it during the trace. ``originals`` are the integers.
     """

@@ -140,10 +140,10 @@ class _Witness:
         """What is different with few slots of `units`, by key; what data or chance moves does not count."""
         for steps in [self.steps] if self.steps else (_few, _half):
             try:
-                plan, count = _sizes(self.graph, units, steps)
+                plan, kept = _sizes(self.graph, units, steps)
             except PlanError:  # the code lets nothing go
                 return {}
-            found = self._compare(plan, count)
+            found = self._compare(plan, kept)
             if _FAILED not in found:
                 break
         self.steps = self.steps or steps
@@ -157,13 +157,13 @@ class _Witness:
         origin = difference.origin
         return not (difference.number and isinstance(origin, Origin)) or origin.call in self.graph.state.live
 
-    def _compare(self, plan: Plan, count: Callable[[Atom], int]) -> dict[tuple, Difference]:
+    def _compare(self, plan: Plan, kept: Callable[[Atom], int]) -> dict[tuple, Difference]:
         try:
             with tried(self.graph.model, plan):
                 second = self.retrace()
         except Exception as error:  # whatever it is, with these sizes the model cannot be had
             return {_FAILED: _failure(error.__cause__ or error)}
-        return {one.key: one for one in differences(self.graph, second, self.graph.whole_count(count))}
+        return {one.key: one for one in differences(self.graph, second, self.graph.whole_count(kept))}
 
     def _zeroed(self, plan: Plan) -> dict[tuple, Difference]:
         """What moves although all sizes are as they were: the slots that go are only zeroed."""

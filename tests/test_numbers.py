@@ -291,6 +291,7 @@ PATHS = {
     "a table": lambda net, h: {16: torch.relu}[int(str(width(h)))](h),
     "a failure": lambda net, h: h * {"16": 1.0}[str(width(h))],
     "an axis": lambda net, h: h.flip(2 + (int(str(width(h))) < 16)),
+    "one axis or two": lambda net, h: torch.roll(h, *(([1, 2], [2, 3]) if str(width(h)) == "16" else (1, 2))),
     "a module": lambda net, h: [net.n, net.m][int(str(width(h))) < 16](h),
 }
 
