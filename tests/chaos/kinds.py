@@ -1,0 +1,21 @@
+"""The kinds of malice: each is a module of this package that has ``run(seed, count) -> list[Tally]``.
+
+`run` makes `count` tries that `seed` decides, and returns one tally for each operation. It neither prints nor
+raises for what broke. The full run calls it many times, with other seeds, `at_once` tries at a time.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+@frozen
+class Kind:
+    """How much of one kind is a full run, and how many tries one call of its `run` makes."""
+
+    count: int
+    at_once: int
+
+
+# By the name of the module.
+KINDS: dict[str, Kind] = {}
