@@ -65,12 +65,12 @@ class Maker:
 
     def floats(self, *shape: int) -> Tensor:
         """Normal noise."""
-        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
         return noise.to(self.device, self.dtype)
 
     def whole(self, *shape: int, below: int, start: int = 0) -> Tensor:
         """Whole numbers from ``start`` on, which start again at ``below``."""
-        return (torch.arange(start, start + math.prod(shape)).view(shape) % below).to(self.device)
+        return torch.arange(start, start + math.prod(shape), device=self.device).view(shape) % below
 
 
 # timm: the model says what it was made for.
@@ -194,9 +194,9 @@ def by_config(model: nn.Module) -> Iterator[Guess]:
 
 def _ring(make: Maker, width: int) -> Tensor:
     """A ring of nodes, each joined with the next, in both directions."""
-    here = torch.arange(NODES)
+    here = torch.arange(NODES, device=make.device)
     after = (here + 1) % NODES
-    return torch.stack([torch.cat([here, after]), torch.cat([after, here])]).to(make.device)
+    return torch.stack([torch.cat([here, after]), torch.cat([after, here])])
 
 
 GRAPH_ARGUMENTS: dict[str, Callable[[Maker, int], Tensor]] = {

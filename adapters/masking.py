@@ -87,8 +87,8 @@ def _filled(name: str, tensor: Tensor, axis: int, kept: Sequence[int], nothing: 
 
 
 def _dropped(kept: Sequence[int], size: int, device: torch.device) -> Tensor:
-    drops = torch.ones(size, dtype=torch.bool)
-    drops[torch.as_tensor(kept)] = False
+    drops = torch.ones(size, dtype=torch.bool, device="cpu")
+    drops[torch.as_tensor(kept, device="cpu")] = False
     return drops.nonzero().flatten().to(device)
 
 

@@ -112,8 +112,8 @@ class Case:
             for axis, layout in enumerate(self.graph.state.of(value)):
                 if not others.keys().isdisjoint(atoms(layout)):
                     index = np.delete(np.arange(layout.size), arranged(layout, others.get))
-                    where: Any = (*[slice(None)] * axis, torch.as_tensor(index))
                     data = tensors[name].data
+                    where: Any = (*[slice(None)] * axis, torch.as_tensor(index, device=data.device))
                     data[where] = change(data[where])
         return copied
 
@@ -129,7 +129,9 @@ class Case:
 def _take(tensor: Tensor, layouts: Sequence[Layout], order: Slots) -> Tensor:
     for axis, layout in enumerate(layouts):
         if any(atom in order for atom in atoms(layout)):
-            tensor = tensor.index_select(axis, torch.as_tensor(arranged(layout, order.get)))
+            tensor = tensor.index_select(
+                axis, torch.as_tensor(arranged(layout, order.get), device=tensor.device)
+            )
     return tensor
 
 

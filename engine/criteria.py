@@ -26,10 +26,10 @@ class Random:
     """Random scores, from a generator of its own with a fixed seed: a baseline."""
 
     def __init__(self, seed: int = 0):
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator("cpu").manual_seed(seed)
 
     def __call__(self, group: Group, tensors: Tensors) -> Tensor:
-        return torch.rand(group.size, generator=self._generator)
+        return torch.rand(group.size, generator=self._generator, device="cpu")
 
 
 # How each is made for one choice; those that need nothing of their own are functions.

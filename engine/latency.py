@@ -97,5 +97,5 @@ def _drawn(item: Any) -> Any:
     if not isinstance(item, _Tensor):
         return item
     if item.dtype.is_floating_point or item.dtype.is_complex:
-        return torch.randn(item.shape).to(item.dtype)
-    return torch.zeros(item.shape, dtype=item.dtype)
+        return torch.randn(item.shape, device="cpu").to(item.dtype)
+    return torch.zeros(item.shape, dtype=item.dtype, device="cpu")

@@ -164,7 +164,9 @@ def _commutes_still(case: Case, probe: Probe, plan: Plan, kept: Slots, pruned: l
     for number, layouts in enumerate(case.outputs):
         for axis, layout in enumerate(layouts):
             index = np.searchsorted(arranged(layout, kept.get), arranged(layout, turned.get))
-            expected[number] = expected[number].index_select(axis, torch.as_tensor(index))
+            expected[number] = expected[number].index_select(
+                axis, torch.as_tensor(index, device=expected[number].device)
+            )
     return is_equal(run(smaller), expected)
 
 

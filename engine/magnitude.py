@@ -73,9 +73,9 @@ def fpgm(group: Group, tensors: Tensors) -> Tensor:
     """
     members = tensors.weights(group)
     distances = []
-    for some in torch.arange(group.size).split(max(1, _DISTANCES // group.size)):
+    for some in torch.arange(group.size, device="cpu").split(max(1, _DISTANCES // group.size)):
         squares = (_squared_distances(tensors.slots(group, member), some) for member in members)
-        first = next(squares, torch.zeros(len(some), group.size))
+        first = next(squares, torch.zeros(len(some), group.size, device="cpu"))
         for other in squares:
             first = first.to(other.device) + other
         distances.append(first.sqrt().sum(1))

@@ -24,11 +24,13 @@ class NumberedSlots:
     """
 
     def __init__(self, tensors: Tensors, parts: Sequence[Part]):
-        sizes = torch.tensor([group.size for group, _ in parts])
+        sizes = torch.tensor([group.size for group, _ in parts], device="cpu")
         self.count, self.parts = int(sizes.sum()), len(parts)
-        self.part = torch.arange(self.parts).repeat_interleave(sizes)
+        self.part = torch.arange(self.parts, device="cpu").repeat_interleave(sizes)
         self.axes: dict[str, list[tuple[int, Tensor]]] = defaultdict(list)
-        for (group, members), numbers in zip(parts, torch.arange(self.count).split(sizes.tolist())):
+        for (group, members), numbers in zip(
+            parts, torch.arange(self.count, device="cpu").split(sizes.tolist())
+        ):
             for member in members:
                 self._note(member, tensors[member.tensor].shape, tensors.where(group, member), numbers)
         self._flat = torch.cat([numbers for axes in self.axes.values() for _, numbers in axes])
@@ -36,14 +38,14 @@ class NumberedSlots:
     def _note(self, member: Member, shape: Sequence[int], where: Tensor | None, numbers: Tensor) -> None:
         """Write the numbers of a member's slots where nothing is written yet: sums hold several groups."""
         if where is None:
-            where = torch.arange(len(numbers))
+            where = torch.arange(len(numbers), device="cpu")
         else:
             numbers = numbers[:, None].expand_as(where)
         for axis, known in self.axes[member.tensor]:
             if axis == member.axis and bool((known[where] == self.count).all()):
                 known[where] = numbers
                 return
-        fresh = torch.full((shape[member.axis],), self.count)
+        fresh = torch.full((shape[member.axis],), self.count, device="cpu")
         fresh[where] = numbers
         self.axes[member.tensor].append((member.axis, fresh))
 

@@ -28,7 +28,7 @@ class NoRegion(Exception):
 
 def whole(value: Value) -> Tensor:
     """The region of all of `value`."""
-    return torch.ones([1] * len(value.shape), dtype=torch.bool)
+    return torch.ones([1] * len(value.shape), dtype=torch.bool, device="cpu")
 
 
 def along(value: Value, axis: int, slots: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def moved(call: Call, regions: Mapping[Value, Tensor]) -> dict[Value, Tensor]:
     """The regions of the results of `call`, which only moves slots, where `regions` of its operands go."""
 
     def marked(value: Value) -> Tensor:
-        return regions.get(value, torch.tensor(False)).float().expand(value.shape)
+        return regions.get(value, torch.tensor(False, device="cpu")).float().expand(value.shape)
 
     return _regions_of(zip(call.results, _made_again(call, marked)))
 
@@ -67,7 +67,7 @@ def came_from(call: Call, regions: Mapping[Value, Tensor]) -> dict[Value, Tensor
     if every and all(value in regions and is_whole(regions[value]) for value in call.results):
         return {value: whole(value) for value in sources}
     with torch.inference_mode(False):
-        zero = torch.zeros((), requires_grad=True)
+        zero = torch.zeros((), requires_grad=True, device="cpu")
         given = {value: zero.expand(value.shape) for value in sources}
         made = list(zip(call.results, _made_again(call, given.__getitem__)))
         # The gradient of a call that moves slots moves them back.

@@ -185,7 +185,9 @@ class Regularizer:
                 "`graph.groups` lists the groups"
             )
         self._slots = NumberedSlots(tensors, parts)
-        self._strengths = torch.tensor([strength_of(group) for group, _ in parts])[self._slots.part]
+        self._strengths = torch.tensor([strength_of(group) for group, _ in parts], device="cpu")[
+            self._slots.part
+        ]
         self._owners = {name: _owner(graph.model, name) for name in self._slots.axes}
         self._shapes = {name: tensors[name].shape for name in self._slots.axes}
         self.groups = list(dict.fromkeys(group.name for group, _ in parts))

@@ -51,6 +51,6 @@ def _made(small: Mapping[int, int], item: Any) -> Any:
     if isinstance(item, Value):
         shape = [small.get(size, size) for size in item.shape]
         if item.dtype.is_floating_point or item.dtype.is_complex:
-            return torch.randn(shape).to(item.dtype)
-        return torch.zeros(shape, dtype=item.dtype)
+            return torch.randn(shape, device="cpu").to(item.dtype)
+        return torch.zeros(shape, dtype=item.dtype, device="cpu")
     return small.get(int(item), int(item)) if type(item) in (int, SizeInt) else item

@@ -48,7 +48,7 @@ def slot_sums(group: Group, tensors: Tensors, member: Member, along: Along) -> T
 
 def total(group: Group, parts: Iterable[Tensor]) -> Tensor:
     """The parts ``(group.size,)`` added up, wherever each of them lies; zeros if there are none."""
-    scores = torch.zeros(group.size)
+    scores = torch.zeros(group.size, device="cpu")
     for part in parts:
         scores = scores.to(part.device) + part
     return scores

@@ -165,10 +165,10 @@ def _forms(fused: int) -> list[tuple[int, int]]:
     return [(1, 1)] if fused == 1 else [(fused, 1), (1, fused)]
 
 
-def _indices(place: Place, slots: np.ndarray | list[int], size: int) -> Tensor:
-    """The indices of an axis that these slots of its factor have."""
+def _indices(tensor: Tensor, place: Place, slots: np.ndarray | list[int], size: int) -> Tensor:
+    """The indices of an axis of `tensor` that these slots of its factor have."""
     whole = np.arange(place.outer * size * place.inner).reshape(place.outer, size, place.inner)
-    return torch.as_tensor(whole[:, slots].reshape(-1))
+    return torch.as_tensor(whole[:, slots].reshape(-1), device=tensor.device)
 
 
 def rearranged(probe: Probe, operands: Sequence[Place], slots: np.ndarray) -> Probe:
@@ -181,7 +181,7 @@ def rearranged(probe: Probe, operands: Sequence[Place], slots: np.ndarray) -> Pr
         else:
             tensor = tensors[place.name]
             size = tensor.shape[place.axis] // (place.outer * place.inner)
-            tensor.data = tensor.data.index_select(place.axis, _indices(place, slots, size))
+            tensor.data = tensor.data.index_select(place.axis, _indices(tensor, place, slots, size))
     return copied
 
 
@@ -191,7 +191,8 @@ def zeroed_in(probe: Probe, operands: Sequence[Place], slots: list[int], size: i
     tensors = tensors_of(copied)
     places = [place for place in operands if place.axis >= 0]
     for place in [one for one in places if has_fractions(tensors[one.name])] or places:
-        tensors[place.name].data.index_fill_(place.axis, _indices(place, slots, size), 0)
+        data = tensors[place.name].data
+        data.index_fill_(place.axis, _indices(data, place, slots, size), 0)
     return copied
 
 
@@ -215,6 +216,7 @@ def _taken(results: Sequence[Tensor], places: Sequence[Place], slots: np.ndarray
     taken = list(results)
     for place in places if taken else ():
         number = int(place.name)
-        size = taken[number].shape[place.axis] // (place.outer * place.inner)
-        taken[number] = taken[number].index_select(place.axis, _indices(place, slots, size))
+        tensor = taken[number]
+        size = tensor.shape[place.axis] // (place.outer * place.inner)
+        taken[number] = tensor.index_select(place.axis, _indices(tensor, place, slots, size))
     return taken

@@ -36,7 +36,7 @@ def test_traps_on_the_device(trap):
     """The same groups as on the CPU, exact at random slots."""
     torch.manual_seed(0)
     on_cpu = engine.analyze(trap.build().eval(), trap.inputs())
-    with torch.device("cuda"):
+    with torch.device("cuda"):  # the caller's default, which the engine's own tensors do not follow
         model, inputs = trap.build().eval(), trap.inputs()
         graph = engine.analyze(model, inputs)
         assert described(graph) == described(on_cpu)
