@@ -10,8 +10,7 @@ import difflib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -20,6 +19,7 @@ import torch
 from . import cli_rules, engine
 from .display import print_groups
 from .errors import PrunusError
+from .files import expect_writable, shown, write_text
 
 MODEL_HELP = "package.module:factory, timm:NAME or torchvision:NAME"
 INPUT_HELP = "shape of an example input, 1x3x224x224, or ints:2x16 for tokens; once for each argument"
@@ -60,10 +60,10 @@ def parser() -> argparse.ArgumentParser:
     add_choice(prune)
     prune.add_argument(
         "--plan",
-        type=Path,
         metavar="FILE",
         help="write the plan as JSON, for engine.apply(model, engine.Plan.from_json(text))",
     )
+    add_force(prune)
     prune.add_argument("--dry-run", action="store_true", help="plan and report, but slice nothing")
     prune.set_defaults(run=run_prune)
 
@@ -82,9 +82,8 @@ def parser() -> argparse.ArgumentParser:
     page = commands.add_parser("report", help="write a page to look at: groups, graph, reasons, and a plan")
     add_model(page)
     add_choice(page)
-    page.add_argument(
-        "-o", "--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html"
-    )
+    page.add_argument("-o", "--output", default="report.html", metavar="FILE", help="default: report.html")
+    add_force(page)
     page.set_defaults(run=run_report)
 
     demo = commands.add_parser(
@@ -126,6 +125,11 @@ def add_choice(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_force(command: argparse.ArgumentParser) -> None:
+    """The option of every command that writes a file."""
+    command.add_argument("--force", action="store_true", help="replace a file that prunus did not write")
+
+
 def prune(options: argparse.Namespace, dry_run: bool) -> engine.Result:
     inputs = example_inputs(options.input)
     return engine.prune(
@@ -146,10 +150,12 @@ def prune(options: argparse.Namespace, dry_run: bool) -> engine.Result:
 
 
 def run_prune(options: argparse.Namespace) -> None:
+    if options.plan is not None:
+        expect_place(options.plan, engine.Plan.is_json, options.force)
     result = prune(options, options.dry_run)
     print(result)
-    if options.plan:
-        write(options.plan, result.plan.to_json())
+    if options.plan is not None:
+        write_text(options.plan, result.plan.to_json())
 
 
 def run_groups(options: argparse.Namespace) -> None:
@@ -163,9 +169,10 @@ def run_why(options: argparse.Namespace) -> None:
 def run_report(options: argparse.Namespace) -> None:
     from . import report
 
+    expect_place(options.output, report.is_page, options.force)
     result = prune(options, dry_run=True)
     inputs = None if options.input else result.inputs
-    write(options.output, report.page(result.graph, result.plan, title=options.model, inputs=inputs))
+    write_text(options.output, report.page(result.graph, result.plan, title=options.model, inputs=inputs))
     print(f"wrote {options.output}")
 
 
@@ -184,11 +191,15 @@ def rules(options: argparse.Namespace) -> list[str]:
     return options.rules or ["default"]
 
 
-def write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise PrunusError(f"cannot write {path}: {error.strerror}") from error
+def expect_place(path: str, is_ours: Callable[[str], bool], force: bool) -> None:
+    """Before the work: a file can be written there, and what it would replace is one of the same kind."""
+    expect_writable(path)
+    if force or not os.path.exists(path):
+        return
+    with open(path, encoding="utf-8", errors="replace") as file:
+        start = file.read(4096)
+    if start and not is_ours(start):
+        raise PrunusError(f"{shown(path)} is there, and is none of prunus: choose another name, or --force")
 
 
 def example_inputs(shapes: list[str]) -> tuple[torch.Tensor, ...] | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from .cli_check import add_check, add_explain, add_new
 from .errors import PrunusError
+from .files import expect_writable, write_text
 from .grammar import format_rules
 
 SHIPPED = Path(__file__).parent / "rules"
@@ -49,7 +49,7 @@ def run_lsp(options: argparse.Namespace) -> None:
 
 
 def run_fmt(options: argparse.Namespace) -> int:
-    """Rewrite each file that is not in its canonical form; nothing is touched if one cannot be parsed."""
+    """Rewrite each file that is not in its canonical form; nothing is touched if one is not possible."""
     names = options.files or [str(path) for path in shipped_files()]
     texts = {name: read(name) for name in names}
     formatted = {name: format_rules(text, name) for name, text in texts.items()}
@@ -59,9 +59,11 @@ def run_fmt(options: argparse.Namespace) -> int:
         return int(bool(changed))
     if "-" in formatted:
         print(formatted.pop("-"), end="")
+    changed = [name for name in changed if name in formatted]
     for name in changed:
-        if name in formatted:
-            replace(Path(name), formatted[name])
+        expect_writable(name)
+    for name in changed:
+        write_text(name, formatted[name])
     return 0
 
 
@@ -77,16 +79,3 @@ def read(name: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise PrunusError(f"cannot read {name}: {reason}") from error
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file in one step: whoever reads it meanwhile sees the old text or the new one."""
-    path = path.resolve()
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=path.name) as folder:
-            new = Path(folder) / path.name
-            new.write_bytes(text.encode("utf-8"))
-            new.chmod(path.stat().st_mode)
-            new.replace(path)
-    except OSError as error:
-        raise PrunusError(f"cannot write {path}: {error.strerror}") from error

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from attrs import frozen
@@ -17,10 +14,9 @@ from torch import Tensor
 
 from ..engine.plan import Plan
 from ..errors import CheckpointError, PlanError
+from ..files import PathLike, expect_regular, shown, written
 
 FORMAT, VERSION = "prunus", "1"
-
-PathLike = str | os.PathLike[str]
 
 
 @frozen(eq=False)
@@ -49,49 +45,46 @@ class Archive:
 
 
 def write(path: PathLike, archive: Archive) -> None:
-    """Write the file beside its place and move it there: it appears as a whole or not at all."""
-    target = Path(path)
-    try:
-        with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-            part = Path(folder) / "part"
+    """Write the file; it appears as a whole or not at all."""
+    with written(path, CheckpointError) as part:
+        try:
             save_file(archive.tensors, part, archive.metadata())
-            os.replace(part, target)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be written ({error}): choose another place") from error
+        except SafetensorError as error:
+            raise CheckpointError(f"cannot write {shown(path)}: {error}") from error
 
 
 def read(path: PathLike) -> Archive:
     """The contents of a file that `write` wrote and that is whole and unchanged, else `CheckpointError`."""
+    file_path = expect_regular(path, CheckpointError)
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(file_path, framework="pt") as file:
             metadata = file.metadata() or {}
             _check_version(path, metadata)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise CheckpointError(f"there is no file {path}: save a pruned model there first") from error
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         raise CheckpointError(
-            f"{path} is not a whole safetensors file ({error}): copy or save it again"
+            f"{shown(path)} is not a whole safetensors file ({error}): copy or save it again"
         ) from error
     given = metadata.pop("sha256", "")
     if given != _sum(metadata, tensors):
-        raise CheckpointError(f"{path} was changed after it was saved: copy or save it again")
+        raise CheckpointError(f"{shown(path)} was changed after it was saved: copy or save it again")
     try:
         plan, tied, strides = (metadata[key] for key in ("plan", "tied", "strides"))
         return Archive(Plan.from_json(plan), tensors, json.loads(tied), json.loads(strides))
     except (PlanError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} lacks what prunus saves ({error}): save it again") from error
+        raise CheckpointError(f"{shown(path)} lacks what prunus saves ({error}): save it again") from error
 
 
 def _check_version(path: PathLike, metadata: Mapping[str, str]) -> None:
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} was not saved by prunus: make such a file with result.save() or engine.save()"
+            f"{shown(path)} was not saved by prunus: make such a file with result.save() or engine.save()"
         )
     version = metadata.get("version", "unknown")
     if version != VERSION:
         raise CheckpointError(
-            f"{path} has version {version} of the format, this prunus reads version {VERSION}: update prunus"
+            f"{shown(path)} has version {shown(version)} of the format, this prunus reads version {VERSION}: "
+            "update prunus"
         )
 
 

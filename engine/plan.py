@@ -68,6 +68,11 @@ class Plan:
             }
         )
 
+    @staticmethod
+    def is_json(start: str) -> bool:
+        """Whether a file that starts like this is one that `to_json` wrote."""
+        return start.startswith('{"groups": ')
+
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """The plan that `to_json` wrote; raises `PlanError` if `text` is not one."""

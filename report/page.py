@@ -6,9 +6,9 @@ import html
 import json
 import re
 from importlib.resources import files
-from pathlib import Path
 
 from ..engine import DependencyGraph, Plan
+from ..files import PathLike, expect_writable, write_text
 from .data import data_of
 
 LIBRARIES = ("d3", "dagre")
@@ -42,14 +42,20 @@ def page(
 
 def write(
     graph: DependencyGraph,
-    path: str | Path,
+    path: PathLike,
     plan: Plan | None = None,
     *,
     title: str | None = None,
     inputs: str | None = None,
 ) -> None:
-    """Write the page to a file; parameters are those of `page`. Raises `OSError` if it cannot be written."""
-    Path(path).write_text(page(graph, plan, title=title, inputs=inputs), encoding="utf-8")
+    """Write the page to a file; parameters are those of `page`. Raises `PrunusError` if that cannot be."""
+    expect_writable(path)
+    write_text(path, page(graph, plan, title=title, inputs=inputs))
+
+
+def is_page(start: str) -> bool:
+    """Whether a file that starts like this is such a page."""
+    return " · prunus report</title>" in start
 
 
 def shapes_of(graph: DependencyGraph) -> str:

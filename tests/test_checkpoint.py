@@ -420,7 +420,7 @@ def test_a_plan_that_was_not_carried_out(tmp_path):
 
 def test_a_place_that_is_not_there(tmp_path):
     """One line, no file."""
-    with pytest.raises(CheckpointError, match="cannot be written"):
+    with pytest.raises(CheckpointError, match="cannot write"):
         pruned(language()).save(tmp_path / "no" / "x")
     assert list(tmp_path.iterdir()) == []
 
