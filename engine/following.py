@@ -87,14 +87,15 @@ def _note_unseen(recorder: Recorder, module, args, kwargs, result, calls: int, u
     """Record a module as one call if tensors came up in it that no call made, and something of its own
     was used by none: then a kernel that cannot be seen has made the ones of the others."""
     trace = recorder.trace
-    outputs = list(tensors_in(result))
+    outputs = [result] if isinstance(result, torch.Tensor) else list(tensors_in(result))
     made = tuple(tensor for tensor in outputs if not recorder.is_known(tensor))
-    is_new = bool(made) or _is_new(recorder, module, trace.untracked[untracked:])
-    old = tuple(one for one in outputs if is_constant(one) and recorder.value_of(one).kind == "constant")
+    new = trace.untracked[untracked:]
     # Where parameters are left, a constant may be what a kernel has written into.
     here = [value for running, value in recorder.constants if running is recorder.running[-1]]
+    is_new = bool(made) or _is_new(recorder, module, new)
     if not is_new and not _is_new(recorder, module, here):
         return
+    old = tuple(one for one in outputs if is_constant(one) and recorder.value_of(one).kind == "constant")
     inside = trace.calls[calls:]
     seen = {value for call in inside for value in call.values}
     seen.update(recorder.value_of(tensor) for tensor in outputs if recorder.is_known(tensor))
@@ -111,5 +112,7 @@ def _note_unseen(recorder: Recorder, module, args, kwargs, result, calls: int, u
 def _is_new(recorder: Recorder, module: torch.nn.Module, values: list[Value]) -> bool:
     """Whether any of these values has axes, and is not one that a module keeps from an earlier run."""
     values = [value for value in values if has_axes(value)]
-    held = tensors_in([vars(one) for one in module.modules()] if values else [])
+    if not values:
+        return False
+    held = tensors_in([vars(one) for one in module.modules()])
     return not set(map(recorder.met, held)).issuperset(values)

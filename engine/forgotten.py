@@ -57,22 +57,23 @@ def without(entries: Iterable[Entry]) -> Iterator[Callable[[], bool]]:
             holder.update(before)
 
 
-def places_in(module: torch.nn.Module) -> Iterator[tuple[Entry, str]]:
-    """Where a module may keep tensors: its attributes and the entries of its dicts, and their names."""
+def places_in(module: torch.nn.Module) -> Iterator[tuple[Entry, str, list[torch.Tensor]]]:
+    """Where a module keeps tensors: its attributes and the entries of its dicts, with names and tensors."""
     for name, item in own_attributes(module).items():
         if type(item) is dict:
-            for key in list(item):
-                yield Entry(item, key, is_attribute=True), f"{name}[{_plain(key)!r}]"
-        else:
+            for key, part in item.items():
+                if tensors := _tensors_of(part):
+                    yield Entry(item, key, is_attribute=True), f"{name}[{_plain(key)!r}]", tensors
+        elif tensors := _tensors_of(item):
             is_property = isinstance(getattr(type(module), name, None), cached_property)
-            yield Entry(vars(module), name, _GONE if is_property else None, is_attribute=True), name
+            yield Entry(vars(module), name, _GONE if is_property else None, is_attribute=True), name, tensors
 
 
-def tensors_at(entry: Entry) -> list[torch.Tensor]:
+def _tensors_of(item: Any) -> list[torch.Tensor]:
     """The tensors that an attribute or an entry is, or that are in it as a tuple or a list."""
-    item = entry.holder.get(entry.key)
-    parts = item if isinstance(item, (tuple, list)) else [item]
-    return [one for one in parts if isinstance(one, torch.Tensor)]
+    if isinstance(item, (tuple, list)):
+        return [one for one in item if isinstance(one, torch.Tensor)]
+    return [item] if isinstance(item, torch.Tensor) else []
 
 
 def _plain(key: Any) -> Any:
@@ -87,8 +88,8 @@ def caches_of(model: torch.nn.Module, tensors: Iterable[torch.Tensor]) -> list[l
     ids = set(map(id, tensors))
     found: dict[Any, list[Entry]] = defaultdict(list)
     for module in model.modules() if ids else ():
-        for entry, name in places_in(module):
-            if not ids.isdisjoint(map(id, tensors_at(entry))):
+        for entry, name, held in places_in(module):
+            if not ids.isdisjoint(map(id, held)):
                 found[type(module), name].append(entry)
     return list(found.values())
 
@@ -96,7 +97,7 @@ def caches_of(model: torch.nn.Module, tensors: Iterable[torch.Tensor]) -> list[l
 def are_equal(entries: Iterable[Entry], made: Mapping[Place, list[torch.Tensor]]) -> bool:
     """Whether what was made is what they hold; `made` is by place."""
     for one in entries:
-        now, before = made.get(one.place, []), tensors_at(one)
+        now, before = made.get(one.place, []), _tensors_of(one.holder.get(one.key))
         if len(now) != len(before) or not all(map(_is_equal, now, before)):
             return False
     return True

@@ -10,7 +10,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache, partial
-from operator import is_
+from itertools import compress
+from operator import is_, is_not
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 from .states import captured, classes_of, data_of, undo_of, undo_of_cell, undo_of_class
 
 _PLAIN = frozenset({int, bool, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size})
+_BUILT_IN = frozenset({dict, list, set, OrderedDict})  # they have nothing but their items
 _CLOSED = (type, ModuleType, BuiltinFunctionType, MethodType, np.generic)
 
 
@@ -47,6 +49,7 @@ class Snapshot:
         self._slots: list[tuple[Any, str, Any]] = []
         self._tensors: list[_Contents] = []
         self._in_memory: dict[int, list[_Contents]] = {}
+        self._classes: list[tuple[nn.Module, type]] = []
         self._undo: list[Callable[[], Any]] = []
         self._seen: dict[int, Any] = {}
 
@@ -57,10 +60,25 @@ class Snapshot:
             item = todo.pop()
             if id(item) not in self._seen:
                 self._seen[id(item)] = item  # which keeps it alive, so that the number stays its own
-                todo += [part for part in self._note_one(item) if not _is_plain(type(part))]  # type: ignore[arg-type]
+                todo += self._inside(self._note_one(item))
+
+    def _inside(self, parts: Iterable[Any]) -> Iterator[Any]:
+        """Those of the parts that are to be noted, too; the empty ones are already then."""
+        for part in parts:
+            kind: Any = type(part)
+            if kind in _BUILT_IN and not part:
+                self._empty.append(part)
+            elif not (_is_plain(kind) or (kind is tuple and _PLAIN.issuperset(map(type, part)))):
+                yield part
 
     def _note_one(self, item: Any) -> Iterable[Any]:
         """Remember one object; what is inside of it."""
+        kind: Any = type(item)
+        if kind is dict:
+            self._holders.append((item, item.copy()))
+            return item.values()
+        if kind is tuple:
+            return item
         if isinstance(item, Tensor):
             return self._note_tensor(item)
         if isinstance(item, FunctionType):
@@ -72,7 +90,9 @@ class Snapshot:
         if isinstance(item, (dict, list, deque, set)) and not item:
             self._empty.append(item)
             return self._note_attributes(item)
-        if isinstance(item, nn.Module) and any(nn.parameter.is_lazy(one) for one in item.parameters(False)):
+        if isinstance(item, nn.Module) and any(
+            nn.parameter.is_lazy(one) for one in item._parameters.values() if one is not None
+        ):
             return ()  # it becomes another module by its first run, of which nothing can be put back
         if isinstance(item, np.ndarray):
             if item.flags.writeable and not isinstance(item, np.memmap):
@@ -110,11 +130,12 @@ class Snapshot:
 
     def _note_classes(self, module: nn.Module) -> Iterable[Any]:
         """Remember of which class a module is, and what its classes hold."""
-        self._undo.append(partial(object.__setattr__, module, "__class__", type(module)))
-        found = [kind for kind in classes_of(module) if id(kind) not in self._seen]
-        self._seen.update((id(kind), kind) for kind in found)
+        kind: Any = type(module)
+        self._classes.append((module, kind))
+        found = [base for base in classes_of(kind) if id(base) not in self._seen]
+        self._seen.update((id(base), base) for base in found)
         self._undo += map(undo_of_class, found)
-        return self._note_shared([value for kind in found for value in data_of(kind).values()])
+        return self._note_shared([value for base in found for value in data_of(base).values()])
 
     def _note_shared(self, items: list[Any]) -> Iterable[Any]:
         """Remember what is not the model's alone: no dicts, which are caches, and nothing deeper inside."""
@@ -140,10 +161,9 @@ class Snapshot:
 
     def written(self) -> list[Any]:
         """What is where other things, or nothing, were before."""
-        found = [item for holder in self._empty for item in _items(holder)]
+        found = [item for holder in self._empty if holder for item in _items(holder)]
         for holder, before in self._holders:
-            known = set(map(id, _items(before)))
-            found += [item for item in _items(holder) if id(item) not in known]
+            found += _new_in(holder, before)
         now = ((getattr(item, name, None), value) for item, name, value in self._slots)
         return [*found, *(item for item, value in now if item is not value)]
 
@@ -151,6 +171,9 @@ class Snapshot:
         """Undo what was written."""
         for undo in self._undo:
             undo()
+        for module, kind in self._classes:
+            if type(module) is not kind:
+                object.__setattr__(module, "__class__", kind)
         for one in self._tensors:
             one.put_back()
         for item, name, value in self._slots:
@@ -166,9 +189,12 @@ class Snapshot:
         if isinstance(holder, np.ndarray):
             holder[...] = before
         elif isinstance(holder, dict):
-            changing = [name for name, one in before.items() if id(one) in self._changing]
-            before.update({name: holder[name] for name in changing if name in holder})
-            if not (_is_same(holder, before) and _is_same(dict.values(holder), before.values())):
+            if self._changing:
+                changing = [name for name, one in before.items() if id(one) in self._changing]
+                before.update({name: holder[name] for name in changing if name in holder})
+            if type(holder) is dict and _is_same(holder, before):
+                holder.update(before)
+            elif not (_is_same(holder, before) and _is_same(dict.values(holder), before.values())):
                 _fill(holder, before)
         elif not _is_same(holder, before):
             holder.clear()
@@ -183,6 +209,15 @@ def _items(holder: Any) -> Iterable[Any]:
     if isinstance(holder, np.ndarray):
         return holder.flat if holder.dtype == object else ()
     return dict.values(holder) if isinstance(holder, dict) else holder
+
+
+def _new_in(holder: Any, before: Any) -> list[Any]:
+    """What a holder has that it had not before, but for plain numbers and words."""
+    now, old = list(_items(holder)), list(_items(before))
+    differing = compress(now, map(is_not, now, old)) if len(now) == len(old) else now
+    new = [item for item in differing if not _is_plain(type(item))]  # type: ignore[arg-type]
+    known = set(map(id, old if new else ()))
+    return [item for item in new if id(item) not in known]
 
 
 def _is_same(now: Collection[Any], before: Collection[Any]) -> bool:
@@ -222,12 +257,14 @@ class _Contents:
 
     tensor: Tensor
     view: Tensor = field(init=False)
+    place: tuple[Any, ...] = field(init=False)
     requires_grad: bool = field(init=False)
     grad: Tensor | None = field(init=False)
     copy: Tensor | None = None
 
     def __attrs_post_init__(self) -> None:
         self.view = self.tensor.data
+        self.place = _place(self.view)
         self.requires_grad = self.tensor.requires_grad
         self.grad = self.tensor.grad if self.tensor.is_leaf else None
 
@@ -238,11 +275,13 @@ class _Contents:
 
     def put_back(self) -> None:
         tensor, view = self.tensor, self.view
-        with torch.no_grad(), torch.inference_mode(view.is_inference()):
-            if self.copy is not None:
-                view.copy_(self.copy)
-            if _place(tensor) != _place(view):
-                tensor.data = view
+        is_elsewhere = _place(tensor) != self.place
+        if is_elsewhere or self.copy is not None:
+            with torch.no_grad(), torch.inference_mode(view.is_inference()):
+                if self.copy is not None:
+                    view.copy_(self.copy)
+                if is_elsewhere:
+                    tensor.data = view
         if tensor.is_leaf:
             if tensor.requires_grad is not self.requires_grad:
                 tensor.requires_grad_(self.requires_grad)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import array
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, partial
 from io import BytesIO, StringIO
@@ -79,11 +79,10 @@ def undo_of_cell(cell: CellType) -> _Undo:
         return lambda: None
 
 
-def classes_of(module: torch.nn.Module) -> Iterator[type]:
-    """The user's own classes of a module."""
-    for kind in type(module).__mro__:
-        if kind.__module__.split(".")[0] not in ("torch", "builtins"):
-            yield kind
+@lru_cache(maxsize=4096)
+def classes_of(kind: type) -> tuple[type, ...]:
+    """The user's own classes among the bases of a module's class, and that itself."""
+    return tuple(base for base in kind.__mro__ if base.__module__.split(".")[0] not in ("torch", "builtins"))
 
 
 def data_of(kind: type) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from .constants import remember
 from .contents import copied, tensors_in
 from .fake import Fakes, depends_on_data
 from .following import following
-from .forgotten import Entry, Place, are_equal, caches_of, entries_of, places_in, tensors_at, without
+from .forgotten import Entry, Place, are_equal, caches_of, entries_of, places_in, without
 from .forwards import calls_of, record_forwards, run_forward
 from .recorder import Observe, Recorder
 from .sizes import Ledger
 from .stage import Stage, modules_of, own_attributes
 from .undisturbed import undisturbed
-from .values import Trace, dotted_name, locate_error
+from .values import Trace, Value, dotted_name, locate_error
 
 Tensor = torch.Tensor
 MadeTensors = dict[Place, list[Tensor]]
@@ -121,8 +121,7 @@ def _trace(
     _check_initialised(state)
     ledger = Ledger(root=run_forward.__code__)
     record = Trace(model_name=type(model).__name__, aliases=_aliases(state))
-    inside = [own_attributes(module) for _, module in modules]
-    stand_ins = fakes.stand_ins([*(one for one, _, _ in state), *tensors_in(inside)]) if fakes else {}
+    stand_ins = fakes.stand_ins(_tensors_inside(modules, state)) if fakes else {}
     known = {
         id(seen): (seen, kind, names[0])
         for tensor, kind, names in state
@@ -161,25 +160,29 @@ def _attributes_used(model: torch.nn.Module, record: Trace) -> list[Tensor]:
 def _made(recorder: Recorder, modules: list[tuple[str, torch.nn.Module]], before: set[Place]) -> MadeTensors:
     """The tensors that the forward has left on modules where none was, and that no input decides."""
     found: MadeTensors = {}
-    from_input = set(recorder.trace.inputs)
-    for call in recorder.trace.calls:
-        if not from_input.isdisjoint(call.values):
-            from_input.update(call.results)
-    for path, module in modules:
-        for entry, name in places_in(module):
-            tensors = tensors_at(entry)
-            if tensors and entry.place not in before:
-                values = recorder.known_values(tensors)
-                if len(values) == len(tensors) and from_input.isdisjoint(values):
-                    recorder.trace.made[f"{path}.{name}" if path else name] = values
-                    found[entry.place] = tensors
+    places = ((path, *one) for path, module in modules for one in places_in(module))
+    new = [one for one in places if one[1].place not in before]
+    from_input = _from_input(recorder.trace) if new else set()
+    for path, entry, name, tensors in new:
+        values = recorder.known_values(tensors)
+        if len(values) == len(tensors) and from_input.isdisjoint(values):
+            recorder.trace.made[f"{path}.{name}" if path else name] = values
+            found[entry.place] = tensors
+    return found
+
+
+def _from_input(record: Trace) -> set[Value]:
+    """The values that depend on an input."""
+    found = set(record.inputs)
+    for call in record.calls:
+        if not found.isdisjoint(call.values):
+            found.update(call.results)
     return found
 
 
 def _filled(modules: list[tuple[str, torch.nn.Module]]) -> set[Place]:
     """Where modules keep tensors before the forward."""
-    places = (entry for _, module in modules for entry, _ in places_in(module))
-    return {entry.place for entry in places if tensors_at(entry)}
+    return {entry.place for _, module in modules for entry, _, _ in places_in(module)}
 
 
 def _named_tensors(modules: list[tuple[str, torch.nn.Module]]) -> list[tuple[Tensor, str, list[str]]]:
@@ -196,6 +199,14 @@ def _named_tensors(modules: list[tuple[str, torch.nn.Module]]) -> list[tuple[Ten
                     names = found.setdefault(id(tensor), (tensor, kind, []))[2]
                     names.append(f"{path}.{name}" if path else name)
     return list(found.values())
+
+
+def _tensors_inside(
+    modules: list[tuple[str, torch.nn.Module]], state: list[tuple[Tensor, str, list[str]]]
+) -> list[Tensor]:
+    """The model's own tensors, and those in the containers of its modules."""
+    inside = [own_attributes(module) for _, module in modules]
+    return [*(tensor for tensor, _, _ in state), *tensors_in(inside)]
 
 
 def _aliases(state: list[tuple[Tensor, str, list[str]]]) -> dict[str, str]:

@@ -15,7 +15,10 @@ from typing import Any
 
 import torch
 
+from .stage import modules_of
+
 _CACHED = type(functools.lru_cache(lambda: None))
+_FUNCTIONS = frozenset({_CACHED, FunctionType})
 _OTHERS = frozenset({"torch", "numpy", "prunus", "builtins", *sys.stdlib_module_names}) - {"__main__"}
 _DEPTH = 2  # wrappers around wrappers
 Place = tuple[Callable[[Any], None], Any]  # how to put something there, and what is there
@@ -36,12 +39,13 @@ def uncached(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _owners(model: torch.nn.Module) -> list[Any]:
-    modules = list(model.modules())
-    kinds = dict.fromkeys(base for module in modules for base in type(module).__mro__)
+    modules = list(dict.fromkeys(module for _, module in modules_of(model)))
+    kinds = dict.fromkeys(base for kind in dict.fromkeys(map(type, modules)) for base in kind.__mro__)
     kinds = {kind: None for kind in kinds if _package(kind.__module__) not in _OTHERS}
     packages = {"einops", *(_package(kind.__module__) for kind in kinds)}
     files = [file for name, file in list(sys.modules.items()) if file and _package(name) in packages]
-    return [*files, *kinds, *modules]
+    with_functions = [one for one in modules if not _FUNCTIONS.isdisjoint(map(type, vars(one).values()))]
+    return [*files, *kinds, *with_functions]
 
 
 def _package(name: str) -> str:
@@ -51,11 +55,18 @@ def _package(name: str) -> str:
 def _places(owner: Any) -> Iterator[Place]:
     """Where a file, a class or an object has cached functions: under a name, or behind a wrapper's."""
     for name, found in list(vars(owner).items()):
-        if type(_function_of(found)) is _CACHED:
+        function = _function_of(found) if _may_be_cached(type(found)) else None  # type: ignore[arg-type]
+        if type(function) is _CACHED:
             yield partial(_put, owner, name), found
-        else:
-            for cell in _cells_of(_function_of(found), _DEPTH):
+        elif type(function) is FunctionType and function.__closure__:
+            for cell in _cells_of(function, _DEPTH):
                 yield partial(setattr, cell, "cell_contents"), cell.cell_contents
+
+
+@functools.lru_cache(maxsize=4096)
+def _may_be_cached(kind: type) -> bool:
+    """Whether an object of this class may be a cached function, or have one behind it."""
+    return issubclass(kind, (_CACHED, FunctionType, property, staticmethod, classmethod))
 
 
 def _function_of(found: Any) -> Any:
