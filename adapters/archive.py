@@ -12,9 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from .. import plain
 from ..engine.plan import Plan
 from ..errors import CheckpointError, PlanError
 from ..files import PathLike, expect_regular, shown, written
+from .strides import is_dense
 
 FORMAT, VERSION = "prunus", "1"
 
@@ -61,18 +63,36 @@ def read(path: PathLike) -> Archive:
             metadata = file.metadata() or {}
             _check_version(path, metadata)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        given = metadata.pop("sha256", "")
+        found = _sum(metadata, tensors)
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever the library says of bytes that anybody may have written
         raise CheckpointError(
-            f"{shown(path)} is not a whole safetensors file ({error}): copy or save it again"
+            f"{shown(path)} is not a whole safetensors file ({shown(str(error))}): copy or save it again"
         ) from error
-    given = metadata.pop("sha256", "")
-    if given != _sum(metadata, tensors):
+    if given != found:
         raise CheckpointError(f"{shown(path)} was changed after it was saved: copy or save it again")
     try:
-        plan, tied, strides = (metadata[key] for key in ("plan", "tied", "strides"))
-        return Archive(Plan.from_json(plan), tensors, json.loads(tied), json.loads(strides))
-    except (PlanError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{shown(path)} lacks what prunus saves ({error}): save it again") from error
+        return _archive(metadata, tensors)
+    except (PlanError, plain.Malformed) as error:
+        raise CheckpointError(f"{shown(path)} is not what prunus saves ({error}): save it again") from error
+
+
+def _archive(metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> Archive:
+    """What the metadata say; raises `PlanError` or `Malformed` if that cannot be of these tensors."""
+    texts = {"plan": plain.text, "tied": plain.text, "strides": plain.text}
+    plain.record(texts, {"format": plain.text, "version": plain.text})(metadata, "metadata")
+    tied, strides = plain.parsed(metadata["tied"]), plain.parsed(metadata["strides"])
+    plain.table(plain.text)(tied, "tied")
+    plain.table(plain.shape)(strides, "strides")
+    for name, first in tied.items():
+        if name in tensors or first not in tensors:
+            raise plain.Malformed(f"tied[{shown(name)}] is not the name of another tensor")
+    for name, steps in strides.items():
+        if name not in tensors or not is_dense(tensors[name].shape, steps):
+            raise plain.Malformed(f"strides[{shown(name)}] is no order of a tensor's axes")
+    return Archive(Plan.from_json(metadata["plan"]), tensors, tied, strides)
 
 
 def _check_version(path: PathLike, metadata: Mapping[str, str]) -> None:

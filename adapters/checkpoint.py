@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..engine.plan import Plan
-from ..errors import CheckpointError, PlanError
+from ..errors import CheckpointError, PlanError, VerificationError
+from ..files import shown
 from .apply import all_or_nothing
 from .archive import Archive, PathLike, read, write
 from .memories import Forgotten
-from .modules import ChangedAttribute, Emptied, attribute_of
+from .modules import ChangedAttribute, Emptied
+from .settings import attribute_of
+from .strides import is_dense
 from .tensors import Replaced, check_fits, memory_order, named_tensors
 
 
@@ -61,13 +64,12 @@ def load(path: PathLike, model: nn.Module) -> nn.Module:
     archive = read(path)
     with torch.inference_mode(False), torch.no_grad():
         try:
-            steps = list(_steps(archive, model))
-        except PlanError as error:
+            all_or_nothing(list(_steps(archive, model)))
+        except (PlanError, VerificationError) as error:
             raise CheckpointError(
-                f"{path} does not fit this model: {error}; "
+                f"{shown(path)} does not fit this model: {error}; "
                 "load it into a fresh model of the class and sizes of the one that was pruned"
             ) from error
-        all_or_nothing(steps)
     return model
 
 
@@ -113,7 +115,7 @@ def _archive(model: nn.Module, plan: Plan) -> Archive:
     own = {name: state[name].detach() for name in firsts.values()}
     tied = {name: firsts[_identity(tensor)] for name, tensor in state.items() if name not in own}
     # Strides decide in which order a convolution adds up, and so the last bits of what it computes.
-    strides = {name: list(tensor.stride()) for name, tensor in own.items() if not _in_order(tensor)}
+    strides = {name: list(tensor.stride()) for name, tensor in own.items() if _is_in_other_order(tensor)}
     return Archive(plan, {name: _plain(name, tensor) for name, tensor in own.items()}, tied, strides)
 
 
@@ -132,8 +134,9 @@ def _check_carried_out(model: nn.Module, plan: Plan, state: Mapping[str, Tensor]
         ) from error
 
 
-def _in_order(tensor: Tensor) -> bool:
-    return memory_order(tensor) == list(range(tensor.dim()))
+def _is_in_other_order(tensor: Tensor) -> bool:
+    ordered = memory_order(tensor) == list(range(tensor.dim()))
+    return not ordered and is_dense(tensor.shape, tensor.stride())
 
 
 def _plain(name: str, tensor: Tensor) -> Tensor:
@@ -174,7 +177,7 @@ def _check_same(archive: Archive, state: Mapping[str, Tensor]) -> None:
     """Raise `PlanError` unless the names, ties and, after the plan, the shapes are those of the file."""
     names = archive.tensors.keys() | archive.tied.keys()
     for missing in sorted(names - state.keys()):
-        raise PlanError(f"the file has {missing}, the model has not")
+        raise PlanError(f"the file has {shown(missing)}, the model has not")
     for extra in sorted(state.keys() - names):
         raise PlanError(f"the model has {extra}, the file has not")
     for name, first in archive.tied.items():
@@ -186,9 +189,18 @@ def _check_same(archive: Archive, state: Mapping[str, Tensor]) -> None:
             raise PlanError(f"{' and '.join(firsts)} are tied in the model, but not in the file")
         axes = {axis: kept for name in same for axis, kept in archive.plan.tensors.get(name, {}).items()}
         after = tuple(len(axes.get(axis, range(size))) for axis, size in enumerate(tensor.shape))
-        saved = tuple(archive.tensors[firsts[0]].shape)
-        if saved != after:
-            raise PlanError(f"{same[0]} is of shape {saved} in the file, here it would be of {after}")
+        value = archive.tensors[firsts[0]]
+        if tuple(value.shape) != after:
+            raise PlanError(
+                f"{same[0]} is of shape {tuple(value.shape)} in the file, here it would be of {after}"
+            )
+        if _kind(value) != _kind(tensor):
+            raise PlanError(f"{same[0]} is of {value.dtype} in the file, here of {tensor.dtype}")
+
+
+def _kind(tensor: Tensor) -> str:
+    """Fractions, of whatever precision, or something else; a parameter is not made of whole numbers."""
+    return "fractions" if tensor.dtype.is_floating_point else str(tensor.dtype)
 
 
 def _by_object(state: Mapping[str, Tensor]) -> list[tuple[Tensor, list[str]]]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor, nn
 
+from ..engine.stage import MODULE_STATE
 from ..errors import PlanError
+from ..files import shown
+from .settings import module_of, setting_of
 
 if TYPE_CHECKING:
     from ..rules import RuleSet
@@ -64,28 +67,16 @@ def _parameter(
     return None, {}
 
 
-def attribute_of(model: nn.Module, name: str) -> Any:
-    """The value of an attribute, or of an item of one, by dotted name."""
-    owner, (last, keys) = _resolve(model, name)
-    found = vars(owner)[last]
-    try:
-        for key in keys:
-            found = found[key]
-    except (TypeError, LookupError) as error:
-        raise PlanError(f"the plan sets {name}, which this model does not have") from error
-    return found
-
-
 class Emptied:
     """An attribute, or an entry of a dict, in which a forward has left tensors, as it was before."""
 
     def __init__(self, model: nn.Module, name: str):
         attribute, self._bracket, key = name.partition("[")
         path, _, self._name = attribute.rpartition(".")
-        try:
-            self._module = model.get_submodule(path)
-        except AttributeError as error:
-            raise PlanError(f"the plan empties {name}, which this model does not have") from error
+        module = module_of(model, path)
+        if module is None or self._name in MODULE_STATE:
+            raise PlanError(f"the plan empties {shown(name)}, which this model does not have")
+        self._module = module
         self._key = key.removesuffix("]")
         self._before = {name: one for name, one in vars(self._module).items() if name == self._name}
 
@@ -95,11 +86,15 @@ class Emptied:
         held = names.get(self._name)
         if self._bracket:
             if isinstance(held, dict):
-                names[self._name] = {key: one for key, one in held.items() if repr(key) != self._key}
-        elif isinstance(getattr(type(self._module), self._name, None), cached_property):
-            names.pop(self._name, None)
-        elif self._name in names:
-            names[self._name] = None
+                names[self._name] = {key: one for key, one in held.items() if not self._is_meant(key, one)}
+        elif _has_tensors(held):
+            if isinstance(getattr(type(self._module), self._name, None), cached_property):
+                names.pop(self._name)
+            else:
+                names[self._name] = None
+
+    def _is_meant(self, key: Any, item: Any) -> bool:
+        return repr(key) == self._key and _has_tensors(item)
 
     def take_back(self) -> None:
         """Put the tensors back, or take out what was made meanwhile."""
@@ -107,27 +102,34 @@ class Emptied:
         vars(self._module).update(self._before)
 
 
+def _has_tensors(item: Any) -> bool:
+    """Whether it is what a forward leaves: a tensor, or some in a tuple or a list."""
+    return any(isinstance(one, Tensor) for one in (item if isinstance(item, (tuple, list)) else [item]))
+
+
 class ChangedAttribute:
     """One integer of a module, or of a container or config object that a module holds, by dotted name."""
 
     def __init__(self, model: nn.Module, name: str, value: int, before: int | None):
-        self._owner, self._key = _resolve(model, name)
-        found = attribute_of(model, name)
+        self._setting = setting_of(model, name)
+        found = self._setting.value
         if before is not None and found != before:
             raise PlanError(f"the plan is for a model with {name} = {before}, here it is {found!r}")
+        if not _can_be(type(found), value):
+            raise PlanError(f"the plan sets {name} to {shown(value)}, which is no size")
         self._value, self._model = value, model
-        self._before: Any = vars(self._owner)[self._key[0]]
+        self._before: Any = self._setting.namespace[self._setting.name]
         self._places: list[tuple[dict[str, Any], str]] = []
 
     def carry_out(self) -> None:
         """Set the new value, for all modules that share a list or dict: theirs is another one from now on."""
-        name, keys = self._key
-        self._before = vars(self._owner)[name]
-        self._places = [(vars(self._owner), name)]
+        namespace, name = self._setting.namespace, self._setting.name
+        self._before = namespace[name]
+        self._places = [(namespace, name)]
         if isinstance(self._before, (list, dict)):
             holders = map(vars, self._model.modules())
             self._places += [(one, key) for one in holders for key in one if one[key] is self._before]
-        new = _replaced(self._before, keys, self._value)
+        new = _replaced(self._before, self._setting.keys, self._value)
         for holder, key in self._places:
             holder[key] = new
 
@@ -137,31 +139,11 @@ class ChangedAttribute:
             holder[key] = self._before
 
 
-_NAME = re.compile(r"^(?P<dotted>[^\[]+)(?P<keys>(\[[^\]]*\])*)$")
-
-
-def _resolve(model: nn.Module, name: str) -> tuple[Any, tuple[str, tuple]]:
-    found = _NAME.match(name)
-    if not found:
-        raise PlanError(f"the plan sets {name!r}, which is no attribute name")
-    keys = tuple(_literal(key) for key in re.findall(r"\[([^\]]*)\]", found["keys"]))
-    owner: Any = model
-    *path, last = found["dotted"].split(".")
-    for part in path:
-        owner = (
-            owner._modules[part]
-            if isinstance(owner, nn.Module) and part in owner._modules
-            else vars(owner).get(part)
-        )
-        if owner is None:
-            raise PlanError(f"the plan sets {name}, which this model does not have; was it made for another?")
-    if last not in vars(owner):
-        raise PlanError(f"the plan sets {name}, which this model does not have; was it made for another?")
-    return owner, (last, keys)
-
-
-def _literal(key: str) -> Any:
-    return int(key) if re.fullmatch(r"-?\d+", key) else key.strip("'\"")
+def _can_be(kind: type, value: Any) -> bool:
+    """Whether there is such a number of this kind, and it is a size."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value <= 0:
+        return False
+    return not issubclass(kind, np.integer) or int(value) <= np.iinfo(kind).max
 
 
 def _replaced(container: Any, keys: tuple, value: int) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import PlanError
+from ..files import shown
 from .tensors import Replaced
 
 Scales = Mapping[str, Mapping[int, Sequence[float]]]
@@ -21,7 +22,9 @@ def check_scales(
     for name, axes in scales.items():
         tensor = tensors.get(name)
         if tensor is None or not tensor.is_floating_point():
-            raise PlanError(f"the plan scales {name}, which this model does not have as one of fractions")
+            raise PlanError(
+                f"the plan scales {shown(name)}, which this model does not have as one of fractions"
+            )
         for axis, factors in axes.items():
             kept = slices.get(name, {}).get(axis)
             inside = 0 <= axis < tensor.dim()

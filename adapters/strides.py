@@ -16,3 +16,11 @@ def axes_inside(shape: Sequence[int], steps: Sequence[int]) -> dict[int, list[in
     found = {axis: order[number + 1 :] for number, axis in enumerate(order)}
     dense = all(steps[axis] == prod(shape[other] for other in inside) for axis, inside in found.items())
     return found if dense else None
+
+
+def is_dense(shape: Sequence[int], steps: Sequence[int]) -> bool:
+    """Whether these are steps for that shape, and each place in memory is that of one entry, from 0 up."""
+    if len(shape) != len(steps) or 0 in shape or min(steps, default=1) < 1:
+        return False
+    # A step that is never taken says nothing, but torch would go on to count with it.
+    return axes_inside(shape, steps) is not None and max(steps, default=1) <= prod(shape)

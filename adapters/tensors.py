@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ..errors import PlanError
+from ..files import shown
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -28,10 +29,11 @@ def check_fits(
     tensors: Mapping[str, Tensor], slices: Mapping[str, Mapping[int, Sequence[int]]], shapes: Mapping
 ) -> None:
     """Raise `PlanError` unless every tensor of a plan is there in the shape that the plan was made for."""
+    slices_of: dict[int, Mapping[int, Sequence[int]]] = {}
     for name, axes in slices.items():
         if name not in tensors:
             raise PlanError(
-                f"the plan prunes {name}, which this model does not have; was it made for another?"
+                f"the plan prunes {shown(name)}, which this model does not have; was it made for another?"
             )
         shape = tuple(tensors[name].shape)
         if name in shapes and tuple(shapes[name]) != shape:
@@ -41,6 +43,8 @@ def check_fits(
                 raise PlanError(
                     f"the plan keeps slots of axis {axis} of {name} that shape {shape} does not have"
                 )
+        if slices_of.setdefault(id(tensors[name]), axes) != axes:
+            raise PlanError(f"the plan prunes {name} in two ways, as it is tied; was it made for another?")
 
 
 def _increasing_within(kept: Sequence[int], size: int) -> bool:

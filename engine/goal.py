@@ -130,10 +130,14 @@ class Goal:
         whole, left = state["whole"], state["left"]
         here = [name for name in self._left if name in whole]
         return (
-            all(isinstance(left[name], int) and 0 < left[name] <= size for name, size in whole.items())
+            all(
+                type(size) is type(left[name]) is int and 0 < left[name] <= size
+                for name, size in whole.items()
+            )
             and all(self._left[name] in (whole[name], left[name]) for name in here)
             and bool(here or not self._left)
-            and state["priced"] > 0
+            and isinstance(state["priced"], (int, float))
+            and 0 < state["priced"] <= 1
         )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

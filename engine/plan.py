@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sized
-from operator import index
-from typing import TypeVar
+from itertools import chain
+from typing import Any, TypeVar
 
 import numpy as np
 from attrs import field, frozen
 
-from ..adapters.modules import attribute_of, bookkeeping
+from .. import plain
+from ..adapters.modules import bookkeeping
+from ..adapters.settings import attribute_of
 from ..errors import PlanError
+from ..files import shown
 from .axes import Atom, atoms, mask, resolve
 from .groups import Groups
 from .near import broken_plan
@@ -21,6 +24,18 @@ from .values import Value
 
 K = TypeVar("K", str, int)
 Scales = dict[str, dict[int, list[float]]]
+
+# What the JSON of a plan must be, by field.
+_FORM = plain.record(
+    {
+        "groups": plain.table(plain.slots),
+        "tensors": plain.table(plain.by_axis(plain.slots)),
+        "attributes": plain.table(plain.positive),
+        "shapes": plain.table(plain.shape),
+        "before": plain.table(plain.positive),
+    },
+    {"scales": plain.table(plain.by_axis(plain.factors)), "made": plain.names},
+)
 
 
 @frozen(eq=True)
@@ -77,24 +92,19 @@ class Plan:
     def from_json(cls, text: str) -> Plan:
         """The plan that `to_json` wrote; raises `PlanError` if `text` is not one."""
         try:
-            data = json.loads(text)
-            tensors = {
-                name: {int(axis): list(map(index, kept)) for axis, kept in axes.items()}
-                for name, axes in data["tensors"].items()
-            }
-            groups = {name: list(map(index, kept)) for name, kept in data["groups"].items()}
-            attributes, before = (
-                {name: index(number) for name, number in data[key].items()}
-                for key in ("attributes", "before")
-            )
-            scales = {
-                name: {int(axis): list(map(float, factors)) for axis, factors in axes.items()}
-                for name, axes in data.get("scales", {}).items()
-            }
-            made = list(map(str, data.get("made", ())))
-            return cls(groups, tensors, attributes, dict(data["shapes"]), before, scales, made)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            data = plain.parsed(text)
+            _FORM(data, "")
+            _check_consistent(data)
+        except plain.Malformed as error:
             raise PlanError(f"this is not the JSON of a plan: {error}") from error
+        scales = {
+            name: {int(axis): list(map(float, factors)) for axis, factors in axes.items()}
+            for name, axes in data.get("scales", {}).items()
+        }
+        tensors = {
+            name: {int(axis): kept for axis, kept in axes.items()} for name, axes in data["tensors"].items()
+        }
+        return cls(**{"made": [], **data, "tensors": tensors, "scales": scales})
 
     def followed_by(self, later: Plan) -> Plan:
         """The one plan that does to a model what this one and then `later`, on the pruned model, would do.
@@ -145,6 +155,25 @@ class Plan:
         )
 
 
+def _check_consistent(data: Mapping[str, Any]) -> None:
+    """What is kept must be there before, and for each attribute that is set there must be what it was.
+
+    No size is larger than all that the model had, or its forward would take as much memory as one likes.
+    """
+    for field_of, other in (("tensors", "shapes"), ("attributes", "before")):
+        for name in data[field_of].keys() ^ data[other].keys():
+            raise plain.Malformed(f"{shown(name)} is only in one of {field_of} and {other}")
+    for name, axes in data["tensors"].items():
+        shape = data["shapes"][name]
+        for axis, kept in axes.items():
+            if int(axis) >= len(shape) or kept[-1] >= shape[int(axis)]:
+                raise plain.Malformed(f"tensors[{shown(name)}][{axis}] keeps slots that are not there")
+    largest = max([1, *data["before"].values(), *chain.from_iterable(data["shapes"].values())])
+    for name, value in data["attributes"].items():
+        if value > largest:
+            raise plain.Malformed(f"attributes[{shown(name)}] is {value}, and no size was so large")
+
+
 def _composed(first: Mapping[K, list[int]], second: Mapping[K, list[int]]) -> dict[K, list[int]]:
     """The slots that are kept in both steps, where the second counts what the first has left."""
     try:
@@ -162,6 +191,10 @@ def _scaled_twice(first: Scales, later: Plan) -> Scales:
         for axis, factors in axes.items():
             left = later.tensors.get(name, {}).get(axis, range(len(factors)))
             again = later.scales.get(name, {}).get(axis, [1.0] * len(left))
+            if max(left) >= len(factors) or len(left) != len(again):
+                raise PlanError(
+                    f"the two plans scale other slots of {shown(name)}; was one made for another?"
+                )
             scales.setdefault(name, {})[axis] = [factors[slot] * by for slot, by in zip(left, again)]
     return scales
 

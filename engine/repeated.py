@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..adapters.modules import attribute_of
+from ..adapters.settings import attribute_of
 from ..adapters.tensors import named_tensors
 from .arguments import found_in
 from .axes import resolve

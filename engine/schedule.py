@@ -198,7 +198,7 @@ def _is_carried_out(plan: Plan, model: nn.Module) -> bool:
     """Whether the tensors have the shapes that the plan makes."""
     tensors = named_tensors(model)
     return all(
-        name in tensors and tensors[name].shape[axis] == len(kept)
+        name in tensors and tensors[name].shape[axis : axis + 1] == (len(kept),)
         for name, axes in plan.sliced.items()
         for axis, kept in axes.items()
     )

@@ -75,7 +75,7 @@ class Stage:
                         value[i] = stand_in
         elif isinstance(value, torch.Tensor):
             return self.fakes.get(id(value), value)
-        elif depth and not key and _is_config(value) and self._is_new(value):
+        elif depth and not key and is_config(value) and self._is_new(value):
             self._set_names(vars(value), vars(value).copy(), path, name + ".", depth - 1)
         return value
 
@@ -101,7 +101,7 @@ def own_attributes(module: torch.nn.Module) -> dict[str, Any]:
     return {name: value for name, value in vars(module).items() if name not in MODULE_STATE}
 
 
-def _is_config(value: Any) -> bool:
+def is_config(value: Any) -> bool:
     """Whether an object is a plain bag of settings: a transformers config, a dataclass, a namespace."""
     if isinstance(value, (SimpleNamespace, Namespace)):
         return True

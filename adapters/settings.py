@@ -1,0 +1,114 @@
+"""Where a plan's integers are: in a module, or in a container or config object of one, by dotted name.
+
+A plan may come from anywhere, so a name leads to nothing else: no hook, no tensor, no other object's inside.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from attrs import frozen
+from torch import nn
+
+from ..engine.stage import is_config, own_attributes
+from ..errors import PlanError
+from ..files import shown
+
+_DEEPEST = 16  # as deep as containers of sizes are looked into, which may be inside of themselves
+
+
+@frozen(eq=False)
+class Setting:
+    """One positive integer: in a namespace under a name, and there, if it is in a container, by keys."""
+
+    namespace: dict[str, Any]
+    name: str
+    keys: tuple[Any, ...]
+
+    @property
+    def value(self) -> Any:
+        """The integer as it is now."""
+        found = self.namespace[self.name]
+        for key in self.keys:
+            found = found[key]
+        return found
+
+
+def setting_of(model: nn.Module, name: str) -> Setting:
+    """The integer of that name, ``blocks.0.attn.num_heads`` or ``norm.normalized_shape[0]``.
+
+    Raises `PlanError` if the model has none there.
+    """
+    dotted, bracket, rest = name.partition("[")
+    path, _, last = dotted.rpartition(".")
+    owner = _owner(model, path)
+    keys = None if owner is None or last not in _own(owner) else _keys(_own(owner)[last], bracket + rest)
+    if keys is None:
+        raise PlanError(
+            f"the plan sets {shown(name)}, which this model does not have; was it made for another?"
+        )
+    found = Setting(vars(owner), last, keys)
+    if not _is_size(found.value):
+        raise PlanError(f"the plan sets {shown(name)}, which is no size here; was it made for another model?")
+    return found
+
+
+def attribute_of(model: nn.Module, name: str) -> int:
+    """The integer of that name; raises as `setting_of`."""
+    return setting_of(model, name).value
+
+
+def module_of(model: nn.Module, path: str) -> nn.Module | None:
+    """The module at a path, if there is one; nothing of the user's is run to find it."""
+    found: nn.Module | None = model
+    for part in path.split(".") if path else ():
+        found = None if found is None else found._modules.get(part)
+    return found
+
+
+def _owner(model: nn.Module, path: str) -> Any:
+    """The module, or the config object of a module, at a path; ``None`` if there is none."""
+    owner: Any = model
+    for part in path.split(".") if path else ():
+        inside = owner._modules if isinstance(owner, nn.Module) else {}
+        owner = inside.get(part) if part in inside else _own(owner).get(part)
+        if not (isinstance(owner, nn.Module) if part in inside else is_config(owner)):
+            return None
+    return owner
+
+
+def _own(owner: Any) -> dict[str, Any]:
+    """The names of a module or of a config object, without those that every module has."""
+    return own_attributes(owner) if isinstance(owner, nn.Module) else vars(owner)
+
+
+def _is_size(value: Any) -> bool:
+    return (type(value) is int or isinstance(value, np.integer)) and int(value) > 0
+
+
+def _keys(held: Any, text: str) -> tuple[Any, ...] | None:
+    """The keys that are written ``[0]['width']``, as the containers have them; ``None`` if they have not."""
+    keys: list[Any] = []
+    while text:
+        fitting = [key for key in _keys_like(held, text) if text.startswith(f"[{key!r}]")]
+        if not fitting or len(keys) == _DEEPEST:
+            return None
+        keys.append(fitting[0])
+        held, text = held[fitting[0]], text[len(f"[{fitting[0]!r}]") :]
+    return tuple(keys)
+
+
+def _keys_like(held: Any, text: str) -> Iterable[Any]:
+    """The keys of a container of sizes with one of which the text may start."""
+    kind = type(held)
+    if kind in (dict, OrderedDict):
+        return held
+    if kind in (list, tuple, torch.Size) or (isinstance(held, tuple) and hasattr(kind, "_make")):
+        number = re.match(r"\[(\d{1,9})\]", text)
+        return [int(number[1])] if number and int(number[1]) < len(held) else []
+    return []
