@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from math import isfinite
 from operator import lt
@@ -34,7 +34,7 @@ def parsed(text: Any) -> Any:
         raise Malformed(str(error)) from error
 
 
-def record(required: dict[str, Check], optional: dict[str, Check]) -> Check:
+def record(required: Mapping[str, Check], optional: Mapping[str, Check]) -> Check:
     """An object with these fields, and no others."""
 
     def check(value: Any, place: str) -> None:
@@ -131,7 +131,7 @@ def _kind(value: Any) -> str:
         return "a huge number"
     if value is None or isinstance(value, (bool, int, float)):
         return json.dumps(value)
-    words = {str: "a text", list: "a list", dict: "an object"}
+    words: dict[type, str] = {str: "a text", list: "a list", dict: "an object"}
     return words.get(type(value), f"a {type(value).__name__}")
 
 

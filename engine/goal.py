@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from math import isclose
+from math import inf, isclose
 from typing import Any
 
 from ..errors import PlanError
@@ -130,14 +130,12 @@ class Goal:
         whole, left = state["whole"], state["left"]
         here = [name for name in self._left if name in whole]
         return (
-            all(
-                type(size) is type(left[name]) is int and 0 < left[name] <= size
-                for name, size in whole.items()
-            )
+            all(type(left[name]) is type(size) is int for name, size in whole.items())
+            and all(0 < left[name] <= size for name, size in whole.items())
             and all(self._left[name] in (whole[name], left[name]) for name in here)
             and bool(here or not self._left)
             and isinstance(state["priced"], (int, float))
-            and 0 < state["priced"] <= 1
+            and 0 < state["priced"] < inf
         )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -192,9 +192,7 @@ def _scaled_twice(first: Scales, later: Plan) -> Scales:
             left = later.tensors.get(name, {}).get(axis, range(len(factors)))
             again = later.scales.get(name, {}).get(axis, [1.0] * len(left))
             if max(left) >= len(factors) or len(left) != len(again):
-                raise PlanError(
-                    f"the two plans scale other slots of {shown(name)}; was one made for another?"
-                )
+                raise PlanError(f"the plans scale other slots of {shown(name)}; was one made for another?")
             scales.setdefault(name, {})[axis] = [factors[slot] * by for slot, by in zip(left, again)]
     return scales
 
