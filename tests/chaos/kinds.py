@@ -18,4 +18,6 @@ class Kind:
 
 
 # By the name of the module.
-KINDS: dict[str, Kind] = {}
+KINDS: dict[str, Kind] = {
+    "injections": Kind(count=10_000, at_once=25),
+}
