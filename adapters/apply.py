@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
 
+from ..engine.undo import Undo
 from ..errors import PrunusError, VerificationError
 from .memories import Forgotten
 from .modules import ChangedAttribute, Emptied
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
     from ..engine.groups import Groups
     from ..engine.plan import Plan
 
+T = TypeVar("T")
 
+
+# What a caller's inference mode made of the parameters could never be trained again. These are decorators, as
+# nothing may be left to do once all is carried out: not even to leave a block.
+@torch.inference_mode(False)
+@torch.no_grad()
 def carry_out(
     model: nn.Module,
     plan: Plan,
@@ -27,31 +34,21 @@ def carry_out(
     optimizer: Optimizers | None = None,
     graph: Groups | None = None,
     corrections: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] | None = None,
-) -> list[str]:
+    then: Callable[[list[str]], Any] = list,
+) -> Any:
     """Slice the tensors of `model`, set its attributes, and run it once if `graph` has example inputs.
 
-    `corrections` change tensors by name before they are sliced (`engine.compensate`).
-    On any failure everything is put back, and a `PrunusError` is raised. Returns what is to be noticed:
-    optimizer state that could not be sliced.
+    `corrections` change tensors by name before they are sliced (`engine.compensate`). In the end `then` is
+    called with what is to be noticed (optimizer state that could not be sliced), and gives the result.
+    On any failure, also of `then`, everything is put back, and a `PrunusError` is raised.
     """
-    # What a caller's inference mode made of the parameters could never be trained again.
-    with torch.inference_mode(False), torch.no_grad():
-        return _carry_out(model, plan, optimizer, graph, corrections or {})
-
-
-def _carry_out(
-    model: nn.Module,
-    plan: Plan,
-    optimizer: Optimizers | None,
-    graph: Groups | None,
-    corrections: Mapping[str, Callable[[torch.Tensor], torch.Tensor]],
-) -> list[str]:
     tensors = named_tensors(model)
     check_fits(tensors, plan.sliced, plan.shapes)
     check_scales(tensors, plan.scales, plan.tensors)
     steps: list[Any] = [
         ChangedAttribute(model, name, value, plan.before.get(name)) for name, value in plan.attributes.items()
     ]
+    corrections = corrections or {}
     steps += [Replaced(tensors[name], correct, lambda grad: grad) for name, correct in corrections.items()]
     indices = Indices()
     slices = {tensors[name]: indices.of(kept, tensors[name].device) for name, kept in plan.sliced.items()}
@@ -60,22 +57,25 @@ def _carry_out(
     steps += [Emptied(model, name) for name in plan.made]
     steps += [scaled(tensors[name], axes) for name, axes in plan.scales.items()]
     steps.append(Forgotten(slices.keys()))
-    all_or_nothing(steps, None if graph is None else lambda: verify(model, graph))
-    return [note for state in states for note in state.notes]
+    notes = [note for state in states for note in state.notes]
+
+    def verified() -> Any:
+        if graph is not None:
+            verify(model, graph)
+        return then(notes)
+
+    return all_or_nothing(steps, verified)
 
 
-def all_or_nothing(steps: Sequence[Any], check: Callable[[], None] | None = None) -> None:
-    """Carry out `steps`, then `check`; on any failure, take back what was done, in the other order."""
-    done: list[Any] = []
+def all_or_nothing(steps: Sequence[Any], then: Callable[[], T]) -> T:
+    """Carry out `steps`, then call `then` for the result; on any failure, take back what was done."""
+    undo = Undo()
     try:
         for step in steps:
-            done.append(step)
-            step.carry_out()
-        if check is not None:
-            check()
+            undo.do(step)
+        return then()
     except BaseException as error:
-        for step in reversed(done):
-            step.take_back()
+        undo.put_back()
         if isinstance(error, PrunusError) or not isinstance(error, Exception):
             raise
         raise VerificationError(f"the plan cannot be carried out; the model is as it was: {error}") from error

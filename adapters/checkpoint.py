@@ -44,6 +44,8 @@ def save(path: PathLike, model: nn.Module, plan: Plan) -> None:
     write(path, _archive(model, plan))
 
 
+@torch.inference_mode(False)
+@torch.no_grad()
 def load(path: PathLike, model: nn.Module) -> nn.Module:
     """Make of a fresh `model`, in place, what was saved at `path`, bit for bit; returns it.
 
@@ -62,15 +64,13 @@ def load(path: PathLike, model: nn.Module) -> nn.Module:
         The file is missing, damaged, or none of these, or `model` is another one; it is left as it was.
     """
     archive = read(path)
-    with torch.inference_mode(False), torch.no_grad():
-        try:
-            all_or_nothing(list(_steps(archive, model)))
-        except (PlanError, VerificationError) as error:
-            raise CheckpointError(
-                f"{shown(path)} does not fit this model: {error}; "
-                "load it into a fresh model of the class and sizes of the one that was pruned"
-            ) from error
-    return model
+    try:
+        return all_or_nothing(list(_steps(archive, model)), lambda: model)
+    except (PlanError, VerificationError) as error:
+        raise CheckpointError(
+            f"{shown(path)} does not fit this model: {error}; "
+            "load it into a fresh model of the class and sizes of the one that was pruned"
+        ) from error
 
 
 def _state(model: nn.Module, plan: Plan) -> dict[str, Tensor]:

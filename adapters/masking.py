@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from ..engine.undo import undoing
 from ..errors import PlanError
+from .computed import Computed, computed
 from .memories import forget_values
 from .modules import Emptied
-from .tensors import check_fits, named_tensors
+from .overlaps import overlapping
+from .tensors import bits, check_fits, named_tensors
 
 if TYPE_CHECKING:
     from ..engine.plan import Plan
@@ -48,42 +51,99 @@ def mask(model: nn.Module, plan: Plan, *, nothing: float = 0.0) -> Iterator[nn.M
     """
     tensors = named_tensors(model)
     check_fits(tensors, plan.sliced, plan.shapes)
-    with ExitStack() as stack:
+    apart = overlapping(tensors.values())
+    with undoing() as undo:
         for name in plan.made:
-            stack.enter_context(_emptied(model, name))
-        for name, kept in plan.sliced.items():
-            if tensors[name].is_floating_point() or tensors[name].is_complex():
-                for axis, slots in kept.items():
-                    stack.enter_context(_filled(name, tensors[name], axis, slots, nothing))
+            undo.do(Emptied(model, name))
+        fills: dict[str, list[Any]] = {}
+        for name, axes in plan.sliced.items():
+            tensor = tensors[name]
+            if not (tensor.is_floating_point() or tensor.is_complex()):
+                continue
+            if id(tensor) in apart:
+                fills[name] = [_Copied(name, tensor, axes, nothing)]
+            else:
+                fills[name] = [_Filled(name, tensor, axis, kept, nothing) for axis, kept in axes.items()]
+            for fill in fills[name]:
+                undo.do(fill)
+        for weight in computed(model, fills):
+            _keep_finite(weight, fills)
         yield model
 
 
-@contextmanager
-def _emptied(model: nn.Module, name: str) -> Iterator[None]:
-    """What the forward makes of masked tensors it makes again, here and afterwards."""
-    made = Emptied(model, name)
-    made.carry_out()
-    try:
-        yield
-    finally:
-        made.take_back()
-
-
-@contextmanager
-def _filled(name: str, tensor: Tensor, axis: int, kept: Sequence[int], nothing: float) -> Iterator[None]:
+class _Filled:
     """`nothing` in all but these slots of one axis; where another axis has it already, that comes back."""
-    shape = tensor.shape
-    dropped = _dropped(kept, shape[axis], tensor.device)
-    with _writing(tensor):
-        values = tensor.index_select(axis, dropped)
-        tensor.index_fill_(axis, dropped, nothing)
-    try:
-        yield
-    finally:
-        if tensor.shape != shape:
-            raise PlanError(f"{name} was resized inside engine.mask: leave the block before pruning")
-        with _writing(tensor):
-            tensor.index_copy_(axis, dropped, values)
+
+    def __init__(self, name: str, tensor: Tensor, axis: int, kept: Sequence[int], nothing: float):
+        self.name, self._tensor, self._axis, self._shape = name, tensor, axis, tensor.shape
+        self._dropped = _dropped(kept, tensor.shape[axis], tensor.device)
+        self._values: Tensor | None = None
+        self._nothing = nothing
+
+    def carry_out(self) -> None:
+        """Write, once what is there is remembered."""
+        if self._values is None:
+            self._values = bits(self._tensor).index_select(self._axis, self._dropped)
+        with _writing(self._tensor):
+            bits(self._tensor).index_fill_(self._axis, self._dropped, _number(self._nothing, self._tensor))
+
+    def take_back(self) -> None:
+        """Write what was there."""
+        if self._values is not None:
+            _check_whole(self.name, self._tensor, self._shape)
+            with _writing(self._tensor):
+                bits(self._tensor).index_copy_(self._axis, self._dropped, self._values)
+
+
+class _Copied:
+    """The same in a copy that stands for the tensor meanwhile, as its memory has other numbers, too."""
+
+    def __init__(self, name: str, tensor: Tensor, axes: Mapping[int, Sequence[int]], nothing: float):
+        self.name, self._tensor, self._axes = name, tensor, axes
+        self._before, self._nothing = tensor.data, nothing
+
+    def carry_out(self) -> None:
+        """Put a copy in the place of the data."""
+        copy = self._before.clone()
+        for axis, kept in self._axes.items():
+            dropped = _dropped(kept, copy.shape[axis], copy.device)
+            bits(copy).index_fill_(axis, dropped, _number(self._nothing, copy))
+        self._put(copy)
+
+    def take_back(self) -> None:
+        """Put the data back."""
+        _check_whole(self.name, self._tensor, self._before.shape)
+        self._put(self._before)
+
+    def _put(self, data: Tensor) -> None:
+        with _writing(self._tensor):
+            self._tensor.data = data
+            if not self._tensor.is_inference():
+                torch.autograd.graph.increment_version(self._tensor)
+
+
+def _keep_finite(weight: Computed, fills: Mapping[str, list[_Filled]]) -> None:
+    """Put slots back of which it is enough that others are zero: of a direction that is scaled by zero.
+
+    A weight norm divides a filter by its norm, which are both zero then.
+    """
+    for fill in [fill for name in weight.originals for fill in reversed(fills[name])][::-1]:
+        if weight.is_finite():
+            return
+        fill.take_back()
+        if not weight.is_finite():
+            fill.carry_out()
+
+
+def _check_whole(name: str, tensor: Tensor, shape: torch.Size) -> None:
+    if tensor.shape != shape:
+        raise PlanError(f"{name} was resized inside engine.mask: leave the block before pruning")
+
+
+def _number(nothing: float, like: Tensor) -> int | float:
+    """`nothing` as it is written into `bits` of a tensor."""
+    one = torch.tensor(nothing, device="cpu").to(like.dtype)
+    return bits(one).item()
 
 
 def _dropped(kept: Sequence[int], size: int, device: torch.device) -> Tensor:

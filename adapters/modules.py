@@ -98,8 +98,9 @@ class Emptied:
 
     def take_back(self) -> None:
         """Put the tensors back, or take out what was made meanwhile."""
-        vars(self._module).pop(self._name, None)
         vars(self._module).update(self._before)
+        if not self._before:
+            vars(self._module).pop(self._name, None)
 
 
 def _has_tensors(item: Any) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..engine.forwards import call_arguments
 from ..engine.undisturbed import undisturbed
+from ..engine.undo import raise_first, try_each
 from ..errors import PlanError
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -44,12 +45,18 @@ def recalibrate(model: nn.Module, data: Iterable[Any]) -> nn.Module:
     normalisations = [module for module in model.modules() if _keeps_statistics(module)]
     if not normalisations:
         return model
-    own = [value for module in normalisations for value in _statistics(module).values()]
-    with undisturbed(model, own), ExitStack() as stack:
-        for module in normalisations:
-            stack.enter_context(_averaging(module))
-        _run_all(model, data)
-    return model
+    statistics = [_Statistics(module) for module in normalisations]
+    try:
+        with undisturbed(model, [value for one in statistics for value in one.tensors]):
+            for one in statistics:
+                one.average()
+            _run_all(model, data)
+        return model
+    except BaseException:
+        failures: list[BaseException] = []
+        try_each(_Statistics.put_back, statistics, failures)
+        raise_first(failures)
+        raise
 
 
 def _run_all(model: nn.Module, data: Iterable[Any]) -> None:
@@ -68,34 +75,40 @@ def _run_all(model: nn.Module, data: Iterable[Any]) -> None:
         raise PlanError("data has no batch: a generator may have been used up")
 
 
-@contextmanager
-def _averaging(module: nn.Module) -> Iterator[None]:
-    """Let one module train, with a momentum that makes all calls count alike.
+class _Statistics:
+    """Those of one module, as they are now."""
 
-    The first call starts from nothing; without any (the forward may read the statistics without calling the
-    module), or after an error, they are as before.
-    """
-    before = [(name, value, value.clone()) for name, value in _statistics(module).items()]
-    momentum, calls = module.momentum, 0
+    def __init__(self, module: nn.Module):
+        self._module = module
+        self._before = [(name, value, value.clone()) for name, value in _statistics(module).items()]
+        self._calls = 0
 
-    def count(module: nn.Module, args: tuple[Any, ...]) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The tensors that will be written into."""
+        return [value for _, value, _ in self._before]
+
+    def average(self) -> None:
+        """Let the module train, with a momentum that makes all calls count alike.
+
+        The first call starts from nothing; without any (the forward may read the statistics without calling
+        the module) they stay. Flag, hook and momentum are put back with all else that the model holds.
+        """
+        self._module.training = True
+        self._module.register_forward_pre_hook(self._count)
+
+    def _count(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self._calls += 1
+        if self._calls == 1:
             _reset(module)
-        module.momentum = 1 / calls  # type: ignore[assignment]
+        module.momentum = 1 / self._calls  # type: ignore[assignment]
 
-    module.training = True
-    hook = module.register_forward_pre_hook(count)
-    try:
-        yield
-    except BaseException:
-        for name, value, contents in before:
-            module._buffers[name] = value.copy_(contents)
-        raise
-    finally:
-        hook.remove()
-        module.momentum = momentum
+    def put_back(self) -> None:
+        """After an error they are as before."""
+        for name, value, contents in self._before:
+            with torch.no_grad():
+                value.copy_(contents)
+            self._module._buffers[name] = value
 
 
 def _keeps_statistics(module: nn.Module) -> bool:

@@ -122,9 +122,9 @@ class _Cut:
         if self._tensor.shape == self._shape:  # interrupted before the cut, or nothing was cut off
             return
         whole = self._cut_off.new_empty_strided(self._shape, self._stride)
-        slots_first = whole.movedim(self._axis, 0)
-        slots_first[self._kept] = self._tensor.data.movedim(self._axis, 0)
-        slots_first[self._dropped] = self._cut_off.movedim(self._axis, 0)
+        slots_first = bits(whole).movedim(self._axis, 0)
+        slots_first[self._kept] = bits(self._tensor.data).movedim(self._axis, 0)
+        slots_first[self._dropped] = bits(self._cut_off).movedim(self._axis, 0)
         self._tensor.data = whole
 
 
@@ -161,6 +161,16 @@ class Replaced:
             self._tensor.grad = None
             self._tensor.data = data
             self._tensor.grad = grad
+
+
+_WHOLE_NUMBERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def bits(tensor: Tensor) -> Tensor:
+    """The same memory as whole numbers: torch can write into parts of these, whatever the dtype is."""
+    if tensor.itemsize not in _WHOLE_NUMBERS or tensor.is_conj() or tensor.is_neg():
+        return tensor
+    return tensor.view(_WHOLE_NUMBERS[tensor.itemsize])
 
 
 def _owns_its_memory(tensor: Tensor) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from ..engine.undo import undoing
 from .memories import Forgotten
 from .modules import ChangedAttribute, Emptied
 from .tensors import Indices, Replaced, named_tensors, sliced
@@ -33,8 +34,7 @@ def tried(model: nn.Module, plan: Plan) -> Iterator[None]:
         kept = indices.of(axes, tensors[name].device)
         steps.append(Replaced(tensors[name], partial(sliced, axes=kept), lambda grad: None))
     steps.append(Forgotten([tensors[name] for name in plan.sliced]))
-    with torch.inference_mode(False), torch.no_grad(), ExitStack() as stack:
+    with torch.inference_mode(False), torch.no_grad(), undoing() as undo:
         for step in steps:
-            stack.callback(step.take_back)
-            step.carry_out()
+            undo.do(step)
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from itertools import pairwise
 from math import inf, isclose
 from typing import Any
@@ -115,18 +116,20 @@ class Goal:
         # The others pay what a group lags behind, and more than the budget would go once it follows.
         return max(whole * final, (slots + 1e-9) // grain * grain)
 
-    def note(self, result: Result) -> None:
-        """Take account of what was removed."""
-        self._left.update((name, len(slots)) for name, slots in result.plan.groups.items())
+    def after(self, result: Result) -> Goal:
+        """The same goal, nearer by what was removed."""
+        left = {**self._left, **{name: len(slots) for name, slots in result.plan.groups.items()}}
+        priced = self._priced
         if self.budget is not None:
-            self._priced *= self.budget.price(result.graph)(kept_slots(result.graph, result.plan))
+            priced *= self.budget.price(result.graph)(kept_slots(result.graph, result.plan))
+        return self.at({"whole": self._whole, "left": left, "priced": priced})
 
     def state_dict(self) -> dict[str, Any]:
         """How far it is, as plain data."""
         return {"whole": dict(self._whole), "left": dict(self._left), "priced": self._priced}
 
     def fits(self, state: Mapping[str, Any]) -> bool:
-        """Whether `load_state_dict` can go on from this: it has possible sizes of groups that are here."""
+        """Whether `at` can go on from this: it has possible sizes of groups that are here."""
         whole, left = state["whole"], state["left"]
         here = [name for name in self._left if name in whole]
         return (
@@ -138,10 +141,12 @@ class Goal:
             and 0 < state["priced"] < inf
         )
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict`."""
-        self._whole, self._left = dict(state["whole"]), dict(state["left"])
-        self._priced = state["priced"]
+    def at(self, state: Mapping[str, Any]) -> Goal:
+        """The same goal, as far as `state_dict` told."""
+        goal = copy(self)
+        goal._whole, goal._left = dict(state["whole"]), dict(state["left"])
+        goal._priced = state["priced"]
+        return goal
 
     def __str__(self) -> str:
         what = "slots" if self.budget is None else self.budget.name

@@ -151,16 +151,19 @@ def prune(
     if compensate is not None:
         corrected = corrections(graph, plan, data if loss is None else inputs_of(data), compensate)
         notes += corrected.notes
-    if not dry_run:
-        notes += carry_out(
-            model,
-            plan,
-            optimizer=optimizer,
-            graph=graph if verify else None,
-            corrections=corrected.tensors if corrected else None,
-        )
-    after = parameters(graph, kept_slots(graph, plan)) if dry_run else count_parameters(model)
-    return Result(model, plan, graph, before, after, notes, described, left_alone)
+    if dry_run:
+        after = parameters(graph, kept_slots(graph, plan))
+        return Result(model, plan, graph, before, after, notes, described, left_alone)
+    return carry_out(
+        model,
+        plan,
+        optimizer=optimizer,
+        graph=graph if verify else None,
+        corrections=corrected.tensors if corrected else None,
+        then=lambda dropped: Result(
+            model, plan, graph, before, count_parameters(model), notes + dropped, described, left_alone
+        ),
+    )
 
 
 def apply(model: nn.Module, plan: Plan, *, optimizer: Optimizers | None = None) -> nn.Module:

@@ -198,16 +198,30 @@ class Regularizer:
 
         Raises `PlanError` if the model was pruned since it was analysed, or for sparse gradients.
         """
+        before = dict(self.kind.state_dict())
+        try:
+            gradients, directions, factors = self._penalty()
+            if gradients:  # all at once, so that no interrupt leaves some of them without
+                torch._foreach_addcmul_(gradients, directions, factors)
+        except BaseException:
+            self.kind.load_state_dict(before)
+            raise
+
+    def _penalty(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """The weights' gradients, and what is to be added to each: the product of direction and factors."""
         weights = {name: self._weight(name) for name in self._slots.axes}
         strengths = self._strengths.to(next(iter(weights.values())).device)
         factors = self.kind.factors(self._slots, lambda: self._slots.norms(weights), strengths)
+        found: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
         for name, factor in self._slots.spread(factors, weights):
             weight = weights[name]
             if weight.grad is None:
                 continue
             if weight.grad.is_sparse:
                 raise PlanError(f"the gradient of {name} is sparse: make it dense, or skip its groups")
-            weight.grad.addcmul_(self.kind.direction(weight), factor)
+            for many, one in zip(found, (weight.grad, self.kind.direction(weight), factor)):
+                many.append(one)
+        return found
 
     def _weight(self, name: str) -> Tensor:
         owner, own = self._owners[name]

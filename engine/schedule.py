@@ -107,16 +107,29 @@ class Schedule:
         """Count one iteration of training; if its turn has come, prune the model and return the result.
 
         What was made for the model's old sizes is to be made again then: a graph, a `Regularizer`.
+        A step that fails is not counted, and the next call tries it again.
         """
-        iteration, self._iteration = self._iteration, self._iteration + 1
+        iteration = self._iteration
         if self.done or iteration < self.start or (iteration - self.start) % self.every:
+            self._iteration = iteration + 1
             return None
         options = {**self._options, **self._goal.options((self._step + 1) / self.steps)}
-        result = prune(self.model, optimizer=self._optimizer, **options)
-        self._step += 1
-        self._goal.note(result)
-        self._plans.append(result.plan)
-        return result
+        pruned: list[Result] = []
+        try:
+            pruned.append(prune(self.model, optimizer=self._optimizer, **options))
+            self._note(pruned[0], iteration)
+            return pruned[0]
+        except BaseException:
+            if pruned:  # the model is, so this step has been done, whatever came after
+                self._note(pruned[0], iteration)
+            raise
+
+    def _note(self, result: Result, iteration: int) -> None:
+        """Take account of a step, once, and all at once: an interrupt comes between no two parts of it."""
+        if self._iteration == iteration:
+            goal = self._goal.after(result)
+            plans = [*self._plans, result.plan]
+            self._goal, self._plans, self._step, self._iteration = goal, plans, self._step + 1, iteration + 1
 
     def state_dict(self) -> dict[str, Any]:
         """Where the schedule is, as plain data."""
@@ -131,12 +144,17 @@ class Schedule:
         this. Raises `PlanError` for anything else than such a state, or another model; then all is as it was.
         """
         self._check_state(state)
-        plan = Plan.from_json(state["plan"])
-        if not _is_carried_out(plan, self.model):
-            apply(self.model, plan, optimizer=self._optimizer)
-        self._plans = [plan]
-        self._iteration, self._step = state["iteration"], state["step"]
-        self._goal.load_state_dict(state)
+        plan, goal = Plan.from_json(state["plan"]), self._goal.at(state)
+        try:
+            if not _is_carried_out(plan, self.model):
+                apply(self.model, plan, optimizer=self._optimizer)
+        finally:
+            if _is_carried_out(plan, self.model):  # whatever came up after that
+                @@                    goal,
+                    [plan],
+                    state["step"],
+                    state["iteration"],
+                )
 
     def _check_state(self, state: Any) -> None:
         if not isinstance(state, Mapping) or set(state) != set(self.state_dict()):

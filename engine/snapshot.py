@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import compress
 from operator import is_, is_not
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 
 from .states import captured, classes_of, data_of, undo_of, undo_of_cell, undo_of_class
+from .undo import raise_first, try_each, undoing
 
 _PLAIN = frozenset({int, bool, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size})
 _BUILT_IN = frozenset({dict, list, set, OrderedDict})  # they have nothing but their items
@@ -33,10 +34,10 @@ def restored(model: nn.Module, changing: Iterable[Tensor] = ()) -> Iterator[Snap
     """Afterwards everything that `model` holds is what it was, but for the tensors `changing`."""
     before = Snapshot({id(one): one for one in changing})
     before.note(model)
-    with ExitStack() as stack:
-        stack.callback(before.put_back)
-        stack.enter_context(_Writes(before.save))
-        yield before
+    with undoing() as undo:
+        undo.add(before.put_back)
+        with _Writes(before.save):
+            yield before
 
 
 class Snapshot:
@@ -141,7 +142,7 @@ class Snapshot:
         """Remember what is not the model's alone: no dicts, which are caches, and nothing deeper inside."""
         for one in items:
             if isinstance(one, (list, deque, set)):
-                self._undo.append(partial(self._refill, one, _held(one)))
+                self._undo.append(partial(self._refill, (one, _held(one))))
         return [one for one in items if isinstance(one, Tensor)]
 
     def _note_tensor(self, tensor: Tensor) -> Iterable[Any]:
@@ -156,8 +157,9 @@ class Snapshot:
 
     def save(self, tensor: Tensor) -> None:
         """Copy what `tensor` shares its memory with: it is about to be written."""
-        for one in self._in_memory.pop(_memory(tensor), ()):
+        for one in self._in_memory.get(_memory(tensor), ()):
             one.save()
+        self._in_memory.pop(_memory(tensor), None)
 
     def written(self) -> list[Any]:
         """What is where other things, or nothing, were before."""
@@ -168,24 +170,18 @@ class Snapshot:
         return [*found, *(item for item, value in now if item is not value)]
 
     def put_back(self) -> None:
-        """Undo what was written."""
-        for undo in self._undo:
-            undo()
-        for module, kind in self._classes:
-            if type(module) is not kind:
-                object.__setattr__(module, "__class__", kind)
-        for one in self._tensors:
-            one.put_back()
-        for item, name, value in self._slots:
-            if getattr(item, name, None) is not value:
-                object.__setattr__(item, name, value)
-        for holder in self._empty:
-            if holder:
-                holder.clear()
-        for holder, before in self._holders:
-            self._refill(holder, before)
+        """Undo what was written: all that can be, whatever of it cannot. Raises the first failure."""
+        failures: list[BaseException] = []
+        try_each(_call, self._undo, failures)
+        try_each(_put_class, [one for one in self._classes if type(one[0]) is not one[1]], failures)
+        try_each(_Contents.put_back, self._tensors, failures)
+        try_each(_put_into_slot, self._slots, failures)
+        try_each(_clear, [one for one in self._empty if one], failures)
+        try_each(self._refill, self._holders, failures)
+        raise_first(failures)
 
-    def _refill(self, holder: Any, before: Any) -> None:
+    def _refill(self, held: tuple[Any, Any]) -> None:
+        holder, before = held
         if isinstance(holder, np.ndarray):
             holder[...] = before
         elif isinstance(holder, dict):
@@ -199,6 +195,24 @@ class Snapshot:
         elif not _is_same(holder, before):
             holder.clear()
             holder.update(before) if isinstance(holder, set) else holder.extend(before)
+
+
+def _call(undo: Callable[[], Any]) -> None:
+    undo()
+
+
+def _put_into_slot(slot: tuple[Any, str, Any]) -> None:
+    item, name, value = slot
+    if getattr(item, name, None) is not value:
+        object.__setattr__(item, name, value)
+
+
+def _put_class(module: tuple[nn.Module, type]) -> None:
+    object.__setattr__(module[0], "__class__", module[1])
+
+
+def _clear(holder: Any) -> None:
+    holder.clear()
 
 
 def _held(holder: Any) -> Any:

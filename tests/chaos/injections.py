@@ -1,4 +1,4 @@
-"""Exceptions at any line of prunus: afterwards all is as before, and the same call succeeds as if nothing had been.
+"""Exceptions at any line of prunus: afterwards all is as before, and the same call succeeds as it would have.
 
 Where the work was done already it may also all be as after it, but never in between. The exception reaches
 the caller as it is, but for those that prunus takes for the model's and reports as its own error.
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -21,6 +19,7 @@ from attrs import define, field, frozen
 from .nets import NETS
 from .operations import OPERATIONS, Case
 from .photograph import Photograph
+from .process import repair
 from .tally import Tally
 
 _ROOT = str(Path(prunus.__file__).parent) + "/"
@@ -89,6 +88,8 @@ def _fault(operation: str, net: str, place: Place) -> str | None:
     except BaseException as error:
         raised = error
     what = _judged(case, reference, before, raised, lines.raised, result)
+    if what is not None:
+        repair()
     return what and f"{operation} of {net}, {place}: {what}"
 
 
@@ -157,7 +158,7 @@ class Lines:
         return self._trace_line
 
 
-@lru_cache(maxsize=None)
+@cache
 def is_ours(file: str) -> bool:
     """Whether a file belongs to prunus, but for its tests."""
     return file.startswith(_ROOT) and not file.startswith((_ROOT + "tests", _ROOT + ".venv"))

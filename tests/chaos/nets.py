@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 class Picture(nn.Module):
     """Convolutions, batch norms, a residual, a size as an attribute; it counts, keeps a list and a cache."""
 
-    shared: list[int] = []  # of the class
+    shared: ClassVar[list[int]] = []
 
     def __init__(self) -> None:
         super().__init__()

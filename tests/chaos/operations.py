@@ -1,4 +1,4 @@
-"""The operations that are disturbed, each on a small network: what is called, and what may not change by halves."""
+"""The operations that are disturbed, each on a small network, and what may not change by halves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import torch
 from attrs import define, field
 from prunus import engine
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .nets import NETS
 from .photograph import Photograph
@@ -76,7 +75,9 @@ def start(net: str) -> Start:
 
 
 def _described(graph: Any) -> str:
-    return str([(g.name, g.size, g.exact, g.blocked, str(g.members)) for g in [*graph.groups, *graph.blocked]])
+    return str(
+        [(g.name, g.size, g.exact, g.blocked, str(g.members)) for g in [*graph.groups, *graph.blocked]]
+    )
 
 
 def analyze(net: str) -> Case:
@@ -120,7 +121,9 @@ def mask(net: str) -> Case:
 
 
 def _schedule(one: Start) -> Any:
-    return engine.Schedule(one.model, optimizer=one.optimizer, example_inputs=one.x, params=0.5, steps=2, every=2)
+    return engine.Schedule(
+        one.model, optimizer=one.optimizer, example_inputs=one.x, params=0.5, steps=2, every=2
+    )
 
 
 def schedule(net: str) -> Case:

@@ -15,7 +15,7 @@ _LOOKED_INTO = (nn.Module, torch.optim.Optimizer)
 
 
 class Photograph:
-    """What objects hold, down to the bits of tensors, and which of them are the same object, or share memory."""
+    """What objects hold, down to the bits of tensors, and which are the same object or share memory."""
 
     def __init__(self, facts: dict[str, Any], **roots: Any):
         self.facts = dict(facts)
@@ -27,7 +27,7 @@ class Photograph:
             self._look(name, root)
 
     def difference(self, other: Photograph, same_objects: bool = True) -> str | None:
-        """Where another photograph shows something else, or, on request, not the same objects; or ``None``."""
+        """Where another photograph shows something else, on request also other objects; or ``None``."""
         for path in [*self.facts, *other.facts]:
             if same_objects or not path.endswith("_hooks keys"):  # which are counted through the process
                 before, now = (one.facts.get(path, "nothing") for one in (self, other))

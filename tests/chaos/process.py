@@ -48,6 +48,21 @@ def _stance() -> str:
 
 
 def files_in(folder: Path | None) -> dict[str, Any]:
-    """Every file and folder below a folder, with its bytes; sorted, as safetensors writes keys in any order."""
+    """Every file and folder below a folder with its bytes, sorted: safetensors has keys in any order."""
     inside = [] if folder is None else sorted(folder.rglob("*"))
     return {f"file {one.name}": sorted(one.read_bytes()) if one.is_file() else None for one in inside}
+
+
+_CALL, _APPLY = torch.nn.Module.__call__, vars(torch.autograd.Function)["apply"]
+
+
+def repair() -> None:
+    """Put back what an operation that broke has left in the process, for those that come after it."""
+    torch.nn.Module.__call__ = _CALL
+    torch.autograd.Function.apply = _APPLY
+    torch.backends.mha.set_fastpath_enabled(True)
+    torch.set_grad_enabled(True)
+    gc.enable()
+    for stack in (_get_current_function_mode_stack, _get_current_dispatch_mode_stack):
+        while stack():
+            stack()[-1].__exit__(None, None, None)
