@@ -8,6 +8,7 @@ from inspect import signature
 from operator import index
 from typing import Any
 
+from attrs import evolve, frozen
 from torch import nn
 
 from ..adapters.tensors import named_tensors
@@ -25,6 +26,22 @@ from .result import Result
 _LATER = ("criterion", "loss", "compensate", "verify")
 # Those that a schedule does not pass on.
 _OWN = ("model", "optimizer", "dry_run")
+
+
+@frozen
+class _Progress:
+    """How far a schedule is: one object, so that an interrupt comes between no two parts of it."""
+
+    iteration: int
+    step: int
+    goal: Goal
+    plans: tuple[Plan, ...]
+
+    def after(self, result: Result) -> _Progress:
+        """After one more step, with this result."""
+        return _Progress(
+            self.iteration + 1, self.step + 1, self.goal.after(result), (*self.plans, result.plan)
+        )
 
 
 class Schedule:
@@ -86,22 +103,20 @@ class Schedule:
             options["data"] = list(options["data"])  # every step reads it
         self.model = model
         self.steps, self.every, self.start = steps, every, start
-        self._plans: list[Plan] = []
         self._optimizer = optimizer
         self._options = {**options, "example_inputs": example_inputs}
-        self._iteration = self._step = 0
         budget = {"ratio": ratio, "params": params, "macs": macs, "latency": latency}
-        self._goal = Goal(self._try(budget), budget, options, curve, steps)
+        self._progress = _Progress(0, 0, Goal(self._try(budget), budget, options, curve, steps), ())
 
     @property
     def done(self) -> bool:
         """Whether the model has been pruned for the last time."""
-        return self._step == self.steps
+        return self._progress.step == self.steps
 
     @property
     def plan(self) -> Plan:
         """What was removed so far, as one plan for the model as it was at first."""
-        return reduce(Plan.followed_by, self._plans, Plan())
+        return reduce(Plan.followed_by, self._progress.plans, Plan())
 
     def step(self) -> Result | None:
         """Count one iteration of training; if its turn has come, prune the model and return the result.
@@ -109,33 +124,30 @@ class Schedule:
         What was made for the model's old sizes is to be made again then: a graph, a `Regularizer`.
         A step that fails is not counted, and the next call tries it again.
         """
-        iteration = self._iteration
-        if self.done or iteration < self.start or (iteration - self.start) % self.every:
-            self._iteration = iteration + 1
+        now = self._progress
+        if self.done or now.iteration < self.start or (now.iteration - self.start) % self.every:
+            self._progress = evolve(now, iteration=now.iteration + 1)
             return None
-        options = {**self._options, **self._goal.options((self._step + 1) / self.steps)}
+        options = {**self._options, **now.goal.options((now.step + 1) / self.steps)}
         pruned: list[Result] = []
         try:
             pruned.append(prune(self.model, optimizer=self._optimizer, **options))
-            self._note(pruned[0], iteration)
+            self._progress = now.after(pruned[0])
             return pruned[0]
         except BaseException:
-            if pruned:  # the model is, so this step has been done, whatever came after
-                self._note(pruned[0], iteration)
+            if pruned:  # the model is, so this step has been done, whatever came up after that
+                self._progress = now.after(pruned[0])
             raise
-
-    def _note(self, result: Result, iteration: int) -> None:
-        """Take account of a step, once, and all at once: an interrupt comes between no two parts of it."""
-        if self._iteration == iteration:
-            goal = self._goal.after(result)
-            plans = [*self._plans, result.plan]
-            self._goal, self._plans, self._step, self._iteration = goal, plans, self._step + 1, iteration + 1
 
     def state_dict(self) -> dict[str, Any]:
         """Where the schedule is, as plain data."""
-        own = {"steps": self.steps, "budget": self._goal.name}
-        done = {"iteration": self._iteration, "step": self._step, "plan": self.plan.to_json()}
-        return {**own, **done, **self._goal.state_dict()}
+        own = {"steps": self.steps, "budget": self._progress.goal.name}
+        done = {
+            "iteration": self._progress.iteration,
+            "step": self._progress.step,
+            "plan": self.plan.to_json(),
+        }
+        return {**own, **done, **self._progress.goal.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a schedule of the same model, budget and steps was.
@@ -144,29 +156,28 @@ class Schedule:
         this. Raises `PlanError` for anything else than such a state, or another model; then all is as it was.
         """
         self._check_state(state)
-        plan, goal = Plan.from_json(state["plan"]), self._goal.at(state)
+        plan = Plan.from_json(state["plan"])
+        progress = _Progress(state["iteration"], state["step"], self._progress.goal.at(state), (plan,))
         try:
             if not _is_carried_out(plan, self.model):
                 apply(self.model, plan, optimizer=self._optimizer)
-        finally:
+            self._progress = progress
+        except BaseException:
             if _is_carried_out(plan, self.model):  # whatever came up after that
-                @@                    goal,
-                    [plan],
-                    state["step"],
-                    state["iteration"],
-                )
+                self._progress = progress
+            raise
 
     def _check_state(self, state: Any) -> None:
         if not isinstance(state, Mapping) or set(state) != set(self.state_dict()):
             raise PlanError("this is not the state of a schedule")
-        if (state["steps"], state["budget"]) != (self.steps, self._goal.name):
+        if (state["steps"], state["budget"]) != (self.steps, self._progress.goal.name):
             raise PlanError(
                 f"this is the state of a schedule with {state['budget']} and steps={state['steps']}, "
-                f"not {self._goal.name} and steps={self.steps}"
+                f"not {self._progress.goal.name} and steps={self.steps}"
             )
         try:
             fits = index(state["iteration"]) >= 0 and 0 <= index(state["step"]) <= self.steps
-            fits = fits and self._goal.fits(state)
+            fits = fits and self._progress.goal.fits(state)
         except (TypeError, KeyError, AttributeError):
             fits = False
         if not fits:
@@ -176,12 +187,12 @@ class Schedule:
 
     def __str__(self) -> str:
         ahead = "done" if self.done else f"next at iteration {self._due}"
-        return f"pruned {self._step} of {self.steps} times: {self._goal}; {ahead}"
+        return f"pruned {self._progress.step} of {self.steps} times: {self._progress.goal}; {ahead}"
 
     @property
     def _due(self) -> int:
         """The next iteration at which the model is pruned."""
-        periods = -(-max(0, self._iteration - self.start) // self.every)
+        periods = -(-max(0, self._progress.iteration - self.start) // self.every)
         return self.start + periods * self.every
 
     def _try(self, budget: Mapping[str, Any]) -> DependencyGraph:
