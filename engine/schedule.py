@@ -141,13 +141,10 @@ class Schedule:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the schedule is, as plain data."""
-        own = {"steps": self.steps, "budget": self._progress.goal.name}
-        done = {
-            "iteration": self._progress.iteration,
-            "step": self._progress.step,
-            "plan": self.plan.to_json(),
-        }
-        return {**own, **done, **self._progress.goal.state_dict()}
+        now = self._progress
+        own = {"steps": self.steps, "budget": now.goal.name}
+        done = {"iteration": now.iteration, "step": now.step, "plan": self.plan.to_json()}
+        return {**own, **done, **now.goal.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where a schedule of the same model, budget and steps was.
