@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from attrs import define, field
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 
 from .states import captured, classes_of, data_of, undo_of, undo_of_cell, undo_of_class
 from .undo import raise_first, try_each, undoing
+from .writes import Contents, Writes, memory_of
 
 _PLAIN = frozenset({int, bool, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size})
 _BUILT_IN = frozenset({dict, list, set, OrderedDict})  # they have nothing but their items
@@ -36,7 +35,7 @@ def restored(model: nn.Module, changing: Iterable[Tensor] = ()) -> Iterator[Snap
     before.note(model)
     with undoing() as undo:
         undo.add(before.put_back)
-        with _Writes(before.save):
+        with Writes(before.save):
             yield before
 
 
@@ -48,8 +47,8 @@ class Snapshot:
         self._holders: list[tuple[Any, Any]] = []  # a dict, list, deque, set or array, and what it held
         self._empty: list[Any] = []  # most holders are: every module has a dozen dicts for hooks
         self._slots: list[tuple[Any, str, Any]] = []
-        self._tensors: list[_Contents] = []
-        self._in_memory: dict[int, list[_Contents]] = {}
+        self._tensors: list[Contents] = []
+        self._in_memory: dict[int, list[Contents]] = {}
         self._classes: list[tuple[nn.Module, type]] = []
         self._undo: list[Callable[[], Any]] = []
         self._seen: dict[int, Any] = {}
@@ -148,18 +147,18 @@ class Snapshot:
     def _note_tensor(self, tensor: Tensor) -> Iterable[Any]:
         if id(tensor) in self._changing:
             return ()
-        one = _Contents(tensor)
+        one = Contents(tensor)
         self._tensors.append(one)
-        self._in_memory.setdefault(_memory(tensor), []).append(one)
+        self._in_memory.setdefault(memory_of(tensor), []).append(one)
         if tensor.layout is not torch.strided:
             one.save()  # its memory is that of tensors of which nobody knows
         return () if one.grad is None else (one.grad,)
 
     def save(self, tensor: Tensor) -> None:
         """Copy what `tensor` shares its memory with: it is about to be written."""
-        for one in self._in_memory.get(_memory(tensor), ()):
+        for one in self._in_memory.get(memory_of(tensor), ()):
             one.save()
-        self._in_memory.pop(_memory(tensor), None)
+        self._in_memory.pop(memory_of(tensor), None)
 
     def written(self) -> list[Any]:
         """What is where other things, or nothing, were before."""
@@ -174,7 +173,7 @@ class Snapshot:
         failures: list[BaseException] = []
         try_each(_call, self._undo, failures)
         try_each(_put_class, [one for one in self._classes if type(one[0]) is not one[1]], failures)
-        try_each(_Contents.put_back, self._tensors, failures)
+        try_each(Contents.put_back, self._tensors, failures)
         try_each(_put_into_slot, self._slots, failures)
         try_each(_clear, [one for one in self._empty if one], failures)
         try_each(self._refill, self._holders, failures)
@@ -263,90 +262,3 @@ def _slots_of(kind: type) -> tuple[str, ...]:
             hidden = name.startswith("__") and not name.endswith("__")
             found.append(f"_{base.__name__.lstrip('_')}{name}" if hidden else name)
     return tuple(name for name in found if name not in ("__dict__", "__weakref__"))
-
-
-@define(eq=False)
-class _Contents:
-    """One tensor: the memory that it has, an unchanged view of it, and a copy once it is to be written."""
-
-    tensor: Tensor
-    view: Tensor = field(init=False)
-    place: tuple[Any, ...] = field(init=False)
-    requires_grad: bool = field(init=False)
-    grad: Tensor | None = field(init=False)
-    copy: Tensor | None = None
-
-    def __attrs_post_init__(self) -> None:
-        self.view = self.tensor.data
-        self.place = _place(self.view)
-        self.requires_grad = self.tensor.requires_grad
-        self.grad = self.tensor.grad if self.tensor.is_leaf else None
-
-    def save(self) -> None:
-        if self.copy is None and not self.view.is_meta:
-            with torch.inference_mode(self.view.is_inference()):
-                self.copy = self.view.clone()
-
-    def put_back(self) -> None:
-        tensor, view = self.tensor, self.view
-        is_elsewhere = _place(tensor) != self.place
-        if is_elsewhere or self.copy is not None:
-            with torch.no_grad(), torch.inference_mode(view.is_inference()):
-                if self.copy is not None:
-                    view.copy_(self.copy)
-                if is_elsewhere:
-                    tensor.data = view
-        if tensor.is_leaf:
-            if tensor.requires_grad is not self.requires_grad:
-                tensor.requires_grad_(self.requires_grad)
-            if tensor.grad is not self.grad:
-                tensor.grad = self.grad
-
-
-def _memory(tensor: Tensor) -> int:
-    """What tells whether two tensors share their memory."""
-    if is_traceable_wrapper_subclass(tensor) or tensor.layout is not torch.strided:
-        return id(tensor)
-    return tensor.untyped_storage()._cdata
-
-
-def _place(tensor: Tensor) -> tuple[Any, ...]:
-    """Where a tensor's numbers are, and how they lie."""
-    if is_traceable_wrapper_subclass(tensor) or tensor.layout is not torch.strided:
-        return tensor.shape, tensor.dtype
-    strides = tensor.stride(), tensor.storage_offset()
-    return _memory(tensor), tensor.dtype, tensor.shape, *strides
-
-
-class _Writes(TorchDispatchMode):
-    """Tells of every tensor that an operation is about to write into."""
-
-    supports_higher_order_operators = True
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # to keep it off, torch would load the compiler, which takes seconds
-
-    def __init__(self, save: Callable[[Tensor], None]):
-        super().__init__()
-        self._save = save
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        for position, name in _written(func):
-            given = args[position] if position < len(args) else kwargs.get(name)
-            for one in given if isinstance(given, (list, tuple)) else [given]:
-                if isinstance(one, Tensor):
-                    self._save(one)
-        return func(*args, **kwargs)
-
-
-@lru_cache(maxsize=4096)
-def _written(func: Any) -> tuple[tuple[int, str], ...]:
-    """The arguments that an operator changes, as its schema says; of running statistics it does not."""
-    schema = getattr(func, "_schema", None)
-    return tuple(
-        (position, argument.name)
-        for position, argument in enumerate(schema.arguments if schema else ())
-        if argument.is_write or argument.name.startswith("running_")
-    )
