@@ -13,6 +13,7 @@ from ..errors import PrunusError, VerificationError
 from .memories import Forgotten
 from .modules import ChangedAttribute, Emptied
 from .optimizers import Optimizers, sliced_optimizers
+from .outdated import Outdated
 from .scales import check_scales, scaled
 from .tensors import Indices, Replaced, SlicedTensor, check_fits, named_tensors
 
@@ -56,7 +57,7 @@ def carry_out(
     steps += [*states, *(SlicedTensor(tensor, axes) for tensor, axes in slices.items())]
     steps += [Emptied(model, name) for name in plan.made]
     steps += [scaled(tensors[name], axes) for name, axes in plan.scales.items()]
-    steps.append(Forgotten(slices.keys()))
+    steps += [Forgotten(slices.keys()), Outdated(slices.keys())]
     notes = [note for state in states for note in state.notes]
 
     def verified() -> Any:

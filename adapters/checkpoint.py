@@ -16,9 +16,11 @@ from .apply import all_or_nothing
 from .archive import Archive, PathLike, read, write
 from .memories import Forgotten
 from .modules import ChangedAttribute, Emptied
+from .outdated import Outdated
 from .settings import attribute_of
 from .strides import is_dense
 from .tensors import Replaced, check_fits, memory_order, named_tensors
+from .wrappers import check_sliceable
 
 
 def save(path: PathLike, model: nn.Module, plan: Plan) -> None:
@@ -63,6 +65,7 @@ def load(path: PathLike, model: nn.Module) -> nn.Module:
     CheckpointError
         The file is missing, damaged, or none of these, or `model` is another one; it is left as it was.
     """
+    check_sliceable(model)
     archive = read(path)
     try:
         return all_or_nothing(list(_steps(archive, model)), lambda: model)
@@ -171,6 +174,7 @@ def _steps(archive: Archive, model: nn.Module) -> Iterator[Any]:
             data[first] = _copied(value, archive.strides.get(first) or value.stride(), tensor.device)
         yield _loaded(tensor, data[first])
     yield Forgotten([tensor for tensor, _ in _by_object(state)])
+    yield Outdated([state[name] for name in plan.sliced])
 
 
 def _check_same(archive: Archive, state: Mapping[str, Tensor]) -> None:

@@ -16,6 +16,7 @@ from .memories import forget_values
 from .modules import Emptied
 from .overlaps import overlapping
 from .tensors import bits, check_fits, named_tensors
+from .wrappers import check_sliceable
 
 if TYPE_CHECKING:
     from ..engine.plan import Plan
@@ -49,6 +50,7 @@ def mask(model: nn.Module, plan: Plan, *, nothing: float = 0.0) -> Iterator[nn.M
     >>> with engine.mask(model, plan):
     ...     print(accuracy(model))
     """
+    check_sliceable(model)
     tensors = named_tensors(model)
     check_fits(tensors, plan.sliced, plan.shapes)
     apart = overlapping(tensors.values())

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ..engine.forwards import call_arguments
+from ..engine.ranks import check_statistics_alike
 from ..engine.undisturbed import undisturbed
 from ..engine.undo import raise_first, try_each
 from ..errors import PlanError
+from .wrappers import check_sliceable
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -42,6 +44,8 @@ def recalibrate(model: nn.Module, data: Iterable[Any]) -> nn.Module:
     """
     if isinstance(data, (Tensor, Mapping)):
         raise PlanError("data is an iterable of batches: put the only one into a list")
+    check_sliceable(model)
+    check_statistics_alike()
     normalisations = [module for module in model.modules() if _keeps_statistics(module)]
     if not normalisations:
         return model

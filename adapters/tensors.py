@@ -8,6 +8,8 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ..errors import PlanError
@@ -210,3 +212,26 @@ def sliced(tensor: Tensor, axes: Mapping[int, slice | Tensor]) -> Tensor:
         else:
             result = result.index_select(place, kept)
     return result.permute([order.index(axis) for axis in range(tensor.dim())])
+
+
+def is_ordinary(tensor: Tensor) -> bool:
+    """Whether it is one of torch's own with all its values in memory, as most are."""
+    is_own = type(tensor) is nn.Parameter or type(tensor) is Tensor
+    return is_own and tensor.layout is torch.strided and not tensor.is_quantized
+
+
+def can_be_sliced(tensor: Tensor) -> bool:
+    """Whether slots can be taken out of each axis, be they a run or not, and be set to zero."""
+    if is_ordinary(tensor) or is_lazy(tensor) or isinstance(tensor, FakeTensor) or not tensor.numel():
+        return True
+    index = torch.tensor([0], device=tensor.device)
+    try:
+        with torch.no_grad():
+            for axis in range(tensor.dim()):
+                for kept in slice(0, 1), index:
+                    alias = tensor.detach()
+                    alias.data = sliced(alias, {axis: kept})
+                    alias.index_fill_(axis, index, 0)
+        return True
+    except Exception:  # each kind fails in its own way
+        return False

@@ -47,8 +47,9 @@ CRITERIA: dict[str, Callable[[], Criterion]] = {
     "random": Random,
 }
 
-# Those that cannot do without data.
+# Those that cannot do without data, and with them those that look at gradients.
 CALIBRATED = (wanda, flap, variance)
+READING = (*CALIBRATED, taylor, fisher)
 
 
 def criterion_of(given: str | Criterion) -> Criterion:

@@ -1,4 +1,4 @@
-"""Where the graph ends: what somebody looks at keeps its shape, and so does what nobody reads."""
+"""Where the graph ends: what somebody looks at, or what is in no way to be sliced, keeps its shape."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .values import Value
 
 def hold_ends(state: Couplings, free_outputs: Sequence[int] = ()) -> None:
     """Hold the axes of what every run gives, but for the positions `free_outputs`, of what Python reads,
-    and of what nobody reads."""
+    of what cannot be sliced, and of what nobody reads."""
     runs = state.trace.runs
     free = {value for run in runs for number, value in enumerate(run.outputs) if number in free_outputs}
     for run in runs:
@@ -21,6 +21,9 @@ def hold_ends(state: Couplings, free_outputs: Sequence[int] = ()) -> None:
                 _hold(state, value, text, value)
     for read in state.trace.reads:
         _hold(state, read.value, f"what Python reads at {read.source.short}: {read.source.text}", read.source)
+    for name in state.trace.tensors.keys() & set(state.trace.whole):
+        value = state.trace.tensors[name]
+        _hold(state, value, f"{name}, which cannot be sliced", value)
     _hold_unused(state, free)
 
 

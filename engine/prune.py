@@ -13,6 +13,7 @@ from ..adapters.apply import carry_out
 from ..adapters.inputs import guess_inputs
 from ..adapters.lower import LOWERINGS
 from ..adapters.optimizers import Optimizers
+from ..adapters.wrappers import check_sliceable
 from ..errors import PlanError, RuleError
 from ..rules import load
 from .calibrate import batches, inputs_of
@@ -23,6 +24,7 @@ from .criteria import Criterion
 from .derive import derive, rederive
 from .graph import DependencyGraph
 from .plan import Plan, kept_slots
+from .ranks import check_alike
 from .repeated import repeated_notes
 from .result import Result
 from .slotwise import Loss
@@ -105,7 +107,8 @@ def prune(
     compensate : correct the weights that read what is dropped, so that their results change least on `data`:
         by ``"mean"`` or ``"lstsq"``, see `engine.compensate`. Where `loss` is given, too, a batch that is a
         pair is one of inputs and targets.
-    dry_run : only plan; the model is not changed.
+    dry_run : only plan; the model is not changed. Where torch.distributed has several ranks, what looks at
+        data chooses on one of them so, and `apply` carries its plan out on all: see `Plan.to_json`.
     verify : run the model at the sizes of the plan, which must not make it do anything else, and the pruned
         model once; the output shapes must be as before.
 
@@ -114,6 +117,8 @@ def prune(
     PrunusError
         Of the kind that errors.py describes; the model is left bit for bit as it was.
     """
+    if not dry_run:
+        check_alike(criterion, data, compensate, latency)
     graph, described, retrace = _analyze(model, example_inputs, rules, prefer, False, strict, free_outputs)
     notes: list[str] = []
     left_alone: dict[str, str] = {}
@@ -173,6 +178,7 @@ def apply(model: nn.Module, plan: Plan, *, optimizer: Optimizers | None = None) 
     """
     if not isinstance(plan, Plan):
         raise PlanError(f"this is no plan but a {type(plan).__name__}; a result has its own as result.plan")
+    check_sliceable(model)
     for note in carry_out(model, plan, optimizer=optimizer):
         warnings.warn(note, stacklevel=2)
     return model
@@ -204,6 +210,7 @@ def _analyze(
         raise PlanError(
             f"prefer is 'outer' (whole heads and groups) or 'inner' (inside them), not {prefer!r}"
         )
+    check_sliceable(model)
     described = "the example inputs given"
     if example_inputs is None:
         args, kwargs, described = guess_inputs(model)

@@ -14,6 +14,7 @@ from torch import nn
 from ..rules.examples import Example, called
 from ..rules.targets import written_name
 from .arguments import rebuilt
+from .child import CannotBeTried
 from .sizes import SizeInt
 from .values import Call, Value
 
@@ -52,5 +53,8 @@ def _made(small: Mapping[int, int], item: Any) -> Any:
         shape = [small.get(size, size) for size in item.shape]
         if item.dtype.is_floating_point or item.dtype.is_complex:
             return torch.randn(shape, device="cpu").to(item.dtype)
-        return torch.zeros(shape, dtype=item.dtype, device="cpu")
+        try:
+            return torch.zeros(shape, dtype=item.dtype, device="cpu")
+        except NotImplementedError as error:  # a quantised one
+            raise CannotBeTried(f"it is given a tensor of {item.dtype}, which no trial can make") from error
     return small.get(int(item), int(item)) if type(item) in (int, SizeInt) else item

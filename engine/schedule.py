@@ -20,6 +20,7 @@ from .goal import Curve, Goal
 from .graph import DependencyGraph
 from .plan import Plan
 from .prune import apply, prune
+from .ranks import check_alike
 from .result import Result
 
 # Options of `prune` that are not tried: what the scores are taken from, and how a plan is carried out.
@@ -99,6 +100,8 @@ class Schedule:
         _check_count("every", every, 1)
         _check_count("start", start, 0)
         _check_options(options)
+        told = {name: options.get(name) for name in ("data", "compensate")}
+        check_alike(options.get("criterion", "magnitude"), latency=latency, **told)
         if isinstance(options.get("data"), Iterator):
             options["data"] = list(options["data"])  # every step reads it
         self.model = model

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from ..adapters.tensors import named_tensors
+from ..adapters.tensors import can_be_sliced, named_tensors
+from ..adapters.wrappers import check_sliceable
 from ..errors import TraceError
 from .constants import remember
 from .contents import copied, tensors_in
@@ -73,6 +74,8 @@ def trace(
             "the model is compiled by torch.jit, and nobody can follow the sizes in its code\n"
             "prune the Python model, and compile that again"
         )
+    if filed is None:  # else it was looked at before
+        check_sliceable(model)
     options: dict[str, Any] = {"fake": fake, "opaque": opaque, "lower": dict(lower or {})}
     options |= {"observe": observe, "training": training}
     run = partial(_trace, model, example_inputs, **options)
@@ -147,6 +150,7 @@ def _trace(
             raise TraceError(_explain(error, recorder, model, fake)) from error
         finally:
             ledger.open = False
+    record.whole = [names[0] for tensor, _, names in state if not can_be_sliced(tensor)]
     record.attributes = stage.originals
     record.conditions = ledger.conditions
     return record, recorder.untracked, made

@@ -223,7 +223,8 @@ class Trace:
     a later run finds them there. ``attributes`` gives the integers of the modules that were traced, by
     module path, attribute name and key, ``contents`` a number that small ``untracked`` values share if they
     are equal.
-    ``seeds`` are those that the forward gave to torch, each with the first call after it.
+    ``seeds`` are those that the forward gave to torch, each with the first call after it, ``whole`` the names
+    of tensors that cannot be sliced, such as compressed sparse ones.
     """
 
     model_name: str
@@ -243,6 +244,7 @@ class Trace:
     reads: list[Read] = field(factory=list, repr=False)
     stored: list[Value] = field(factory=list, repr=False)
     seeds: list[tuple[Call, int]] = field(factory=list, repr=False)
+    whole: list[str] = field(factory=list, repr=False)
 
     @property
     def outputs(self) -> list[Value]:
