@@ -28,7 +28,8 @@ def sliced_optimizers(
     several = list(optimizers) if isinstance(optimizers, Sequence) else [optimizers]
     for optimizer in several:
         _check_serves(optimizer, tensors)
-    return [SlicedOptimizer(optimizer, slices) for optimizer in several]
+    inner = [inside for optimizer in several for inside in _inside(optimizer)]
+    return [SlicedOptimizer(optimizer, slices) for optimizer in [*several, *inner]]
 
 
 class SlicedOptimizer:
@@ -78,12 +79,26 @@ def parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 def _check_serves(optimizer: Any, tensors: Collection[Tensor]) -> None:
     if not (hasattr(optimizer, "param_groups") and hasattr(optimizer, "state")):
         raise PlanError(f"optimizer= takes torch optimizers, not a {type(optimizer).__name__}")
+    if getattr(optimizer, "parameters_as_bucket_view", False):
+        raise PlanError(
+            f"{type(optimizer).__name__} holds the parameters in buckets of the old sizes: "
+            "prune without optimizer=, and make a new one for the pruned model"
+        )
     own = set(tensors)
     if not any(parameter in own for parameter in parameters(optimizer)):
         raise PlanError(
             f"the optimizer ({type(optimizer).__name__}) holds no parameter of this model: "
             "was it made for another, or for a copy?"
         )
+
+
+def _inside(optimizer: Any) -> list[torch.optim.Optimizer]:
+    """The optimizers that one steers (sharpness-aware ones, those that share state out over ranks)."""
+    return [
+        inside
+        for inside in vars(optimizer).values()
+        if isinstance(inside, torch.optim.Optimizer) and inside.state is not optimizer.state
+    ]
 
 
 def _odd_names(optimizer: torch.optim.Optimizer) -> set[str]:
