@@ -41,8 +41,8 @@ def _offloads(hook: Any) -> bool:
     return any(getattr(one, "offload", False) for one in (hook, *getattr(hook, "hooks", ())))
 
 
-def _moves_weights(registry: Any) -> bool:
-    return not {"group_offloading", "layerwise_casting"}.isdisjoint(getattr(registry, "hooks", ()))
+def _offloads_groups(registry: Any) -> bool:
+    return "group_offloading" in getattr(registry, "hooks", ())
 
 
 def _is_packed(value: Any) -> bool:
@@ -106,10 +106,10 @@ HOLDERS = (
         holds=_offloads,
     ),
     Holder(
-        "offloaded or cast by diffusers, which brings its weights when it runs",
-        "prune the model before that",
+        "offloaded by diffusers, which brings its weights when it runs",
+        "prune the model before apply_group_offloading",
         marks=("_diffusers_hook",),
-        holds=_moves_weights,
+        holds=_offloads_groups,
     ),
     Holder(
         "replayed as a CUDA graph, which goes on with the old weights",

@@ -382,7 +382,7 @@ REFUSED = {
     ),
     "diffusers": (
         with_mark("_diffusers_hook", Hook(hooks={"group_offloading": None}), of="body"),
-        "body is offloaded or cast by diffusers",
+        "body is offloaded by diffusers",
     ),
     "torchao": (
         with_weight(subclass("torchao.quantization.int8", "Int8Tensor")),
@@ -441,7 +441,7 @@ def test_what_holds_a_tensor_is_named_with_what_to_do(name):
     "make",
     [
         with_mark("_hf_hook", Hook(offload=False), of="body.0"),
-        with_mark("_diffusers_hook", Hook(hooks={"layer_skip": None}), of="body"),
+        with_mark("_diffusers_hook", Hook(hooks={"layerwise_casting": None}), of="body"),
         with_mark("hf_quantizer", None, of="body"),
         with_mark("tensor_model_parallel", False),
         with_mark("note", "mine"),
