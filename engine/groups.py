@@ -12,14 +12,16 @@ from attrs import define, field
 
 from ..errors import PlanError
 from ..rules import RuleSet
+from .arguments import found_in
 from .axes import Atom, Layout, Product, Reason, atoms, resolve
 from .coupling_graph import CouplingIndex
 from .couplings import Couplings, Place
-from .equations import Sizes, Violation
+from .equations import AttributeKey, Sizes, Violation, key_of
 from .exactness import inexact_atoms
 from .flow import Flow
 from .multiples import Multiples
 from .site import ByData
+from .sizes import Attribute, SizeInt, leaves
 from .temperature import temperatures
 from .values import Trace
 
@@ -207,6 +209,14 @@ class Groups:
         for group in self.groups:
             units.setdefault(self.sizes.ties.root(group.atom), []).append(group)
         return list(units.values())
+
+    @cached_property
+    def attributes_read(self) -> set[AttributeKey]:
+        """The attributes that calls and comparisons are made of; the witness sees other uses."""
+        sides = [side for one in self.trace.conditions for side in (one.left, one.right)]
+        numbers = (number for call in self.trace.calls for number in found_in(call.arguments, SizeInt))
+        found = (leaf for expr in [*sides, *(number.expr for number in numbers)] for leaf in leaves(expr))
+        return {key_of(leaf) for leaf in found if isinstance(leaf, Attribute)}
 
     @cached_property
     def _leaders(self) -> dict[Atom, Atom]:

@@ -8,18 +8,17 @@ like one that a module rule or the plan knows as a size, or for short. All other
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..adapters.settings import attribute_of
 from ..adapters.tensors import named_tensors
-from .arguments import found_in
 from .axes import resolve
-from .equations import AttributeKey, key_of
+from .equations import AttributeKey
 from .groups import Member
 from .listing import listing
-from .sizes import Attribute, SizeInt, attribute_name, leaves
-from .values import Trace
+from .sizes import attribute_name
+from .stage import modules_of
 
 if TYPE_CHECKING:
     from .groups import Groups
@@ -55,18 +54,29 @@ def repeated_notes(graph: Groups, plan: Plan) -> list[str]:
 
 def _repeating(graph: Groups, kept: Kept, changed: Mapping[str, int]) -> Iterator[tuple[AttributeKey, Now]]:
     """The attributes that equal a pruned size inside of their module, and what that size becomes."""
-    inside = _sizes_inside(graph, kept, changed)
-    read = _read_by_the_forward(graph.trace)
-    for place, value in graph.trace.attributes.items():
-        now = inside.get(place[0], {}).get(int(value), {}) if value >= _SMALL else {}
-        if set(now.values()) <= {value} or place in read or attribute_name(*place) in changed:
-            continue
-        if type(graph.model.get_submodule(place[0])).__module__.split(".")[0] != "torch":  # rules know these
+    own = {path for path, module in modules_of(graph.model) if not _is_of_torch(type(module))}
+    places = {
+        place: value
+        for place, value in graph.trace.attributes.items()
+        if value >= _SMALL and place[0] in own and attribute_name(*place) not in changed
+    }
+    inside = _sizes_inside(graph, {path for path, _, _ in places}, kept, changed) if places else {}
+    for place, value in places.items():
+        now = inside.get(place[0], {}).get(int(value), {})
+        if not set(now.values()) <= {value} and place not in graph.attributes_read:
             yield place, now
 
 
-def _sizes_inside(graph: Groups, kept: Kept, changed: Mapping[str, int]) -> dict[str, dict[int, Now]]:
-    """For every module the sizes of the axes inside of it, or else of attributes, and what they become.
+def _is_of_torch(kind: type) -> bool:
+    """Whether a module is torch's own: rules know the attributes of these."""
+    return kind.__module__.split(".")[0] == "torch"
+
+
+def _sizes_inside(
+    graph: Groups, paths: Collection[str], kept: Kept, changed: Mapping[str, int]
+) -> dict[str, dict[int, Now]]:
+    """For every module of these paths the sizes of the axes inside of it, or else of attributes, and what
+    they become.
 
     Axes of the same layout have the same size whatever is pruned; others are told apart by it.
     """
@@ -74,15 +84,17 @@ def _sizes_inside(graph: Groups, kept: Kept, changed: Mapping[str, int]) -> dict
     first = {id(tensors[name]): name for name in kept}  # one that is tied is pruned under its first name
     found: dict[str, dict[int, Now]] = defaultdict(lambda: defaultdict(dict))
     for name, tensor in tensors.items():
-        pruned = kept.get(first.get(id(tensor), ""), {})
-        for axis, size in enumerate(tensor.shape):
+        around = [path for path in _around(name) if path in paths]
+        pruned = kept.get(first.get(id(tensor), ""), {}) if around else {}
+        for axis, size in enumerate(tensor.shape if around else ()):
             layout = resolve(graph.layout(Member(first[id(tensor)], axis))) if axis in pruned else None
-            for path in _around(name):
+            for path in around:
                 found[path][size][layout] = len(pruned.get(axis, range(size)))
     with_axes = {path: set(sizes) for path, sizes in found.items()}
     for name, new in changed.items():
-        before = attribute_of(graph.model, name)
-        for path in _around(name):
+        around = [path for path in _around(name) if path in paths]
+        before = attribute_of(graph.model, name) if around else 0
+        for path in around:
             if before not in with_axes.get(path, ()):
                 found[path][before][new] = new
     return found
@@ -93,14 +105,6 @@ def _around(name: str) -> Iterator[str]:
     while name:
         name = name.rpartition(".")[0]
         yield name
-
-
-def _read_by_the_forward(trace: Trace) -> set[AttributeKey]:
-    """The attributes that calls and comparisons of the forward are made of; the witness sees other uses."""
-    sides = [side for one in trace.conditions for side in (one.left, one.right)]
-    given = [number.expr for call in trace.calls for number in found_in(call.arguments, SizeInt)]
-    found = (leaf for expr in [*sides, *given] for leaf in leaves(expr))
-    return {key_of(leaf) for leaf in found if isinstance(leaf, Attribute)}
 
 
 def _last_name(name: str) -> str:
