@@ -47,7 +47,8 @@ def setting_of(model: nn.Module, name: str) -> Setting:
     dotted, bracket, rest = name.partition("[")
     path, _, last = dotted.rpartition(".")
     owner = _owner(model, path)
-    keys = None if owner is None or last not in _own(owner) else _keys(_own(owner)[last], bracket + rest)
+    own = {} if owner is None else _own(owner)
+    keys = _keys(own[last], bracket + rest) if last in own else None
     if keys is None:
         raise PlanError(
             f"the plan sets {shown(name)}, which this model does not have; was it made for another?"

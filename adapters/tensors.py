@@ -12,6 +12,7 @@ from torch._subclasses import FakeTensor
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from ..engine.stage import modules_of
 from ..errors import PlanError
 from ..files import shown
 
@@ -19,11 +20,12 @@ from ..files import shown
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters, buffers and plain tensor attributes by dotted name; tied ones under every name."""
     found: dict[str, Tensor] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
+    for path, module in modules_of(model):
         prefix = f"{path}." if path else ""
-        own = {**module._parameters, **module._buffers}
-        own.update({name: value for name, value in vars(module).items() if isinstance(value, Tensor)})
-        found.update({prefix + name: value for name, value in own.items() if value is not None})
+        for own in (module._parameters, module._buffers, vars(module)):
+            for name, value in own.items():
+                if isinstance(value, Tensor):
+                    found[prefix + name] = value
     return found
 
 
@@ -32,6 +34,7 @@ def check_fits(
 ) -> None:
     """Raise `PlanError` unless every tensor of a plan is there in the shape that the plan was made for."""
     slices_of: dict[int, Mapping[int, Sequence[int]]] = {}
+    fitting: dict[tuple[int, int], bool] = {}  # tensors share the lists of what they keep
     for name, axes in slices.items():
         if name not in tensors:
             raise PlanError(
@@ -41,7 +44,10 @@ def check_fits(
         if name in shapes and tuple(shapes[name]) != shape:
             raise PlanError(f"the plan is for {name} of shape {tuple(shapes[name])}, here it has {shape}")
         for axis, kept in axes.items():
-            if not 0 <= axis < len(shape) or not _increasing_within(kept, shape[axis]):
+            size = shape[axis] if 0 <= axis < len(shape) else 0
+            if (id(kept), size) not in fitting:
+                fitting[id(kept), size] = _increasing_within(kept, size)
+            if not fitting[id(kept), size]:
                 raise PlanError(
                     f"the plan keeps slots of axis {axis} of {name} that shape {shape} does not have"
                 )
@@ -52,6 +58,9 @@ def check_fits(
 def _increasing_within(kept: Sequence[int], size: int) -> bool:
     slots = np.asarray(kept)
     return slots.size > 0 and slots[0] >= 0 and slots[-1] < size and bool((slots[1:] > slots[:-1]).all())
+
+
+_SMALL = 2**14  # bytes of a tensor that is kept as a whole, as two parts of it cost more time than memory
 
 
 class Indices:
@@ -76,9 +85,9 @@ class Indices:
 class SlicedTensor:
     """One tensor and its gradient, sliced in place: the objects stay, so ties and references do, too.
 
-    What is cut off is kept for `take_back`, the whole is not: slicing takes the memory of one more tensor,
-    however many are sliced. Memory that others see as well, in a view or an alias, would not be freed by
-    that; it is left to them and put back as it is.
+    Of a large one what is cut off is kept for `take_back`, the whole is not: slicing takes the memory of one
+    more tensor, however many are sliced. Memory that others see as well, in a view or an alias, would not be
+    freed by that; it is left to them and put back as it is.
     """
 
     def __init__(self, tensor: Tensor, axes: Mapping[int, slice | Tensor]):
@@ -89,7 +98,8 @@ class SlicedTensor:
     def carry_out(self) -> None:
         """Slice, axis by axis."""
         parts = [part for part in (self.tensor, self.tensor.grad) if part is not None]
-        if not all(map(_owns_its_memory, parts)):
+        is_small = self.tensor.numel() * self.tensor.itemsize <= _SMALL
+        if is_small or not all(map(_owns_its_memory, parts)):
             slices = partial(sliced, axes=self.axes)
             self._do(Replaced(self.tensor, slices, slices))
             return
@@ -203,15 +213,22 @@ def sliced(tensor: Tensor, axes: Mapping[int, slice | Tensor]) -> Tensor:
 
     It has no tie to the old storage.
     """
-    order = memory_order(tensor)
-    result = tensor.permute(order) if axes else tensor.permute(order).clone()
-    for axis, kept in axes.items():
-        place = order.index(axis)
-        if isinstance(kept, slice):
-            result = result.narrow_copy(place, kept.start, kept.stop - kept.start)
-        else:
+    own, order = list(range(tensor.dim())), memory_order(tensor)
+    result = tensor if order == own else tensor.permute(order)
+    is_dense = tensor.layout is torch.strided
+    places = sorted((order.index(axis), kept) for axis, kept in axes.items())
+    for place, kept in places:
+        if isinstance(kept, slice):  # where that can be, nothing is copied yet
+            narrow = result.narrow if is_dense else result.narrow_copy
+            result = narrow(place, kept.start, kept.stop - kept.start)
+    for place, kept in places:
+        if not isinstance(kept, slice):
             result = result.index_select(place, kept)
-    return result.permute([order.index(axis) for axis in range(tensor.dim())])
+    if is_dense and all(isinstance(kept, slice) for kept in axes.values()):
+        result = result.clone(memory_format=torch.contiguous_format)
+    elif not axes:
+        result = result.clone()
+    return result if order == own else result.permute([order.index(axis) for axis in own])
 
 
 def is_ordinary(tensor: Tensor) -> bool:
