@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -242,8 +243,9 @@ def _run(
     hx = stacked if kernel is torch.lstm else stacked[0]
     params = [weight for weight in weights if weight is not None] * directions
     options = (params, weights[2] is not None, 1, 0.0, False, reverse)
-    # cuDNN would warn that the weights of this one layer are not a buffer of their own.
-    with torch.backends.cudnn.flags(enabled=False):
+    # cuDNN would warn that the weights of this one layer are not a buffer of their own. It has one switch for
+    # all threads, which is touched where it matters alone.
+    with torch.backends.cudnn.flags(enabled=False) if input.is_cuda else nullcontext():
         if batch_sizes is None:
             output, *finals = kernel(input, hx, *options, False)
         else:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..engine.alone import alone
 from ..engine.forwards import call_arguments
 from ..engine.ranks import check_statistics_alike
 from ..engine.undisturbed import undisturbed
@@ -18,6 +19,7 @@ from .wrappers import check_sliceable
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
+@alone
 def recalibrate(model: nn.Module, data: Iterable[Any]) -> nn.Module:
     """Estimate the running statistics of batch norms (and of instance norms that keep them) from `data`.
 

@@ -16,12 +16,14 @@ from ..adapters.optimizers import Optimizers
 from ..adapters.wrappers import check_sliceable
 from ..errors import PlanError, RuleError
 from ..rules import load
+from .alone import alone
 from .calibrate import batches, inputs_of
 from .choose import choose
 from .compensate import corrections
 from .cost import Cost, cost_of, parameters
 from .criteria import Criterion
 from .derive import derive, rederive
+from .elsewhere import handed_notes
 from .graph import DependencyGraph
 from .plan import Plan, kept_slots
 from .ranks import check_alike
@@ -34,6 +36,7 @@ from .unreached import check_reached, unreached_notes
 from .values import Trace
 
 
+@alone
 def analyze(
     model: nn.Module,
     example_inputs: Any = None,
@@ -71,6 +74,7 @@ def analyze(
     return graph
 
 
+@alone
 def prune(
     model: nn.Module,
     rules: Any = "default",
@@ -150,7 +154,7 @@ def prune(
     if strict:
         check_reached(graph.unreached, plan.groups.keys())
     notes += unreached_notes(graph, graph.unreached, plan)
-    notes += repeated_notes(graph, plan)
+    notes += [*repeated_notes(graph, plan), *handed_notes(graph.trace)]
     before = count_parameters(model)
     corrected = None
     if compensate is not None:
@@ -171,6 +175,7 @@ def prune(
     )
 
 
+@alone
 def apply(model: nn.Module, plan: Plan, *, optimizer: Optimizers | None = None) -> nn.Module:
     """Carry out `plan` on `model`, in place; raises `PlanError` if it was made for another model.
 
@@ -180,10 +185,11 @@ def apply(model: nn.Module, plan: Plan, *, optimizer: Optimizers | None = None) 
         raise PlanError(f"this is no plan but a {type(plan).__name__}; a result has its own as result.plan")
     check_sliceable(model)
     for note in carry_out(model, plan, optimizer=optimizer):
-        warnings.warn(note, stacklevel=2)
+        warnings.warn(note, stacklevel=3)
     return model
 
 
+@alone
 def cost(model: nn.Module, example_inputs: Any = None, *, rules: Any = "default") -> Cost:
     """What `model` costs on its example inputs: parameters and multiply-accumulates, in all and by call.
 

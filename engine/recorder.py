@@ -14,6 +14,7 @@ from ..adapters.strides import axes_inside
 from ..rules.signatures import bind, changed_arguments
 from .constants import is_constant, version
 from .contents import tensors_in
+from .modes import without_autocast
 from .reads import reads_data
 from .sizes import Const, Dim, Ledger, Op, SizeInt, expr_of
 from .values import Call, Read, Trace, Value, locate
@@ -91,7 +92,9 @@ class Recorder(TorchFunctionMode):
         finally:
             ledger.open = True
         if isinstance(result, Tensor):
-            inplace = (result is first and before != version(first)) or kwargs.get("out") is result
+            # Of inference tensors nobody knows if they were changed.
+            changed = before is None or before != version(first)
+            inplace = (result is first and changed) or kwargs.get("out") is result
             self.record(target, args, kwargs, (result,), inplace)
         elif isinstance(result, (tuple, list, dict)):
             tensors = tuple(tensors_in(result))
@@ -138,7 +141,8 @@ class Recorder(TorchFunctionMode):
     def _show(self, call: Call, given: dict[str, Any]) -> None:
         self.ledger.open = False
         try:
-            self.observe(call, {self.value_of(tensor): tensor for tensor in tensors_in(given)})  # type: ignore[misc]
+            with without_autocast():
+                self.observe(call, {self.value_of(tensor): tensor for tensor in tensors_in(given)})  # type: ignore[misc]
         finally:
             self.ledger.open = True
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import operator
+import os
+import sys
 from collections.abc import Callable
+from threading import get_ident
 from types import CodeType
 from typing import Any
 
 import numpy as np
+import torch
 from attrs import define, frozen
 
 from .values import Condition, Source, Value, locate
@@ -68,6 +72,8 @@ def attribute_name(path: str, name: str, key: tuple[Any, ...] | None) -> str:
 
 Expr = Const | Dim | Attribute | Op
 
+_LAYERS = os.path.join(os.path.dirname(torch.nn.__file__), "modules", "")
+
 _APPLY: dict[str, Callable[[int, int], int]] = {
     "+": operator.add,
     "-": operator.sub,
@@ -115,17 +121,26 @@ def leaves(expr: Expr) -> list[Dim | Attribute]:
 class Ledger:
     """What the sizes of one trace share: whether it is open, and the comparisons made while it was."""
 
-    __slots__ = ("_seen", "conditions", "open", "root")
+    __slots__ = ("_seen", "_thread", "conditions", "open", "root")
 
     def __init__(self, root: CodeType | None = None) -> None:
         self.open = True
         self.root = root  # the frame that runs this code is where the user's frames end
         self.conditions: list[Condition] = []
         self._seen: set[tuple[Any, ...]] = set()
+        self._thread = get_ident()
+
+    @property
+    def hears(self) -> bool:
+        """Whether what is computed now is the forward's: other threads may share a config with the model."""
+        return self.open and get_ident() == self._thread
 
     def compare(self, symbol: str, left: Expr, right: Expr, outcome: bool) -> None:
         """Remember a comparison, once for each pair of expressions (a constant counts by its number)."""
         if isinstance(left, Const) and isinstance(right, Const):
+            return
+        # torch's layers compare to complain, or to choose one of two ways to compute the same.
+        if sys._getframe(2).f_code.co_filename.startswith(_LAYERS):
             return
         pair = [side.value if isinstance(side, Const) else side for side in (left, right)]
         key = (symbol, *pair)
@@ -155,7 +170,7 @@ class SizeInt(int):
 
     def __bool__(self) -> bool:
         truth = int.__bool__(self)
-        if self.ledger.open:
+        if self.ledger.hears:
             self.ledger.compare("!=", self.expr, Const(0), truth)
         return truth
 
@@ -185,7 +200,7 @@ def _arithmetic(symbol: str, plain: Callable[[int, int], int], reflected: bool) 
             other = int(other)
         result = plain(self, other)
         ledger = self.ledger
-        if not ledger.open or result is NotImplemented:
+        if not ledger.hears or result is NotImplemented:
             return result
         if not isinstance(other, SizeInt):
             second: Expr = Const(int(other))
@@ -206,7 +221,7 @@ def _comparison(symbol: str, plain: Callable[[Any, Any], bool]) -> Callable[...,
         number = other if isinstance(other, float) and not other.is_integer() else int(other)
         outcome = plain(int(self), number)
         ledger = self.ledger
-        if ledger.open:
+        if ledger.hears:
             own = isinstance(other, SizeInt) and other.ledger is ledger
             ledger.compare(symbol, self.expr, other.expr if own else Const(number), outcome)  # type: ignore[union-attr]
         return outcome

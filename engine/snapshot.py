@@ -154,6 +154,11 @@ class Snapshot:
             one.save()  # its memory is that of tensors of which nobody knows
         return () if one.grad is None else (one.grad,)
 
+    @property
+    def modules(self) -> list[nn.Module]:
+        """All modules that can be reached, also those that are in no other as a submodule."""
+        return [item for item in self._seen.values() if isinstance(item, nn.Module)]
+
     def save(self, tensor: Tensor) -> None:
         """Copy what `tensor` shares its memory with: it is about to be written."""
         for one in self._in_memory.get(memory_of(tensor), ()):

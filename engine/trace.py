@@ -9,16 +9,19 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.overrides import _get_current_function_mode_stack
 
 from ..adapters.tensors import can_be_sliced, named_tensors
 from ..adapters.wrappers import check_sliceable
 from ..errors import TraceError
+from .alone import alone
 from .constants import remember
 from .contents import copied, tensors_in
 from .fake import Fakes, depends_on_data
 from .following import following
 from .forgotten import Entry, Place, are_equal, caches_of, entries_of, places_in, without
 from .forwards import calls_of, record_forwards, run_forward
+from .modes import told_modes
 from .recorder import Observe, Recorder
 from .sizes import Ledger
 from .stage import Stage, modules_of, own_attributes
@@ -29,6 +32,7 @@ Tensor = torch.Tensor
 MadeTensors = dict[Place, list[Tensor]]
 
 
+@alone
 def trace(
     model: torch.nn.Module,
     example_inputs: Any,
@@ -69,6 +73,8 @@ def trace(
     TraceError
         The inputs have no such form, or the forward failed; the message names module and source line.
     """
+    if any(isinstance(mode, Recorder) for mode in _get_current_function_mode_stack()):
+        raise TraceError("the forward that is traced calls prunus itself: do that outside of it")
     if isinstance(model, torch.jit.ScriptModule):
         raise TraceError(
             "the model is compiled by torch.jit, and nobody can follow the sizes in its code\n"
@@ -139,7 +145,7 @@ def _trace(
         try:
             stage.prepare(modules)
             paths = {id(module): path for path, module in reversed(modules)}
-            with fakes.mode if fakes else nullcontext(), following(recorder, paths):
+            with fakes.mode if fakes else nullcontext(), following(recorder, before.modules, paths):
                 record_forwards(model, calls, recorder, training)
             record.stored = recorder.known_values(before.written())
             record.left = recorder.values_left()
@@ -238,4 +244,4 @@ def _explain(error: Exception, recorder: Recorder, model: torch.nn.Module, fake:
         where += f"\n  {source}: {source.text}"
     if fake and depends_on_data(error):
         return f"the result of a call depends on data, {where}\n{what}\nanalyse without fake=True"
-    return f"the forward failed {where}\n{what}\ncheck example_inputs"
+    return f"the forward failed {where}\n{what}{told_modes()}\ncheck example_inputs"

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -27,15 +28,41 @@ Place = tuple[Callable[[Any], None], Any]  # how to put something there, and wha
 @contextmanager
 def uncached(model: torch.nn.Module) -> Iterator[None]:
     """Put the plain functions in the places of cached ones: in the files of the model's packages and of
-    einops, in its modules' classes, and on its modules themselves."""
-    places = [place for owner in _owners(model) for place in _places(owner)]
-    for put, found in places:
-        put(_plain(found))
-    try:
+    einops, in its modules' classes, and on its modules themselves.
+
+    Files and classes are there for all threads: what is put into them is cached on every other one.
+    """
+    with ExitStack() as stack:
+        stack.callback(setattr, _here, "is_tracing", getattr(_here, "is_tracing", False))
+        _here.is_tracing = True
+        for owner in _owners(model):
+            stand_in = _plain if isinstance(owner, torch.nn.Module) else _by_thread
+            for put, found in list(_places(owner)):
+                stack.callback(put, found)
+                put(_like(found, stand_in(_function_of(found))))
         yield
-    finally:
-        for put, found in places:
-            put(found)
+
+
+_here = threading.local()
+
+
+def _plain(cached: Any) -> Callable[..., Any]:
+    return cached.__wrapped__
+
+
+def _by_thread(cached: Any) -> Callable[..., Any]:
+    """One that is the plain function where a model is traced, and the cached one on all other threads.
+
+    It is of the same class, and wraps the same function: compiled code looks through it.
+    """
+    plain = _plain(cached)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return (plain if getattr(_here, "is_tracing", False) else cached)(*args, **kwargs)
+
+    stand_in = functools.update_wrapper(functools.lru_cache(maxsize=0)(run), cached)
+    vars(stand_in).update(__wrapped__=plain, cache_info=cached.cache_info, cache_clear=cached.cache_clear)
+    return stand_in
 
 
 def _owners(model: torch.nn.Module) -> list[Any]:
@@ -43,7 +70,8 @@ def _owners(model: torch.nn.Module) -> list[Any]:
     kinds = dict.fromkeys(base for kind in dict.fromkeys(map(type, modules)) for base in kind.__mro__)
     kinds = {kind: None for kind in kinds if _package(kind.__module__) not in _OTHERS}
     packages = {"einops", *(_package(kind.__module__) for kind in kinds)}
-    files = [file for name, file in list(sys.modules.items()) if file and _package(name) in packages]
+    named = [file for name, file in list(sys.modules.items()) if _package(name) in packages]
+    files = [file for file in named if isinstance(file, ModuleType)]
     with_functions = [one for one in modules if not _FUNCTIONS.isdisjoint(map(type, vars(one).values()))]
     return [*files, *kinds, *with_functions]
 
@@ -86,15 +114,16 @@ def _cells_of(function: Any, depth: int) -> Iterator[Any]:
                 yield from _cells_of(cell.cell_contents, depth - 1)
 
 
-def _plain(found: Any) -> Any:
-    plain = _function_of(found).__wrapped__
+def _like(found: Any, function: Callable[..., Any]) -> Any:
+    """A function in the form in which another was found: as a property, a static or a class method."""
     if isinstance(found, property):
-        return property(plain, found.fset, found.fdel)
-    return type(found)(plain) if isinstance(found, (staticmethod, classmethod)) else plain
+        return property(function, found.fset, found.fdel)
+    return type(found)(function) if isinstance(found, (staticmethod, classmethod)) else function
 
 
 def _put(owner: Any, name: str, found: Any) -> None:
-    if isinstance(owner, torch.nn.Module):
-        vars(owner)[name] = found
+    """Give a file, class or object that attribute, whatever it makes of being given one."""
+    if isinstance(owner, type):
+        type.__setattr__(owner, name, found)
     else:
-        setattr(owner, name, found)
+        vars(owner)[name] = found

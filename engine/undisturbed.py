@@ -6,10 +6,13 @@ import random
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+from torch.overrides import TorchFunctionMode
 
+from .modes import modes_of
 from .snapshot import Snapshot, restored
 from .stage import modules_of
 from .uncached import uncached
@@ -17,16 +20,16 @@ from .uncached import uncached
 
 @contextmanager
 def undisturbed(model: torch.nn.Module, changing: Iterable[torch.Tensor] = ()) -> Iterator[Snapshot]:
-    """Run in eval mode without gradients, then put back modes, random states and all that `model` holds.
+    """Run in eval mode and in `modes_of` the model, then put back modes, random states and all that it holds.
 
     The tensors `changing` keep what is written into them. Gives what `model` holds before.
     """
     with ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
+        stack.enter_context(modes_of(model))
         before = stack.enter_context(restored(model, changing))
         stack.enter_context(_evaluating(model))
         stack.enter_context(_random_states_kept())
-        stack.enter_context(_no_fast_paths())
+        stack.enter_context(_NoFastPaths())
         stack.enter_context(uncached(model))
         stack.enter_context(_no_compiled_code())
         yield before
@@ -60,22 +63,26 @@ def _random_states_kept() -> Iterator[None]:
         np.random.set_state(states[1])
 
 
-@contextmanager
-def _no_fast_paths() -> Iterator[None]:
-    """Attention modules have a fused path in eval mode, which would be one call without structure."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
+class _NoFastPaths(TorchFunctionMode):
+    """Attention modules have a fused path in eval mode, which would be one call without structure.
+
+    They do not take it where a mode sees what they call, which is so on this thread alone.
+    """
+
+    def __torch_function__(self, target: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return target(*args, **(kwargs or {}))
 
 
 @contextmanager
 def _no_compiled_code() -> Iterator[None]:
-    """Compiled code shows no calls; where the compiler is not even loaded there is none."""
-    if "torch._dynamo" not in sys.modules:
+    """Compiled code shows no calls; where the compiler is not even loaded there is none.
+
+    The compiler of old versions can only be kept off on all threads.
+    """
+    compiler = sys.modules.get("torch._dynamo.eval_frame")
+    if compiler is None:
         yield
         return
-    with torch.compiler.set_stance("force_eager"):
+    on_this_thread = getattr(compiler, "_use_eager_on_nested_compile", None)
+    with on_this_thread() if on_this_thread else torch.compiler.set_stance("force_eager"):
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import linecache
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from types import CodeType, FrameType, TracebackType
@@ -19,7 +20,12 @@ from .arguments import found_in
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Only its folders: an environment with torch may lie beside them.
 _OWN = tuple(os.path.join(_PACKAGE, part, "") for part in ("adapters", "engine", "grammar", "rules"))
-_LIBRARY = (os.path.join(os.path.dirname(torch.__file__), ""), *_OWN)
+# What hands work to threads: a line of Python's own would say nothing of whose work it is.
+_THREADS = tuple(
+    os.path.join(os.path.dirname(threading.__file__), part)
+    for part in ("threading.py", os.path.join("concurrent", ""), os.path.join("multiprocessing", ""))
+)
+_LIBRARY = (os.path.join(os.path.dirname(torch.__file__), ""), *_OWN, *_THREADS)
 _is_library: dict[str, bool] = {}  # by file name: hashing a string is free, hashing a code object is not
 
 
@@ -224,7 +230,8 @@ class Trace:
     module path, attribute name and key, ``contents`` a number that small ``untracked`` values share if they
     are equal.
     ``seeds`` are those that the forward gave to torch, each with the first call after it, ``whole`` the names
-    of tensors that cannot be sliced, such as compressed sparse ones.
+    of tensors that cannot be sliced, such as compressed sparse ones. ``handed`` are the lines on which the
+    forward hands work to other threads, with how many ``untracked`` values there were before.
     """
 
     model_name: str
@@ -245,6 +252,7 @@ class Trace:
     stored: list[Value] = field(factory=list, repr=False)
     seeds: list[tuple[Call, int]] = field(factory=list, repr=False)
     whole: list[str] = field(factory=list, repr=False)
+    handed: list[tuple[Source, int]] = field(factory=list, repr=False)
 
     @property
     def outputs(self) -> list[Value]:

@@ -20,4 +20,5 @@ class Kind:
 # By the name of the module.
 KINDS: dict[str, Kind] = {
     "injections": Kind(count=10_000, at_once=25),
+    "threads": Kind(count=600, at_once=600),  # eight threads for about a minute
 }

@@ -1,0 +1,103 @@
+"""The modes of torch that a caller is in: prunus computes as if there were none, the model runs in them."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import torch
+from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from ..adapters.tensors import named_tensors
+from ..errors import TraceError
+
+_DEVICES = ("cpu", "cuda", "mps", "xpu")  # that autocast may be on for
+_caller = threading.local()  # ``autocast``: what enters that of the caller again, while it is left
+
+
+@contextmanager
+def left_modes() -> Iterator[None]:
+    """Leave what would change the numbers of prunus itself; afterwards all is as it was.
+
+    These are autocast, inference mode and what hides torch's functions from modes. Raises `TraceError` where
+    nothing can be left: in compiled code, in a transform of ``torch.func``, among fake tensors.
+    """
+    if getattr(_caller, "autocast", None) is not None:
+        yield
+        return
+    _check_outside()
+    with ExitStack() as stack:
+        stack.callback(setattr, _caller, "autocast", None)
+        _caller.autocast = [
+            partial(torch.autocast, device, torch.get_autocast_dtype(device))
+            for device in _DEVICES
+            if torch.is_autocast_enabled(device)
+        ]
+        stack.enter_context(without_autocast())
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.no_grad())  # which was so in inference mode
+        if torch._C._is_torch_function_all_disabled():
+            stack.enter_context(torch._C._EnableTorchFunction())
+        yield
+
+
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """Compute in the dtypes that numbers have."""
+    with ExitStack() as stack:
+        for autocast in getattr(_caller, "autocast", None) or ():
+            stack.enter_context(torch.autocast(autocast.args[0], enabled=False))
+        yield
+
+
+@contextmanager
+def modes_of(model: nn.Module) -> Iterator[None]:
+    """Run `model` in the autocast of the caller, without gradients; in inference mode if it was made there.
+
+    Its tensors could not be written elsewhere.
+    """
+    made_there = any(tensor.is_inference() for tensor in named_tensors(model).values())
+    with ExitStack() as stack:
+        for autocast in getattr(_caller, "autocast", None) or ():
+            stack.enter_context(autocast())
+        stack.enter_context(torch.inference_mode(made_there))
+        stack.enter_context(torch.no_grad())
+        yield
+
+
+def told_modes() -> str:
+    """What a forward runs in that may be why it fails, as a line of a message; empty if there is nothing."""
+    given = [autocast.args for autocast in getattr(_caller, "autocast", None) or ()]
+    modes = [f"autocast of {device} to {dtype}" for device, dtype in given]
+    if torch.get_default_dtype() != torch.float32:
+        modes.append(f"the default dtype {torch.get_default_dtype()}")
+    if torch.get_default_device().type != "cpu":
+        modes.append(f"the default device {torch.get_default_device()}")
+    return f"\nit runs in the modes of the caller: {', '.join(modes)}" if modes else ""
+
+
+def _check_outside() -> None:
+    inside = ""
+    if torch.compiler.is_compiling() or _is_compiled_around():
+        inside = "code that torch.compile compiles"
+    elif torch.jit.is_tracing():
+        inside = "torch.jit.trace"
+    elif torch._C._functorch.peek_interpreter_stack() is not None:
+        inside = "a transform of torch.func, such as vmap or grad"
+    elif any(isinstance(mode, FakeTensorMode) for mode in _get_current_dispatch_mode_stack()):
+        inside = "a FakeTensorMode; `analyze(..., fake=True)` makes its own"
+    if inside:
+        raise TraceError(f"this was called inside of {inside}\ncall it outside, on the model itself")
+
+
+def _is_compiled_around() -> bool:
+    """Whether torch would compile what this thread runs now."""
+    if "torch._dynamo" not in sys.modules:
+        return False
+    return torch._C._dynamo.eval_frame.get_eval_frame_callback() not in (None, False)
