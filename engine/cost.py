@@ -10,6 +10,7 @@ from attrs import define, frozen
 
 from .axes import Atom, Layout, atoms
 from .equations import size_of
+from .flat import Flattening
 from .groups import Groups
 from .values import Call
 
@@ -75,7 +76,7 @@ class CallCost:
 
 
 @define(eq=False, slots=False)
-class Cost:
+class Cost(Flattening):
     """What a model costs on its example inputs, in all and call by call; ``print`` shows it."""
 
     model_name: str

@@ -10,6 +10,7 @@ from attr import asdict
 from attrs import frozen
 
 from .dot import to_dot
+from .flat import Flattening
 from .listing import listing
 from .slots import SlotRelation
 
@@ -143,7 +144,7 @@ class AxisGroup:
 
 
 @frozen
-class Explanation:
+class Explanation(Flattening):
     """The answer to `why`.
 
     ``kind`` is ``coupled``, ``tied``, ``apart`` or ``unknown`` for two names, and for one ``free``,

@@ -19,14 +19,23 @@ from .units import matches, units_of
 # The fraction to keep once a part of the steps is done, above 0 and up to 1, for what is kept in the end.
 Curve = Callable[[float, float], float]
 
-CURVES: dict[str, Curve] = {
-    # Each step removes the same fraction of what is left.
-    "geometric": lambda done, final: final**done,
-    # Each step removes the same amount.
-    "linear": lambda done, final: 1 - (1 - final) * done,
-    # Much at first, little at last (Zhu and Gupta, 2017).
-    "cubic": lambda done, final: final + (1 - final) * (1 - done) ** 3,
-}
+
+def _geometric(done: float, final: float) -> float:
+    """Each step removes the same fraction of what is left."""
+    return final**done
+
+
+def _linear(done: float, final: float) -> float:
+    """Each step removes the same amount."""
+    return 1 - (1 - final) * done
+
+
+def _cubic(done: float, final: float) -> float:
+    """Much at first, little at last (Zhu and Gupta, 2017)."""
+    return final + (1 - final) * (1 - done) ** 3
+
+
+CURVES: dict[str, Curve] = {"geometric": _geometric, "linear": _linear, "cubic": _cubic}
 
 
 class Goal:

@@ -18,6 +18,7 @@ from .coupling_graph import CouplingIndex
 from .couplings import Couplings, Place
 from .equations import AttributeKey, Sizes, Violation, key_of
 from .exactness import inexact_atoms
+from .flat import Flattening
 from .flow import Flow
 from .multiples import Multiples
 from .site import ByData
@@ -42,7 +43,7 @@ class Member(NamedTuple):
 
 
 @define(eq=False)
-class Group:
+class Group(Flattening):
     """One free atom with everything that goes when its slots go.
 
     ``kind`` is the factor that named it; ``producers`` are the names of the layers and factors that make
@@ -77,7 +78,7 @@ class Group:
         return any(producer.rpartition(".")[0] in owners for producer in self.producers)
 
 
-class Groups:
+class Groups(Flattening):
     """What may be pruned in a model, what must go along, and what stays."""
 
     def __init__(self, model: Any, state: Couplings, sizes: Sizes, rules: RuleSet, prefer: str):

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from threading import get_ident
 from types import CodeType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -122,6 +122,7 @@ class Ledger:
     """What the sizes of one trace share: whether it is open, and the comparisons made while it was."""
 
     __slots__ = ("_seen", "_thread", "conditions", "open", "root")
+    LEFT_BEHIND: ClassVar = {"_seen": set, "conditions": list, "open": bool, "root": lambda: None}
 
     def __init__(self, root: CodeType | None = None) -> None:
         self.open = True

@@ -9,12 +9,13 @@ from attrs import field, frozen
 from torch import nn
 
 from ..rules import load
+from .flat import Flattening
 from .groups import Groups
 from .origin import Origin
 
 
 @frozen
-class Unknown:
+class Unknown(Flattening):
     """A call without a rule, or that its rule does not fit, and the axes that this costs."""
 
     name: str

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property, lru_cache
 from types import CodeType, FrameType, TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import networkx as nx
 import torch
@@ -233,6 +233,8 @@ class Trace:
     of tensors that cannot be sliced, such as compressed sparse ones. ``handed`` are the lines on which the
     forward hands work to other threads, with how many ``untracked`` values there were before.
     """
+
+    LEFT_BEHIND: ClassVar = {"filed": lambda: None}  # it refers to the insides of modules, and is found again
 
     model_name: str
     calls: list[Call] = field(factory=list, repr=False)

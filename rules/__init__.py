@@ -37,6 +37,9 @@ class RuleSet:
     opaque: frozenset[type]
     _tables: Tables
 
+    def __reduce__(self) -> Any:
+        return _of_layers, (self.layers,)
+
     def rule_for(self, target: Callable[..., Any]) -> Rule | None:
         """The rule that speaks for ``target``, or ``None``.
 
@@ -199,6 +202,10 @@ def _build(layers: tuple[Layer, ...], present: tuple[str, ...]) -> RuleSet:
     for layer in layers:
         lay(layer, tables, present)
     return _rule_set(layers, tables)
+
+
+def _of_layers(layers: tuple[Layer, ...]) -> RuleSet:
+    return _build(layers, _present(layers))
 
 
 def _rule_set(layers: tuple[Layer, ...], tables: Tables) -> RuleSet:
