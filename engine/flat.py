@@ -2,7 +2,7 @@
 
 Pickle follows references by recursion, and a graph leads from its last value through every call to its first.
 Here each object is a row that names others by their numbers. What is not of the engine is a leaf, which
-pickle and `copy` take as ever: the model, tensors, rules. A torch function that has no name for pickle goes by
+pickle and `copy` take as ever: the model, tensors, rules. A torch function without a name for pickle goes by
 ours, and what no other process can have, such as a lambda, is `Gone`.
 """
 
