@@ -1,6 +1,6 @@
 """Checkpoints, plans and states that lie, files that are damaged, and saves that are killed.
 
-What is loaded must be what the file was made of, or be refused with one clear line; then the model is untouched.
+What is loaded must be what the file was made of, or be refused with one clear line and the model untouched.
 """
 
 from __future__ import annotations
@@ -13,113 +13,25 @@ import signal
 import struct
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
-from attrs import frozen
 from prunus import engine
 from prunus.adapters.archive import _sum
 from prunus.errors import CheckpointError, PlanError, PrunusError
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from .file_nets import NETS
 from .mutations import ODD, mutated, mutated_text
+from .saved import Saved, contents, difference, saved
 from .tally import Tally
 
 _MOST_MEMORY = 300 * 1024  # KiB that one try may take: all files together have less than one MiB
-_TENSOR_NAMES = ("weight", "bias", "running_mean")
-
-
-@frozen(eq=False)
-class Saved:
-    """A pruned model, its file, and what a fresh one is before and after it is loaded."""
-
-    template: nn.Module
-    model: nn.Module
-    plan: engine.Plan
-    file: bytes
-    metadata: dict[str, str]
-    tensors: dict[str, torch.Tensor]
-    before: dict[str, Any]
-    after: dict[str, Any]
-    names: list[str]
-
-    def fresh(self) -> nn.Module:
-        """A model for which the file is."""
-        return copy.deepcopy(self.template)
-
-
-@lru_cache
-def saved(name: str) -> Saved:
-    """The net of that name, pruned and saved."""
-    make, x = NETS[name]
-    torch.manual_seed(1)
-    model = make().eval()
-    template = copy.deepcopy(model)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1)
-    result = engine.prune(model, example_inputs=x, ratio=0.5)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "file"
-        result.save(path)
-        with safe_open(path, "pt") as file:
-            metadata, tensors = file.metadata(), {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
-        loaded = engine.load(path, copy.deepcopy(template))
-        names = sorted({*contents(template), *_names(template), *tensors})
-        return Saved(
-            template, model, result.plan, path.read_bytes(), metadata, tensors, contents(template),
-            contents(loaded), names,
-        )  # fmt: skip
-
-
-def contents(model: nn.Module, identities: bool = False) -> dict[str, Any]:
-    """All that is in a model, by where it is; with `identities` also which objects these are."""
-    found: dict[str, Any] = {}
-    for path, module in model.named_modules(remove_duplicate=False):
-        found[path] = type(module)
-        _note(found, f"{path}.", vars(module), identities)
-    return found
-
-
-def _note(found: dict[str, Any], path: str, item: Any, identities: bool) -> None:
-    if isinstance(item, torch.Tensor):
-        memory = (id(item), item.data_ptr(), item._version) if identities else ()
-        data = item.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        found[path] = (*memory, type(item), item.dtype, tuple(item.shape), item.requires_grad, data)
-    elif isinstance(item, dict):
-        found[path] = (type(item), id(item) if identities else 0, list(map(repr, item)))
-        for key, one in item.items():
-            _note(found, f"{path}[{key!r}]", one, identities)
-    elif isinstance(item, (list, tuple)):
-        found[path] = (type(item), id(item) if identities else 0, len(item))
-        for number, one in enumerate(item):
-            _note(found, f"{path}[{number}]", one, identities)
-    elif hasattr(item, "__dict__") and not isinstance(item, (nn.Module, type)) and not callable(item):
-        _note(found, f"{path}.__dict__", vars(item), identities)
-    else:
-        found[path] = (type(item), None if isinstance(item, nn.Module) or callable(item) else item)
-
-
-def _names(model: nn.Module) -> Iterator[str]:
-    """Names of all that is in a model, as a plan might give them."""
-    for path, module in model.named_modules(remove_duplicate=False):
-        prefix = f"{path}." if path else ""
-        for name, value in vars(module).items():
-            yield prefix + name
-            parts = value.items() if isinstance(value, dict) else ()
-            parts = enumerate(value) if isinstance(value, (list, tuple)) else parts
-            for key, one in parts:
-                yield f"{prefix}{name}[{key!r}]"
-                yield f"{prefix}{key}"
-                if isinstance(one, (list, tuple)):
-                    yield f"{prefix}{name}[{key!r}][0]"
 
 
 # --- one try -----------------------------------------------------------------------------------------------
@@ -143,20 +55,6 @@ def _tried(call: Callable[[], Any], model: nn.Module, allowed: type[PrunusError]
         return f"{type(error).__name__}: {str(error)[:200]}", False
     taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
     return (f"took {taken // 1024} MiB" if taken > _MOST_MEMORY else None), True
-
-
-def _difference(model: nn.Module, wanted: dict[str, Any], before: dict[str, Any], set_to: set[int]) -> str | None:
-    """What of a model is not as wanted, but for sizes that are as before or as the plan says."""
-    found = contents(model)
-    if found.keys() != wanted.keys():
-        return f"other parts: {sorted(found.keys() ^ wanted.keys())[:3]}"
-    for place, now in found.items():
-        if now != wanted[place]:
-            kind, *value = now
-            size = kind is type(before[place][1]) and "int" in kind.__name__ and value[0] > 0
-            if not size or int(value[0]) not in {*set_to, int(before[place][1])}:
-                return f"{place} is {str(now)[:80]}, not {str(wanted[place])[:80]}"
-    return None
 
 
 def _set_to(plan: str) -> set[int]:
@@ -199,7 +97,7 @@ def lying_metadata(random: Random, path: Path) -> str | None:
     model = one.fresh()
     fault, done = _tried(lambda: engine.load(path, model), model, CheckpointError)
     if done and fault is None:
-        fault = _difference(model, one.after, one.before, _set_to(metadata["plan"]))
+        fault = difference(model, one.after, one.before, _set_to(metadata["plan"]))
     return fault and f"{key}: {fault}; {metadata.get(key, '')[:300]}"
 
 
@@ -264,12 +162,14 @@ def damaged_file(random: Random, path: Path) -> str | None:
         header = mutated_text(file[8:start].decode(), random, one.names).encode(errors="replace")
         file = bytearray(struct.pack("<Q", len(header)) + header + file[start:])
     else:
-        file = bytearray(random.choice((b"", b"PK\x03\x04", b"\x80\x02}", b"\x1f\x8b\x08")) + random.randbytes(64))
+        file = bytearray(
+            random.choice((b"", b"PK\x03\x04", b"\x80\x02}", b"\x1f\x8b\x08")) + random.randbytes(64)
+        )
     path.write_bytes(file)
     model = one.fresh()
     fault, done = _tried(lambda: engine.load(path, model), model, CheckpointError)
     if done and fault is None:
-        fault = _difference(model, one.after, one.before, set())
+        fault = difference(model, one.after, one.before)
     return fault and f"way {how}: {fault}"
 
 
@@ -303,9 +203,9 @@ def _not_carried_out(plan: dict[str, Any], one: Saved, model: nn.Module) -> str 
     found_now, values = contents(model), set(plan["attributes"].values())
     for place, was in one.before.items():
         now = found_now.get(place)
-        if now != was and isinstance(was, tuple) and len(was) == 2 and isinstance(was[1], (int, float, str)):
-            if now is None or now[0] is not was[0] or int(now[1]) not in values or now[1] < 1:
-                return f"{place} is {now}, not {was}"
+        plain = isinstance(was, tuple) and len(was) == 2 and isinstance(was[1], (int, float, str))
+        if plain and now != was and (now is None or now[0] is not was[0] or now[1] not in values):
+            return f"{place} is {now}, not {was}"
     return None
 
 
@@ -358,7 +258,7 @@ def killed_save(random: Random, path: Path) -> str | None:
 
 def _is_file_of(path: Path, one: Saved) -> bool:
     try:
-        return _difference(engine.load(path, one.fresh()), one.after, one.before, set()) is None
+        return difference(engine.load(path, one.fresh()), one.after, one.before) is None
     except CheckpointError:
         return False
 

@@ -21,4 +21,5 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "injections": Kind(count=10_000, at_once=25),
     "threads": Kind(count=600, at_once=600),  # eight threads for about a minute
+    "files": Kind(count=2_000, at_once=100),
 }
