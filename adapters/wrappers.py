@@ -62,7 +62,10 @@ HOLDERS = (
         "wrapped in DistributedDataParallel, which would go on with the old sizes",
         "prune its .module, and wrap that again: engine.prune(ddp.module, ...), then "
         "ddp = DistributedDataParallel(ddp.module)",
-        modules=("torch.DistributedDataParallel", "apex.DistributedDataParallel"),
+        modules=(
+            *(f"{package}.DistributedDataParallel" for package in ("torch", "apex", "megatron")),
+            "fairscale.ShardedDataParallel",
+        ),
         error=PlanError,
     ),
     Holder(
@@ -144,6 +147,14 @@ HOLDERS = (
             "torch.LinearPackedParams",
             "torch.EmbeddingPackedParams",
             "torch.PackedParameter",
+        ),
+    ),
+    Holder(
+        "prepared for quantisation, and watches what it is given",
+        "prune the model before that, then prepare the pruned one",
+        modules=(
+            *("torch.ObserverBase", "torch.FakeQuantizeBase"),
+            *("torchao.ObserverBase", "torchao.FakeQuantizeBase", "torchao.FakeQuantizerBase"),
         ),
     ),
     Holder(

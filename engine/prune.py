@@ -112,7 +112,7 @@ def prune(
         by ``"mean"`` or ``"lstsq"``, see `engine.compensate`. Where `loss` is given, too, a batch that is a
         pair is one of inputs and targets.
     dry_run : only plan; the model is not changed. Where torch.distributed has several ranks, what looks at
-        data chooses on one of them so, and `apply` carries its plan out on all: see `Plan.to_json`.
+        data needs that: `apply` then carries the plan of one rank out on all, sent by `Plan.to_json`.
     verify : run the model at the sizes of the plan, which must not make it do anything else, and the pruned
         model once; the output shapes must be as before.
 

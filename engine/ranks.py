@@ -9,8 +9,8 @@ from ..errors import PlanError
 from .criteria import READING, Criterion, criterion_of
 
 _ONE_PLAN = (
-    "choose on one rank alone and send the plan: plan = engine.prune(..., dry_run=True).plan, "
-    "plan.to_json() to the others, and engine.apply(model, engine.Plan.from_json(text)) on every rank"
+    "carry out the plan of one on every rank: plans = [engine.prune(..., dry_run=True).plan.to_json()], "
+    "torch.distributed.broadcast_object_list(plans), engine.apply(model, engine.Plan.from_json(plans[0]))"
 )
 _ONE_FILE = (
     "prune in a process of its own and load what it has saved: result.save(path), "

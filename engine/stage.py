@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections import OrderedDict
+from enum import Enum
 from operator import is_
 from types import BuiltinFunctionType, FunctionType, SimpleNamespace
 from typing import Any
@@ -106,7 +107,7 @@ def is_config(value: Any) -> bool:
     if isinstance(value, (SimpleNamespace, Namespace)):
         return True
     if (
-        isinstance(value, (type, torch.nn.Module, torch.Tensor))
+        isinstance(value, (type, Enum, torch.nn.Module, torch.Tensor))
         or type(value).__module__.split(".")[0] in _NOT_CONFIGS
     ):
         return False

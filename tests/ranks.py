@@ -151,16 +151,13 @@ def by_data(model):
 
 
 def by_one_plan(model):
-    """Rank 0 decides by its data, and all carry it out."""
-    texts = [None]
-    if dist.get_rank() == 0:
-        result = engine.prune(
-            model, example_inputs=example(), criterion="wanda", data=[example()], dry_run=True
-        )
-        texts = [result.plan.to_json()]
+    """Each decides by its data, and all carry out what the first has decided."""
+    options = {"criterion": "wanda", "data": [example()], "dry_run": True}
+    result = engine.prune(model, example_inputs=example(), **options)
+    texts = [result.plan.to_json()]
     dist.broadcast_object_list(texts)
     engine.apply(model, engine.Plan.from_json(texts[0]))
-    return {"hidden": model.first.out_features, "values": values(model)}
+    return {"own": result.plan.to_json(), "hidden": model.first.out_features, "values": values(model)}
 
 
 SCENARIOS = (pruned_in_training, by_schedule, by_weights_alone, by_data, by_one_plan)

@@ -18,6 +18,12 @@ def test_the_ranks_stay_in_step(found, scenario):
     assert first["values"] == second["values"]
 
 
+def test_data_decide_otherwise_on_each_rank(found):
+    """This is what is refused, and what one plan makes up for."""
+    first, second = (one["by_one_plan"]["own"] for one in found)
+    assert first != second
+
+
 def test_the_old_wrapper_says_what_to_do(found):
     """It would go on with the old sizes, and with ``find_unused_parameters=True`` without a word."""
     for one in found:
