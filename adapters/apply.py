@@ -20,6 +20,7 @@ from .tensors import Indices, Replaced, SlicedTensor, check_fits, named_tensors
 if TYPE_CHECKING:
     from ..engine.groups import Groups
     from ..engine.plan import Plan
+    from ..engine.values import Trace
 
 T = TypeVar("T")
 
@@ -34,11 +35,13 @@ def carry_out(
     *,
     optimizer: Optimizers | None = None,
     graph: Groups | None = None,
+    retrace: Callable[[], Trace] | None = None,
     corrections: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] | None = None,
     then: Callable[[list[str]], Any] = list,
 ) -> Any:
     """Slice the tensors of `model`, set its attributes, and run it once if `graph` has example inputs.
 
+    With `retrace`, which traces it, it must do what the trace of `graph` says, or `DoesOtherwise` is raised.
     `corrections` change tensors by name before they are sliced (`engine.compensate`). In the end `then` is
     called with what is to be noticed (optimizer state that could not be sliced), and gives the result.
     On any failure, also of `then`, everything is put back, and a `PrunusError` is raised.
@@ -62,7 +65,7 @@ def carry_out(
 
     def verified() -> Any:
         if graph is not None:
-            verify(model, graph)
+            verify(model, graph, plan, retrace)
         return then(notes)
 
     return all_or_nothing(steps, verified)
@@ -82,12 +85,18 @@ def all_or_nothing(steps: Sequence[Any], then: Callable[[], T]) -> T:
         raise VerificationError(f"the plan cannot be carried out; the model is as it was: {error}") from error
 
 
-def verify(model: nn.Module, graph: Groups) -> None:
-    """Run the pruned model once; raise `VerificationError` if it fails or its output shapes differ."""
-    from ..engine.rerun import output_shapes
+def verify(
+    model: nn.Module, graph: Groups, plan: Plan | None = None, retrace: Callable[[], Trace] | None = None
+) -> None:
+    """Run the pruned model once; raise `VerificationError` if it fails or its output shapes differ.
 
+    With `retrace` it is traced, and must do what the graph says of `plan`, else `DoesOtherwise` is raised.
+    """
+    from ..engine.rerun import output_shapes, shapes_as_told
+
+    shapes = shapes_as_told(graph, plan, retrace) if plan and retrace else None
     try:
-        shapes = output_shapes(model, graph.example_inputs)
+        shapes = shapes or output_shapes(model, graph.example_inputs)
     except Exception as error:
         raise VerificationError(
             f"the pruned model does not run ({type(error).__name__}: {error}); the model is as it was. "

@@ -35,7 +35,7 @@ def derive(
 ) -> DependencyGraph:
     """The dependency graph of `model`, which `retrace` runs and records, as often as it takes."""
     deriving = _Deriving(model, retrace(), rules, prefer, free_outputs)
-    retrace = _again(deriving.trace, retrace)
+    retrace = retracing(deriving.trace, retrace)
     graph = _with_followers(deriving, retrace)
     found = findings(graph, retrace)
     if found:
@@ -46,7 +46,7 @@ def derive(
 
 def rederive(graph: DependencyGraph, plan: Plan, retrace: Callable[..., Trace]) -> DependencyGraph:
     """The graph that knows what the forward does at the sizes of `plan`; the same one if nothing is new."""
-    found = findings_at(graph, plan, _again(graph.trace, retrace))
+    found = findings_at(graph, plan, retracing(graph.trace, retrace))
     if not found:
         return graph
     heed(found, graph.state)
@@ -54,6 +54,13 @@ def rederive(graph: DependencyGraph, plan: Plan, retrace: Callable[..., Trace]) 
     again = known.solved(graph.state)
     again.example_inputs, again.free_outputs = graph.example_inputs, graph.free_outputs
     return again
+
+
+def retracing(first: Trace, retrace: Callable[..., Trace]) -> Callable[..., Trace]:
+    """What runs the model once more, knowing the first trace."""
+    if not any(run.training and run.stop > run.start for run in first.runs):
+        retrace = partial(retrace, training=False)  # in training it makes the same calls
+    return partial(retrace, filed=first.filed)  # which needs no search for caches any more
 
 
 def told_by_rules(
@@ -94,13 +101,6 @@ class _Deriving:
         sizes = solve(state.of, state.equations, conditions, self.trace.attributes, state.ties, self.prefer)
         follow_attributes(sizes, state)
         return DependencyGraph(self.model, state, sizes, self.rules, self.prefer)
-
-
-def _again(first: Trace, retrace: Callable[..., Trace]) -> Callable[[], Trace]:
-    """What runs the model once more, knowing the first trace."""
-    if not any(run.training and run.stop > run.start for run in first.runs):
-        retrace = partial(retrace, training=False)  # in training it makes the same calls
-    return partial(retrace, filed=first.filed)  # which needs no search for caches any more
 
 
 def _with_followers(deriving: _Deriving, retrace: Callable[[], Trace]) -> DependencyGraph:

@@ -22,12 +22,13 @@ from .choose import choose
 from .compensate import corrections
 from .cost import Cost, cost_of, parameters
 from .criteria import Criterion
-from .derive import derive, rederive
+from .derive import derive, rederive, retracing
 from .elsewhere import handed_notes
 from .graph import DependencyGraph
 from .plan import Plan, kept_slots
 from .ranks import check_alike
 from .repeated import repeated_notes
+from .rerun import DoesOtherwise
 from .result import Result
 from .slotwise import Loss
 from .trace import trace
@@ -146,33 +147,43 @@ def prune(
         notes=notes,
         left_alone=left_alone,
     )
+
+    def finish(graph: DependencyGraph, plan: Plan, retrace: Callable[[], Trace] | None = None) -> Result:
+        if strict:
+            check_reached(graph.unreached, plan.groups.keys())
+        noted = [*notes, *unreached_notes(graph, graph.unreached, plan), *repeated_notes(graph, plan)]
+        noted += handed_notes(graph.trace)
+        before = count_parameters(model)
+        corrected = None
+        if compensate is not None:
+            corrected = corrections(graph, plan, data if loss is None else inputs_of(data), compensate)
+            noted += corrected.notes
+        if dry_run:
+            after = parameters(graph, kept_slots(graph, plan))
+            return Result(model, plan, graph, before, after, noted, described, left_alone)
+        return carry_out(
+            model,
+            plan,
+            optimizer=optimizer,
+            graph=graph if verify else None,
+            retrace=retrace,
+            corrections=corrected.tensors if corrected else None,
+            then=lambda dropped: Result(
+                model, plan, graph, before, count_parameters(model), noted + dropped, described, left_alone
+            ),
+        )
+
     plan = choose_for(graph)
+    if verify and not (dry_run or strict or graph.trace.lowered):
+        try:
+            return finish(graph, plan, partial(retracing(graph.trace, retrace), plain=True))
+        except DoesOtherwise:  # which is rare: now it has to be known what it does at these sizes
+            pass
     while verify and (known := rederive(graph, plan, retrace)) is not graph:
         notes.clear()
         left_alone.clear()
         graph, plan = known, choose_for(known)
-    if strict:
-        check_reached(graph.unreached, plan.groups.keys())
-    notes += unreached_notes(graph, graph.unreached, plan)
-    notes += [*repeated_notes(graph, plan), *handed_notes(graph.trace)]
-    before = count_parameters(model)
-    corrected = None
-    if compensate is not None:
-        corrected = corrections(graph, plan, data if loss is None else inputs_of(data), compensate)
-        notes += corrected.notes
-    if dry_run:
-        after = parameters(graph, kept_slots(graph, plan))
-        return Result(model, plan, graph, before, after, notes, described, left_alone)
-    return carry_out(
-        model,
-        plan,
-        optimizer=optimizer,
-        graph=graph if verify else None,
-        corrections=corrected.tensors if corrected else None,
-        then=lambda dropped: Result(
-            model, plan, graph, before, count_parameters(model), notes + dropped, described, left_alone
-        ),
-    )
+    return finish(graph, plan)
 
 
 @alone

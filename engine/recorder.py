@@ -32,7 +32,7 @@ class Recorder(TorchFunctionMode):
 
     `state` gives kind and name of the model's own tensors, by id. Nothing here keeps an activation alive:
     the table from tensors to values holds weak references. `observe` is shown every call, before it has
-    results, with the tensors that it was given.
+    results, with the tensors that it was given. Where all is `plain`, torch answers.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Recorder(TorchFunctionMode):
         opaque: frozenset[type],
         lower: dict[Callable[..., Any], Callable[..., Any]],
         observe: Observe | None = None,
+        plain: bool = False,
     ) -> None:
         super().__init__()
         self.trace = trace
@@ -68,6 +69,8 @@ class Recorder(TorchFunctionMode):
             Tensor.nelement: self.numel,
             torch.numel: self.numel,
         }
+        if plain:
+            self._answers = {question: question for question in self._answers}
 
     # Calls
 
@@ -147,6 +150,7 @@ class Recorder(TorchFunctionMode):
             self.ledger.open = True
 
     def _run_lowered(self, target, args, kwargs):
+        self.trace.lowered = True
         self._lowering.add(target)
         try:
             with self:

@@ -43,6 +43,7 @@ def trace(
     observe: Observe | None = None,
     training: bool = True,
     filed: Iterable[Entry] | None = None,
+    plain: bool = False,
 ) -> Trace:
     """Run `model` and record its calls; the model and the inputs are left as they were.
 
@@ -64,6 +65,9 @@ def trace(
         Called with every call, as it is recorded, and its real tensors by value; it must change nothing.
     training:
         Look at the branches for training, too.
+    plain:
+        Leave sizes the plain numbers that they are, so that the model sees nothing but what it sees untraced;
+        it is not told where the numbers in arguments come from.
     filed:
         Entries of dicts that an earlier run has filled, and this one is to fill again: ``Trace.filed`` of an
         earlier trace of the model. Where it is not given, they are looked for, which takes further runs.
@@ -83,7 +87,7 @@ def trace(
     if filed is None:  # else it was looked at before
         check_sliceable(model)
     options: dict[str, Any] = {"fake": fake, "opaque": opaque, "lower": dict(lower or {})}
-    options |= {"observe": observe, "training": training}
+    options |= {"observe": observe, "training": training, "plain": plain}
     run = partial(_trace, model, example_inputs, **options)
     with without(filed or ()):
         record, untracked, _ = run()
@@ -121,6 +125,7 @@ def _trace(
     lower: dict[Callable[..., Any], Callable[..., Any]],
     observe: Observe | None,
     training: bool,
+    plain: bool,
 ) -> tuple[Trace, list[weakref.ref[Tensor]], MadeTensors]:
     """One trace, the tensors that came up in it and that no call made, and those that attributes got."""
     calls = calls_of(example_inputs)
@@ -137,13 +142,14 @@ def _trace(
         for seen in [stand_ins.get(id(tensor), tensor)]
     }
     filled = _filled(modules)
-    recorder = Recorder(record, ledger, known, frozenset(opaque), lower, observe)
+    recorder = Recorder(record, ledger, known, frozenset(opaque), lower, observe, plain)
     copy = fakes.convert if fakes else torch.clone
     with undisturbed(model) as before:
         calls = copied(calls, copy)
         stage = Stage(ledger, stand_ins)
         try:
-            stage.prepare(modules)
+            if not plain:
+                stage.prepare(modules)
             paths = {id(module): path for path, module in reversed(modules)}
             with fakes.mode if fakes else nullcontext(), following(recorder, before.modules, paths):
                 record_forwards(model, calls, recorder, training)

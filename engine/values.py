@@ -253,6 +253,7 @@ class Trace:
     reads: list[Read] = field(factory=list, repr=False)
     stored: list[Value] = field(factory=list, repr=False)
     seeds: list[tuple[Call, int]] = field(factory=list, repr=False)
+    lowered: bool = False
     whole: list[str] = field(factory=list, repr=False)
     handed: list[tuple[Source, int]] = field(factory=list, repr=False)
 

@@ -24,7 +24,7 @@ from .differences import Difference, differences
 from .groups import Groups
 from .near import keep_more
 from .origin import Origin
-from .plan import Plan, make_plan
+from .plan import Plan, kept_slots, make_plan
 from .units import Unit
 from .values import Trace, locate_error
 
@@ -86,6 +86,12 @@ def _found(witness: _Witness, units: list[Unit], failures: bool = True) -> list[
         guilty = set().union(*culprits.values())
         units = [unit for unit in units if unit not in guilty]
     return found
+
+
+def is_as_told(graph: Groups, plan: Plan, second: Trace) -> bool:
+    """Whether a trace at the sizes of `plan` shows nothing that the one of `graph` does not say of them."""
+    seen = differences(graph, second, graph.whole_count(kept_slots(graph, plan)))
+    return not any(_matters(graph, one) for one in seen)
 
 
 def untrusted(graph: Groups, retrace: Callable[[], Trace]) -> set[tuple[int, str]]:
@@ -150,12 +156,7 @@ class _Witness:
         if found and self._by_chance is None:
             self._by_chance = set(self._zeroed(plan))
         not_sizes = (self._by_chance or set()) - self._moved_by_both(found, plan)
-        return {key: one for key, one in found.items() if key not in not_sizes and self._matters(one)}
-
-    def _matters(self, difference: Difference) -> bool:
-        """Whether somebody looks at what is computed with a number."""
-        origin = difference.origin
-        return not (difference.number and isinstance(origin, Origin)) or origin.call in self.graph.state.live
+        return {key: one for key, one in found.items() if key not in not_sizes and _matters(self.graph, one)}
 
     def _compare(self, plan: Plan, kept: Callable[[Atom], int]) -> dict[tuple, Difference]:
         try:
@@ -201,6 +202,12 @@ class _Witness:
                     those.difference_update(some)
         # What shows only where several shrink at once has cleared all of them.
         return {key: those or set(units) for key, those in suspects.items()}
+
+
+def _matters(graph: Groups, difference: Difference) -> bool:
+    """Whether somebody looks at what is computed with a number."""
+    origin = difference.origin
+    return not (difference.number and isinstance(origin, Origin)) or origin.call in graph.state.live
 
 
 def _near(one: Difference, other: Difference) -> bool:
