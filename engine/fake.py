@@ -8,6 +8,8 @@ import torch
 from torch._subclasses import FakeTensorMode
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
+from ..errors import TraceError
+
 Tensor = torch.Tensor
 
 
@@ -19,6 +21,8 @@ class Fakes:
 
     def convert(self, tensor: Tensor) -> Tensor:
         """A fake tensor of the same size, stride, dtype and device."""
+        if tensor.layout is not torch.strided:
+            raise TraceError(f"a tensor of {tensor.layout} has no fake one: analyse without fake=True")
         device = "cpu" if tensor.is_meta else tensor.device
         with self.mode:
             return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device=device)

@@ -51,10 +51,9 @@ def _made(small: Mapping[int, int], item: Any) -> Any:
     """Any tensor in the place of a value, plain numbers in the place of traced ones."""
     if isinstance(item, Value):
         shape = [small.get(size, size) for size in item.shape]
-        if item.dtype.is_floating_point or item.dtype.is_complex:
-            return torch.randn(shape, device="cpu").to(item.dtype)
+        is_whole = not (item.dtype.is_floating_point or item.dtype.is_complex)
         try:
-            return torch.zeros(shape, dtype=item.dtype, device="cpu")
-        except NotImplementedError as error:  # a quantised one
+            return (torch.zeros if is_whole else torch.randn)(shape, device="cpu").to(item.dtype)
+        except (NotImplementedError, RuntimeError) as error:  # a quantised or packed one
             raise CannotBeTried(f"it is given a tensor of {item.dtype}, which no trial can make") from error
     return small.get(int(item), int(item)) if type(item) in (int, SizeInt) else item

@@ -202,3 +202,29 @@ def test_a_sparse_buffer_holds_what_it_mixes(layout):
     graph = engine.analyze(Neighbours(layout, mixes=True), example())
     held = next(group for group in graph.blocked if group.name == "first.out")
     assert re.search(r"axis 1 of table, which cannot be sliced", str(held.blocked))
+
+
+def test_a_sparse_buffer_has_no_fake():
+    """The error says what to do."""
+    with pytest.raises(TraceError, match=r"torch\.sparse_csr has no fake one: analyse without fake=True"):
+        engine.analyze(Neighbours("to_sparse_csr"), example(), fake=True)
+
+
+class Packed(nn.Module):
+    """Reads a buffer of a dtype of which torch can make no numbers."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.first, self.head = nn.Linear(16, 32), nn.Linear(32, 8)
+        self.register_buffer("packed", torch.randint(0, 255, (32, 4), dtype=torch.uint8).view(dtype))
+
+    def forward(self, x):
+        return self.head(self.first(x).relu() * self.packed.view(torch.uint8).sum(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float4_e2m1fn_x2, torch.uint4, torch.bits8], ids=str)
+def test_what_reads_a_packed_buffer_is_held(dtype):
+    """The result prints, with a blank rule where nothing can be tried."""
+    result = engine.prune(Packed(dtype), example_inputs=example())
+    assert not result.plan.groups
+    assert "the tensor is read as another dtype" in str(result)
