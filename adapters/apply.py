@@ -10,7 +10,7 @@ from torch import nn
 
 from ..engine.undo import Undo
 from ..errors import PrunusError, VerificationError
-from .memories import Forgotten
+from .memories import ForgottenShapes, ForgottenValues
 from .modules import ChangedAttribute, Emptied
 from .optimizers import Optimizers, sliced_optimizers
 from .outdated import Outdated
@@ -60,7 +60,8 @@ def carry_out(
     steps += [*states, *(SlicedTensor(tensor, axes) for tensor, axes in slices.items())]
     steps += [Emptied(model, name) for name in plan.made]
     steps += [scaled(tensors[name], axes) for name, axes in plan.scales.items()]
-    steps += [Forgotten(slices.keys()), Outdated(slices.keys())]
+    shapes = ForgottenShapes(slices.keys())
+    steps += [ForgottenValues(), Outdated(slices.keys(), shapes)]
     notes = [note for state in states for note in state.notes]
 
     def verified() -> Any:
@@ -68,16 +69,21 @@ def carry_out(
             verify(model, graph, plan, retrace)
         return then(notes)
 
-    return all_or_nothing(steps, verified)
+    return all_or_nothing(steps, verified, shapes)
 
 
-def all_or_nothing(steps: Sequence[Any], then: Callable[[], T]) -> T:
-    """Carry out `steps`, then call `then` for the result; on any failure, take back what was done."""
+def all_or_nothing(steps: Sequence[Any], then: Callable[[], T], last: Any) -> T:
+    """Carry out `steps`, call `then` for the result, and carry out the `last` step.
+
+    On any failure, what was done is taken back.
+    """
     undo = Undo()
     try:
         for step in steps:
             undo.do(step)
-        return then()
+        result = then()
+        undo.do(last)
+        return result
     except BaseException as error:
         undo.put_back()
         if isinstance(error, PrunusError) or not isinstance(error, Exception):

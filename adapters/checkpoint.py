@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from ..errors import CheckpointError, PlanError, VerificationError
 from ..files import shown
 from .apply import all_or_nothing
 from .archive import Archive, PathLike, read, write
-from .memories import Forgotten
+from .memories import ForgottenShapes, ForgottenValues
 from .modules import ChangedAttribute, Emptied
 from .outdated import Outdated
 from .settings import attribute_of
@@ -68,7 +68,8 @@ def load(path: PathLike, model: nn.Module) -> nn.Module:
     check_sliceable(model)
     archive = read(path)
     try:
-        return all_or_nothing(list(_steps(archive, model)), lambda: model)
+        steps, shapes = _steps(archive, model)
+        return all_or_nothing(steps, lambda: model, shapes)
     except (PlanError, VerificationError) as error:
         raise CheckpointError(
             f"{shown(path)} does not fit this model: {error}; "
@@ -156,25 +157,29 @@ def _plain(name: str, tensor: Tensor) -> Tensor:
 # --- to a model --------------------------------------------------------------------------------------------
 
 
-def _steps(archive: Archive, model: nn.Module) -> Iterator[Any]:
-    """The changes that make a fresh model the saved one; raises `PlanError` if it is another."""
+def _steps(archive: Archive, model: nn.Module) -> tuple[list[Any], ForgottenShapes]:
+    """What makes a fresh model the saved one, and the last step; raises `PlanError` if it is another."""
     plan = archive.plan
     state = _state(model, plan)
     check_fits(named_tensors(model), plan.sliced, plan.shapes)
     _check_same(archive, state)
-    for name, number in plan.attributes.items():
-        yield ChangedAttribute(model, name, number, plan.before.get(name))
-    for name in plan.made:
-        yield Emptied(model, name)
+    steps: list[Any] = [
+        ChangedAttribute(model, name, number, plan.before.get(name))
+        for name, number in plan.attributes.items()
+    ]
+    steps += [Emptied(model, name) for name in plan.made]
     data: dict[str, Tensor] = {}
+    changed: list[Tensor] = []
     for tensor, names in _by_object(state):
         first = archive.tied.get(names[0], names[0])
         if first not in data:
             value = archive.tensors[first]
             data[first] = _copied(value, archive.strides.get(first) or value.stride(), tensor.device)
-        yield _loaded(tensor, data[first])
-    yield Forgotten([tensor for tensor, _ in _by_object(state)])
-    yield Outdated([state[name] for name in plan.sliced])
+        steps.append(_loaded(tensor, data[first]))
+        if (tensor.shape, tensor.dtype) != (data[first].shape, data[first].dtype):
+            changed.append(tensor)
+    shapes = ForgottenShapes(changed)
+    return [*steps, ForgottenValues(), Outdated(changed, shapes)], shapes
 
 
 def _check_same(archive: Archive, state: Mapping[str, Tensor]) -> None:

@@ -10,18 +10,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import PlanError
+from .memories import ForgottenShapes
 
 
 class Outdated:
-    """Lets the next forward of each wrapper around `tensors` fail, which has buckets of the old sizes.
+    """Lets the next forward of each DistributedDataParallel around `tensors` fail: its buckets are outdated.
 
     It would not fail by itself: with ``find_unused_parameters=True`` the ranks would drift apart.
     """
 
-    def __init__(self, tensors: Collection[Tensor]):
-        self._wrappers = [
-            one for one in _wrappers_of(tensors) if _refuse not in one._forward_pre_hooks.values()
-        ]
+    def __init__(self, tensors: Collection[Tensor], shapes: ForgottenShapes):
+        self._shapes = shapes
+        found = _wrappers_of(tensors)
+        self._wrappers = [one for one in found if _refuse not in one._forward_pre_hooks.values()]
 
     def carry_out(self) -> None:
         """Put a hook on each that has none yet."""
@@ -29,7 +30,9 @@ class Outdated:
             wrapper.register_forward_pre_hook(_refuse, prepend=True)
 
     def take_back(self) -> None:
-        """Let them run as before."""
+        """Let them run as before, unless an interrupt came so late that they hear nothing more."""
+        if self._shapes.begun:
+            return
         for wrapper in self._wrappers:
             hooks = wrapper._forward_pre_hooks
             for key in [key for key, hook in hooks.items() if hook is _refuse]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..engine.undo import undoing
-from .memories import Forgotten
+from .memories import ForgottenValues
 from .modules import ChangedAttribute, Emptied
 from .tensors import Indices, Replaced, named_tensors, sliced
 
@@ -33,7 +33,7 @@ def tried(model: nn.Module, plan: Plan) -> Iterator[None]:
     for name, axes in plan.sliced.items():
         kept = indices.of(axes, tensors[name].device)
         steps.append(Replaced(tensors[name], partial(sliced, axes=kept), lambda grad: None))
-    steps.append(Forgotten([tensors[name] for name in plan.sliced]))
+    steps.append(ForgottenValues())
     with torch.inference_mode(False), torch.no_grad(), undoing() as undo:
         for step in steps:
             undo.do(step)

@@ -121,6 +121,18 @@ HOLDERS = (
         holds=_replays_a_graph,
         error=PlanError,
     ),
+    Holder(
+        "kept in two precisions by DistributedDataParallel",
+        "prune the model before it is wrapped with mixed_precision=",
+        marks=("_mp_param",),
+        error=PlanError,
+    ),
+    Holder(
+        "stepped in backward by an optimizer, which would hear nothing more of it",
+        "prune the model before _apply_optimizer_in_backward",
+        marks=("_in_backward_optimizers",),
+        error=PlanError,
+    ),
     Holder("quantised by torchao", _BEFORE_QUANTISED, tensors=("torchao",)),
     Holder(
         "quantised by bitsandbytes",

@@ -118,6 +118,11 @@ REFUSED = {
     ),
     "GPTQ": (with_layer(packed), r"body\.2 is quantised: its weights are packed"),
     "torch.ao": (with_layer(packed_by_torch), r"body\.2 is quantised by torch: its weights are packed"),
+    "two precisions": (with_mark("_mp_param", None), r"body\.0\.weight is kept in two precisions"),
+    "optimizer in backward": (
+        with_mark("_in_backward_optimizers", []),
+        r"body\.0\.weight is stepped in backward by an optimizer",
+    ),
     "QAT": (prepared, r"body\.0\.weight_fake_quant is prepared for quantisation.*\nprune the model before"),
     "observed": (observed, r"body\.0\.activation_post_process is prepared for quantisation"),
     "mkldnn": (lambda: torch.utils.mkldnn.to_mkldnn(Net().eval()), r"body\.0 is packed by mkldnn"),

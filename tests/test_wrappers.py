@@ -5,12 +5,12 @@ import gc
 import pytest
 import torch
 from oracle import check
-from prunus import PlanError, VerificationError, engine
+from prunus import PlanError, PrunusError, VerificationError, engine
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils import prune
-from wrapped_nets import OPERATIONS, Net, example
+from wrapped_nets import OPERATIONS, Net, example, mask
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -88,6 +88,58 @@ def test_a_checkpoint_in_a_wrapped_model(process_group, tmp_path):
         wrapper(example())
 
 
+LOOKING = {
+    "analyze": lambda net: engine.analyze(net, example()),
+    "planning": lambda net: engine.prune(net, example_inputs=example(), dry_run=True),
+    "nothing to remove": lambda net: engine.prune(net, example_inputs=example(), ratio=0),
+    "by data": lambda net: engine.prune(
+        net,
+        example_inputs=example(),
+        dry_run=True,
+        criterion="taylor",
+        data=[example()],
+        loss=lambda model, batch: model(batch).sum(),
+        compensate="mean",
+    ),
+    "scheduling": lambda net: engine.Schedule(net, example_inputs=example()),
+    "masking": lambda net: mask(net, engine.prune(Net(), example_inputs=example(), dry_run=True).plan),
+    "recalibrating": lambda net: engine.recalibrate(net, [example()]),
+    "a failed prune": lambda net: fail(net),
+}
+
+
+def fail(net):
+    """Prune what fails once it is pruned."""
+    handle = net.register_forward_pre_hook(lambda module, args: 1 / (module.body[0].weight.numel() - 256))
+    try:
+        with pytest.raises(PrunusError):
+            engine.prune(net, example_inputs=example())
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_looking_leaves_a_wrapper_its_gradients(process_group, name):
+    """Its hooks are on what collects the gradients, which must be the same afterwards."""
+    net = Net()
+    wrapper = DistributedDataParallel(net)
+    summed = []
+    wrapper.register_comm_hook(None, lambda state, bucket: sums(summed, bucket))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    train(wrapper, optimizer)
+    LOOKING[name](net)
+    del summed[:]
+    train(wrapper, optimizer)
+    assert sum(summed) == 2 * sum(one.numel() for one in net.parameters())
+
+
+def sums(summed, bucket):
+    summed.append(bucket.buffer().numel())
+    done = torch.futures.Future()
+    done.set_result(bucket.buffer())
+    return done
+
+
 def test_a_wrapper_of_what_was_not_pruned_runs_on(process_group, monkeypatch):
     """One of another model, of a copy, of a model of which nothing went, or was put back."""
     net, other, average = Net(), Net(), torch.optim.swa_utils.AveragedModel(Net())
@@ -96,7 +148,7 @@ def test_a_wrapper_of_what_was_not_pruned_runs_on(process_group, monkeypatch):
     engine.prune(net, example_inputs=example(), dry_run=True)
     engine.prune(net, example_inputs=example(), ratio=0)
 
-    def fails(model, graph):
+    def fails(*arguments):
         raise VerificationError("no")
 
     monkeypatch.setattr("prunus.adapters.apply.verify", fails)
