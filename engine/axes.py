@@ -9,6 +9,7 @@ atom sees that layout. This module knows neither torch nor networkx.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import reduce
 from itertools import accumulate, count
 from math import prod
 
@@ -42,32 +43,39 @@ class Atom:
 
 
 class Product:
-    """Row-major product of its parts, outermost first."""
+    """Row-major product of its parts, outermost first; ``plain`` if none of several can ever drop out."""
 
-    __slots__ = ("parts", "size")
+    __slots__ = ("parts", "plain", "size")
 
     def __init__(self, parts: Sequence[Layout]):
         self.parts = list(parts)
-        self.size: int = prod(part.size for part in self.parts)
+        self.size: int = prod([part.size for part in self.parts])
+        self.plain = _is_plain(self.parts)
 
     def __repr__(self) -> str:
         return f"({' '.join(map(repr, factors(self)))})"
 
 
 class Sum:
-    """Segments one after the other."""
+    """Segments one after the other; ``plain`` if none of several can ever drop out."""
 
-    __slots__ = ("parts", "size")
+    __slots__ = ("parts", "plain", "size")
 
     def __init__(self, parts: Sequence[Layout]):
         self.parts = list(parts)
-        self.size: int = sum(part.size for part in self.parts)
+        self.size: int = sum([part.size for part in self.parts])
+        self.plain = _is_plain(self.parts)
 
     def __repr__(self) -> str:
         return f"({' + '.join(map(repr, terms(self)))})"
 
 
 Layout = Atom | Product | Sum
+
+
+def _is_plain(parts: Sequence[Layout]) -> bool:
+    return len(parts) > 1 and all(part.size > 1 for part in parts)
+
 
 # An axis of size 1 that comes from the model (broadcasting, a batch of one). Presence atoms, the size-1
 # pieces of a cut, are free: the two never mix.
@@ -96,18 +104,26 @@ def terms(layout: Layout) -> list[Layout]:
     return _opened(layout, Sum)
 
 
+def parts_of(layout: Product | Sum) -> list[Layout]:
+    """The parts of a resolved product or sum, those of nested ones of its kind among them."""
+    return _opened(layout, type(layout)) or layout.parts
+
+
 def _opened(layout: Layout, kind: type) -> list[Layout]:
     whole = resolve(layout)
+    if type(whole) is not kind:
+        return [] if _absent(whole, kind) else [whole]
     parts: list[Layout] = []
-    stack = [whole]
+    stack = whole.parts[::-1]  # type: ignore[union-attr]
     while stack:
         part = resolve(stack.pop())
         if type(part) is kind:
             stack.extend(reversed(part.parts))  # type: ignore[union-attr]
         elif not _absent(part, kind):
             parts.append(part)
-    if type(whole) is kind and parts:
+    if parts:
         whole.parts = list(parts)  # type: ignore[union-attr]  # refinement only goes on from here
+        whole.plain = _is_plain(parts)  # type: ignore[union-attr]
     return parts
 
 
@@ -119,10 +135,10 @@ def resolve(layout: Layout) -> Layout:
                 return layout
             layout = layout.bound
             continue
+        if layout.plain:  # type: ignore[union-attr]
+            return layout
         kind = type(layout)
-        parts = layout.parts  # type: ignore[union-attr]
-        if any(part.size <= 1 for part in parts):
-            parts = [part for part in parts if not _absent(part, kind)]
+        parts = [part for part in layout.parts if not _absent(part, kind)]  # type: ignore[union-attr]
         if len(parts) != 1:
             return layout if parts or kind is Sum else UNIT
         layout = parts[0]
@@ -181,13 +197,10 @@ def mask(layout: Layout, kept: Callable[[Atom], np.ndarray | None]) -> np.ndarra
     if type(layout) is Atom:
         own = kept(layout)
         return np.ones(layout.size, bool) if own is None else own
-    parts = [mask(part, kept) for part in layout.parts]  # type: ignore[union-attr]
+    masks = [mask(part, kept) for part in parts_of(layout)]  # type: ignore[arg-type]
     if type(layout) is Sum:
-        return np.concatenate(parts)
-    result = parts[0]
-    for part in parts[1:]:
-        result = np.logical_and.outer(result, part).reshape(-1)
-    return result
+        return np.concatenate(masks)
+    return reduce(lambda outer, inner: np.logical_and.outer(outer, inner).reshape(-1), masks)
 
 
 def arranged(layout: Layout, order: Callable[[Atom], np.ndarray | None]) -> np.ndarray:
@@ -199,7 +212,7 @@ def arranged(layout: Layout, order: Callable[[Atom], np.ndarray | None]) -> np.n
     if type(layout) is Atom:
         own = order(layout)
         return np.arange(layout.size) if own is None else own
-    parts = layout.parts  # type: ignore[union-attr]
+    parts = parts_of(layout)  # type: ignore[arg-type]
     pieces = [arranged(part, order) for part in parts]
     if type(layout) is Sum:
         starts = accumulate((part.size for part in parts[:-1]), initial=0)
@@ -218,7 +231,7 @@ def spread(layout: Layout) -> dict[Atom, tuple[np.ndarray, np.ndarray]]:
         return {layout: (whole, whole)}
     found: dict[Atom, list[tuple[np.ndarray, np.ndarray]]] = {}
     before = 0 if type(layout) is Sum else 1
-    for part in layout.parts:  # type: ignore[union-attr]
+    for part in parts_of(layout):  # type: ignore[arg-type]
         for atom, (indices, slots) in spread(part).items():
             if type(layout) is Sum:
                 found.setdefault(atom, []).append((indices + before, slots))

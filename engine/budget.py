@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import permutations
 
 from attrs import frozen
 
 from ..errors import PlanError
+from .axes import Atom
 from .cost import Count, macs_of, parameters_of, whole
+from .cost import Price as Polynomial
 from .groups import Groups
 from .latency import Latency, Seconds
 from .units import Unit
 
-Price = Callable[[Count], float]
 # How far from a budget a plan may be, as a fraction of the whole model's cost.
 TOLERANCE = 0.01
 # How near is near enough, how fine a ratio is, and how many units are set apart to come nearer.
 NEAR, FINE, PINNED = 0.001, 1e-6, 8
 # How many units, and steps of each, are tried one by one where that is not near.
 TRIED, STEPS = 12, 32
+
+
+@frozen(eq=False)
+class Price:
+    """What a model costs, as a fraction of the cost of the whole one."""
+
+    of: Latency | Polynomial
+    full: float
+
+    def __call__(self, count: Count) -> float:
+        """The fraction with `count` slots kept of each atom."""
+        return self.of(count) / self.full
+
+    def running(self, count: Count) -> Callable[[Iterable[Atom]], float]:
+        """What tells the fraction while numbers change, given the atoms whose numbers have changed."""
+        if isinstance(self.of, Latency):
+            return lambda changed: self(count)
+        running = self.of.running(count)
+        return lambda changed: running.after(changed) / self.full
 
 
 @frozen(eq=False)
@@ -44,14 +64,14 @@ class Budget:
     def price(self, graph: Groups) -> Price:
         """What the model costs with some slots kept, as a fraction of the whole model's cost."""
         if self.name == "latency":
-            price: Price = Latency(graph, self.seconds)
+            price: Latency | Polynomial = Latency(graph, self.seconds)
         else:
             varying = {group.atom for group in graph.groups}
             price = (macs_of if self.name == "macs" else parameters_of)(graph).of(varying)
         full = price(whole)
         if not full:
             raise PlanError(f"no call of this model has a cost in {self.name}; give a ratio instead")
-        return lambda count: price(count) / full
+        return Price(price, full)
 
     def meet(self, price: Price, units: Sequence[Unit], shrink: Callable[[float], None]) -> None:
         """Set the units' steps so that the model costs what it may, as nearly as the steps allow.
@@ -125,17 +145,19 @@ class _Search:
         self._note(self.cost(low))
         more = [unit.steps for unit in self._units]
         below = self.cost(high)
+        price_after = self._price.running(counting(self._units))
         rises: dict[Unit, tuple[float, int]] = {}
         for unit, steps in zip(self._units, more):
             fewer = unit.steps
             if steps == fewer:
                 continue
             unit.steps = steps
-            found = self._price(counts(self._units))
+            found = price_after(unit.atoms)
             self._note(found)
             rises[unit] = found - below, (steps if found - self._fraction < self._fraction - below else fewer)
             if found > self._fraction:
                 unit.steps = fewer
+                price_after(unit.atoms)
             else:
                 below = found
         self._note(below)
@@ -182,6 +204,17 @@ class _Search:
 
 
 def counts(units: Sequence[Unit]) -> Count:
-    """How many slots are kept of an atom."""
+    """How many slots are kept of an atom, whatever becomes of the units."""
     kept = {group.atom: unit.kept(group) for unit in units for group in unit.groups}
     return lambda atom: kept.get(atom, atom.size)
+
+
+def counting(units: Sequence[Unit]) -> Count:
+    """How many slots are kept of an atom at the units' steps of the moment."""
+    units_of = {group.atom: (unit, group) for unit in units for group in unit.groups}
+
+    def count(atom: Atom) -> int:
+        found = units_of.get(atom)
+        return atom.size if found is None else found[0].kept(found[1])
+
+    return count

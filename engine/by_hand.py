@@ -38,9 +38,10 @@ def plan_by_hand(graph: Groups, kept: dict[str, Sequence[int]]) -> Plan:
             )
             near = _near(graph, units, chosen)
             raise PlanError(f"these groups are tied and must keep the same fraction, not {parts}{near}")
-    broken = graph.violations(counts(chosen))
-    if broken:
-        raise broken_plan(broken[0], f"choose other sizes{_near(graph, units, chosen)}")
+    broken = graph.broken(counts(chosen))
+    if broken is not None:
+        said = broken.text(graph.whole_count(counts(chosen)))
+        raise broken_plan(said, broken.source, f"choose other sizes{_near(graph, units, chosen)}")
     return make_plan(graph, chosen)
 
 

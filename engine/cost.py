@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from math import prod
 
@@ -28,7 +28,11 @@ class Price:
 
     def __call__(self, count: Count) -> int:
         """The price with `count` slots kept of each atom."""
-        return self.rest + sum(prod(size_of(layout, count) for layout in term) for term in self.terms)
+        return self.rest + sum(_priced(term, count) for term in self.terms)
+
+    def running(self, count: Count) -> Running:
+        """The price while the numbers that `count` gives change."""
+        return Running(self, count)
 
     def of(self, varying: Collection[Atom]) -> Price:
         """The same price where only these atoms ever shrink: what does not change is added up once."""
@@ -36,6 +40,32 @@ class Price:
             term for term in self.terms if any(atom in varying for part in term for atom in atoms(part))
         )
         return Price(changing, self(whole) - Price(changing)(whole))
+
+
+class Running:
+    """A price while numbers change: only the terms that a change has a part in are priced again."""
+
+    def __init__(self, price: Price, count: Count):
+        self._count = count
+        self._terms = price.terms
+        self._values = [_priced(term, count) for term in price.terms]
+        self._total = price.rest + sum(self._values)
+        self._of: dict[Atom, list[int]] = {}
+        for number, term in enumerate(price.terms):
+            for atom in dict.fromkeys(atom for layout in term for atom in atoms(layout)):
+                self._of.setdefault(atom, []).append(number)
+
+    def after(self, changed: Iterable[Atom]) -> int:
+        """The price now that the numbers of these atoms have changed."""
+        for number in {number for atom in changed for number in self._of.get(atom, ())}:
+            value = _priced(self._terms[number], self._count)
+            self._total += value - self._values[number]
+            self._values[number] = value
+        return self._total
+
+
+def _priced(term: Term, count: Count) -> int:
+    return prod([size_of(layout, count) for layout in term])
 
 
 def whole(atom: Atom) -> int:

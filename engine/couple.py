@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from math import gcd, lcm
+from typing import Any
 
 import torch
 
@@ -47,7 +48,7 @@ def couple(trace: Trace, rules: RuleSet, free_outputs: Sequence[int] = ()) -> Co
 
 
 def _is_constant(rule: ast.Rule | None) -> bool:
-    return rule is not None and any(isinstance(clause, ast.Constant) for clause in rule.clauses)
+    return rule is not None and bool(rule.of(ast.Constant))
 
 
 def _couple_call(state: Couplings, call: Call, rule: ast.Rule | None) -> None:
@@ -96,39 +97,58 @@ def _give_up(state: Couplings, origin: Origin, text: str) -> None:
 
 
 def _apply_clauses(site: Site) -> None:
-    state, origin = site.state, site.origin
     for clause in site.rule.clauses:
-        if isinstance(clause, ast.Flow):
-            for layout in site.factors.get(clause.factor, ()):
-                if weights_make(site, layout):
-                    state.produced.append(Produced(layout, origin, clause.factor))
-        elif isinstance(clause, ast.Mixes):
-            for factor, layout in _named(site, clause.factors):
-                state.mixed.append(Mixed(layout, origin, f"a statistic is taken over '{factor}'"))
-        elif isinstance(clause, ast.Positions):
-            _apply_positions(site, clause)
-        elif isinstance(clause, ast.Slides):
-            state.mixed += [Beside(layout, origin) for _, layout in _named(site, clause.factors[:1])]
-        elif isinstance(clause, ast.Scales) and site.argument(clause.unless or "") is None:
-            operand = site.operand(clause.operand)
-            for factor, layout in _named(site, [clause.factor]):
-                state.scaled.append(Scaled(operand, layout, clause.power, origin, factor))
-        elif isinstance(clause, ast.Block) and site.is_unread:
-            continue
-        elif isinstance(clause, (ast.Hold, ast.Block)):
-            text = clause.reason if isinstance(clause, ast.Block) else None
-            for factor, layout in _named(site, clause.factors):
-                site.block(layout, text or f"{site.rule.name} holds '{factor}'")
-        elif isinstance(clause, ast.Tie):
-            layouts = [SizeOf(layout) for _, layout in _named(site, clause.factors)]
-            state.ties += [Equation(first, other, origin, "tie") for first, other in pairwise(layouts)]
-        elif isinstance(clause, ast.Multiple):
-            state.multiples += _multiples(site, clause)
-        elif isinstance(clause, ast.Macs):
-            terms = tuple(tuple(_layouts_of(site, dims)) for dims in clause.terms)
-            state.costs.append(Cost(site.call, terms))
+        apply = _CLAUSES.get(type(clause))
+        if apply is not None:
+            apply(site, clause)
     _note_products(site)
     _note_numbers(site)
+
+
+def _apply_flow(site: Site, clause: ast.Flow) -> None:
+    for layout in site.factors.get(clause.factor, ()):
+        if weights_make(site, layout):
+            site.state.produced.append(Produced(layout, site.origin, clause.factor))
+
+
+def _apply_mixes(site: Site, clause: ast.Mixes) -> None:
+    for factor, layout in _named(site, clause.factors):
+        site.state.mixed.append(Mixed(layout, site.origin, f"a statistic is taken over '{factor}'"))
+
+
+def _apply_slides(site: Site, clause: ast.Slides) -> None:
+    site.state.mixed += [Beside(layout, site.origin) for _, layout in _named(site, clause.factors[:1])]
+
+
+def _apply_scales(site: Site, clause: ast.Scales) -> None:
+    if site.argument(clause.unless or "") is None:
+        operand = site.operand(clause.operand)
+        for factor, layout in _named(site, [clause.factor]):
+            site.state.scaled.append(Scaled(operand, layout, clause.power, site.origin, factor))
+
+
+def _apply_hold(site: Site, clause: ast.Hold) -> None:
+    for factor, layout in _named(site, clause.factors):
+        site.block(layout, f"{site.rule.name} holds '{factor}'")
+
+
+def _apply_block(site: Site, clause: ast.Block) -> None:
+    for factor, layout in _named(site, clause.factors) if not site.is_unread else ():
+        site.block(layout, clause.reason or f"{site.rule.name} holds '{factor}'")
+
+
+def _apply_tie(site: Site, clause: ast.Tie) -> None:
+    sizes = [SizeOf(layout) for _, layout in _named(site, clause.factors)]
+    site.state.ties += [Equation(first, other, site.origin, "tie") for first, other in pairwise(sizes)]
+
+
+def _apply_macs(site: Site, clause: ast.Macs) -> None:
+    terms = tuple([tuple(_layouts_of(site, dims)) for dims in clause.terms])
+    site.state.costs.append(Cost(site.call, terms))
+
+
+def _apply_multiple(site: Site, clause: ast.Multiple) -> None:
+    site.state.multiples += _multiples(site, clause)
 
 
 def _multiples(site: Site, clause: ast.Multiple) -> Iterable[Multiple]:
@@ -154,22 +174,32 @@ def _apply_positions(site: Site, clause: ast.Positions) -> None:
             site.block(layout, "its positions are results")
 
 
+_CLAUSES: dict[type, Callable[[Site, Any], None]] = {
+    ast.Flow: _apply_flow,
+    ast.Mixes: _apply_mixes,
+    ast.Positions: _apply_positions,
+    ast.Slides: _apply_slides,
+    ast.Scales: _apply_scales,
+    ast.Hold: _apply_hold,
+    ast.Block: _apply_block,
+    ast.Tie: _apply_tie,
+    ast.Multiple: _apply_multiple,
+    ast.Macs: _apply_macs,
+}
+
+
 def _note_products(site: Site) -> None:
     """What the rule says of zeros and of multiples, for `exactness` and `temperature`."""
     terms = products = site.terms
-    summed: set[str] = set()
-    for clause in site.rule.clauses:
-        if isinstance(clause, ast.Zero):
-            terms = _operands(site, clause.terms)
-        elif isinstance(clause, ast.Multilinear):
-            found = _operands(site, clause.terms)
-            products = found if any(one is not None for one in found[0]) else None
-        elif isinstance(clause, ast.Sums):
-            summed.update(name.lstrip("*") for name in clause.factors)
+    for zero in site.rule.of(ast.Zero):
+        terms = _operands(site, zero.terms)
+    for multilinear in site.rule.of(ast.Multilinear):
+        found = _operands(site, multilinear.terms)
+        products = found if any(one is not None for one in found[0]) else None
+    summed = frozenset([name.lstrip("*") for sums in site.rule.of(ast.Sums) for name in sums.factors])
     terms = products if terms is None else terms
     if site.held:
-        held = tuple(site.held)
-        site.state.readings[site.call] = Reading(site.origin, held, terms, products, frozenset(summed))
+        site.state.readings[site.call] = Reading(site.origin, tuple(site.held), terms, products, summed)
     elif terms == ():
         site.state.zeros.add(site.call)
     if isinstance(site.rule.body, ast.Relation) and site.rule.body.verb in MOVES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import Factory, define, frozen
 
 from .axes import UNIT, Atom, Layout, Reason
@@ -89,8 +91,8 @@ class Reading:
 class Couplings:
     """Everything that the rules say about a trace; ``from_input`` are the values that depend on its inputs,
     ``needed`` those on which something depends that somebody looks at,
-    ``picked`` those among them that are weights all the same, ``opened`` the signatures' dims with their
-    stars opened, ``zeros`` the calls whose results are zero, ``moves`` those that only put slots elsewhere,
+    ``picked`` those among them that are weights all the same, ``fits`` how rules fit calls, by shapes and
+    numbers, ``zeros`` the calls whose results are zero, ``moves`` those that only put slots elsewhere,
     ``live`` those whose results somebody looks at, ``given`` those on the way to what the model gives,
     ``uniform`` the values that are one number everywhere,
     ``sizes_read`` the arguments of a call that are sizes, ``trusted`` the equations of plain numbers that
@@ -129,7 +131,7 @@ class Couplings:
     twins: dict[str, str] = Factory(dict)
     unfollowed: dict[str, str] = Factory(dict)
     unifier: Unifier = Factory(Unifier)
-    opened: dict[tuple, list] = Factory(dict)
+    fits: dict[tuple, Any] = Factory(dict)
 
     def of(self, value: Value) -> list[Layout]:
         """The layouts of the axes of `value`, made when it is first met."""

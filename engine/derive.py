@@ -11,6 +11,7 @@ from torch import nn
 
 from ..rules import RuleSet
 from .axes import atoms, terms
+from .collector import paused
 from .couple import couple
 from .couplings import Couplings
 from .equations import Equation, SizeOf
@@ -82,6 +83,10 @@ class _Deriving:
 
     def coupled(self, trusted: set[Literal]) -> DependencyGraph:
         """The graph in which these plain numbers are taken for sizes that follow."""
+        with paused():
+            return self._coupled(trusted)
+
+    def _coupled(self, trusted: set[Literal]) -> DependencyGraph:
         state = couple(self.trace, self.rules, self.free_outputs)
         follow_siblings(self.model, state)
         equations, state.equations = state.equations, []
@@ -98,9 +103,12 @@ class _Deriving:
     def solved(self, state: Couplings) -> DependencyGraph:
         """The graph of what the rules say."""
         conditions = [*self.trace.conditions, *state.conditions]
-        sizes = solve(state.of, state.equations, conditions, self.trace.attributes, state.ties, self.prefer)
-        follow_attributes(sizes, state)
-        return DependencyGraph(self.model, state, sizes, self.rules, self.prefer)
+        with paused():
+            sizes = solve(
+                state.of, state.equations, conditions, self.trace.attributes, state.ties, self.prefer
+            )
+            follow_attributes(sizes, state)
+            return DependencyGraph(self.model, state, sizes, self.rules, self.prefer)
 
 
 def _with_followers(deriving: _Deriving, retrace: Callable[[], Trace]) -> DependencyGraph:

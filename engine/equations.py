@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import operator
 import random
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from math import prod
 
 from attrs import define, field, frozen
 
-from .axes import Atom, Layout, Sum, atoms, resolve
+from .axes import Atom, Layout, Sum, atoms, parts_of, resolve
 from .origin import Origin
 from .sizes import Attribute, Const, Dim, Expr, Op, evaluate, leaves
 from .ties import Ties
@@ -50,16 +50,6 @@ class Equation:
         return self.source or (self.origin.call.source if self.origin else None)
 
 
-@frozen(eq=False)
-class Violation:
-    """An equation or comparison that the chosen sizes break."""
-
-    text: str
-    source: Source | None
-    atoms: tuple[Atom, ...]
-    holds: Callable[[Callable[[Atom], int]], bool]  # with other numbers of slots
-
-
 @define(eq=False)
 class Sizes:
     """The size equations of a model, what defines each attribute, and the ties that make all hold.
@@ -79,12 +69,14 @@ class Sizes:
         """Whether the number `side` may change."""
         return next(iter(self.free(side)), None) is not None
 
-    def free(self, side: Side) -> Iterable[Atom]:
-        """The free atoms on which `side` depends."""
+    def atoms(self, side: Side) -> Iterator[Atom]:
+        """The atoms on which `side` depends."""
         for layout in self._layouts_in(side):
-            for atom in atoms(layout):
-                if atom.reason is None:
-                    yield atom
+            yield from atoms(layout)
+
+    def free(self, side: Side) -> Iterator[Atom]:
+        """The free atoms on which `side` depends."""
+        return (atom for atom in self.atoms(side) if atom.reason is None)
 
     def _layouts_in(self, side: Side) -> Iterable[Layout]:
         for leaf in leaves(side):  # type: ignore[arg-type]
@@ -97,10 +89,6 @@ class Sizes:
 
     def _layout_of(self, leaf: SizeOf | Dim) -> Layout:
         return leaf.layout if isinstance(leaf, SizeOf) else self.layouts(leaf.value)[leaf.axis]
-
-    def free_atoms(self, side: Side) -> set[Atom]:
-        """The free atoms on which `side` depends."""
-        return set(self.free(side))
 
     def varying_atoms(self, side: Side) -> set[Atom]:
         """The free atoms with which the number `side` changes: ``C // heads`` stays if both shrink alike."""
@@ -122,33 +110,20 @@ class Sizes:
 
         return evaluate(side, size)  # type: ignore[arg-type]
 
-    def violations(self, count: Callable[[Atom], int]) -> list[Violation]:
-        """What the model's own code would get wrong, or do differently, with these sizes."""
-        found = []
-        for one in self.equations:
-            holds = partial(self._holds, one.left, one.right, "==", True)
-            involved = self.free_atoms(one.left) | self.free_atoms(one.right)
-            if involved and not holds(count):
-                text = f"{self.describe(one.left)} is no longer {one.argument}"
-                found.append(Violation(text, one.where, tuple(involved), holds))
-        for path in self.conditions:
-            holds = partial(self._holds, path.left, path.right, path.symbol, path.outcome)
-            involved = self.free_atoms(path.left) | self.free_atoms(path.right)
-            if involved and not holds(count):
-                text = f"{self.describe(path.left)} {path.symbol} {self.describe(path.right)}"
-                text = f"{text} is no longer {path.outcome}"
-                found.append(Violation(text, path.source, tuple(involved), holds))
-        return found
+    def equal(self, equation: Equation, count: Callable[[Atom], int]) -> bool:
+        """Whether an equation holds with `count` slots kept of each atom."""
+        return self._compare(equation.left, equation.right, "==", count) is True
 
-    def _holds(
-        self, left: Side, right: Side, symbol: str, outcome: bool, count: Callable[[Atom], int]
-    ) -> bool:
+    def same(self, condition: Condition, count: Callable[[Atom], int]) -> bool:
         """Whether a comparison comes out as it did."""
+        found = self._compare(condition.left, condition.right, condition.symbol, count)
+        return found is condition.outcome
+
+    def _compare(self, left: Side, right: Side, symbol: str, count: Callable[[Atom], int]) -> bool | None:
         try:
-            found = _COMPARE[symbol](self.exactly(left, count), self.exactly(right, count))
+            return _COMPARE[symbol](self.exactly(left, count), self.exactly(right, count))
         except ZeroDivisionError:
-            return False
-        return found is outcome
+            return None
 
     def attributes(self, count: Callable[[Atom], int]) -> dict[AttributeKey, int]:
         """The attributes that change with these sizes, and their new values."""
@@ -228,13 +203,8 @@ def size_of(layout: Layout, count: Callable[[Atom], int]) -> int:
     layout = resolve(layout)
     if type(layout) is Atom:
         return count(layout)
-    sizes = [size_of(part, count) for part in layout.parts]  # type: ignore[union-attr]
-    if type(layout) is Sum:
-        return sum(sizes)
-    result = 1
-    for size in sizes:
-        result *= size
-    return result
+    sizes = [size_of(part, count) for part in parts_of(layout)]  # type: ignore[arg-type]
+    return sum(sizes) if type(layout) is Sum else prod(sizes)
 
 
 def key_of(attribute: Attribute) -> AttributeKey:

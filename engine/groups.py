@@ -13,10 +13,11 @@ from attrs import define, field
 from ..errors import PlanError
 from ..rules import RuleSet
 from .arguments import found_in
-from .axes import Atom, Layout, Product, Reason, atoms, resolve
+from .axes import Atom, Layout, Product, Reason, atoms, parts_of, resolve
+from .checks import Check, Checks
 from .coupling_graph import CouplingIndex
 from .couplings import Couplings, Place
-from .equations import AttributeKey, Sizes, Violation, key_of
+from .equations import AttributeKey, Sizes, key_of
 from .exactness import inexact_atoms
 from .flat import Flattening
 from .flow import Flow
@@ -88,8 +89,6 @@ class Groups(Flattening):
         self.prefer = prefer
         self.sizes = sizes
         self._state = state
-        self.coupling_index = CouplingIndex(state)
-        self.flow = Flow(state.trace)
         self.temperatures = temperatures(state)
         self.multiples = Multiples(state.multiples)
         self._inexact = inexact_atoms(state, sizes, self.temperatures.unmended)
@@ -130,10 +129,14 @@ class Groups(Flattening):
         """Whether the size of an axis depends on the values of tensors, not on their shapes."""
         return any(isinstance(atom.reason, ByData) for atom in atoms(self.layout_at(place)))
 
-    def violations(self, count: Callable[[Atom], int]) -> list[Violation]:
-        """What the model's own code, or an operation, would not take if `count` slots of each group stay."""
-        count = self.whole_count(count)
-        return self.sizes.violations(count) + self.multiples.violations(count)
+    @cached_property
+    def checks(self) -> Checks:
+        """What the model's own code, and its operations, demand of the sizes."""
+        return Checks(self.sizes, self.multiples)
+
+    def broken(self, count: Callable[[Atom], int]) -> Check | None:
+        """The first that they would not take if `count` slots of each group stay."""
+        return self.checks.broken(self.whole_count(count))
 
     def whole_count(self, count: Callable[[Atom], int]) -> Callable[[Atom], int]:
         """`count`, also for atoms that no tensor holds, such as those of `zeros`: they follow their ties."""
@@ -161,15 +164,25 @@ class Groups(Flattening):
         return self._state
 
     @cached_property
+    def coupling_index(self) -> CouplingIndex:
+        """The factor instances of every axis, which only explanations need."""
+        return CouplingIndex(self._state)
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The flow of the data, which only explanations need."""
+        return Flow(self.trace)
+
+    @cached_property
     def products(self) -> list[Product]:
         """Every product of parts that a tensor's axis or a producer's output is made of."""
-        found: dict[int, Product] = {}
+        met: dict[Layout, None] = {}  # the axes of tensors share layouts, and these share parts
         for group in self.groups:
             for member in group.members:
-                _find_products(self.layout(member), found)
+                _collect_parts(self.layout(member), met)
         for produced in self._state.produced:
-            _find_products(produced.layout, found)
-        return list(found.values())
+            _collect_parts(produced.layout, met)
+        return [layout for layout in met if type(layout) is Product]
 
     def _collect(self) -> None:
         members: dict[Atom, list[Member]] = defaultdict(list)
@@ -274,14 +287,15 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> PlanError:
     return PlanError(f"there is no {what} {name!r}; {hint}")
 
 
-def _find_products(layout: Layout, found: dict[int, Product]) -> None:
-    layout = resolve(layout)
-    if type(layout) is Atom or id(layout) in found:
-        return
-    if type(layout) is Product:
-        found[id(layout)] = layout
-    for part in layout.parts:  # type: ignore[union-attr]
-        _find_products(part, found)
+def _collect_parts(layout: Layout, met: dict[Layout, None]) -> None:
+    """Add a layout, and everything that it is made of, to those that were met, outer ones first."""
+    waiting = [layout]
+    while waiting:
+        part = resolve(waiting.pop())
+        if part not in met:
+            met[part] = None
+            if type(part) is not Atom:
+                waiting.extend(reversed(parts_of(part)))  # type: ignore[arg-type]
 
 
 def _join(module: str, name: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import gcd, lcm
 
 from attrs import frozen
 
 from .axes import Atom, Layout, free_atoms
-from .equations import Violation, size_of
+from .equations import size_of
 from .origin import Origin
 
 
@@ -30,10 +30,9 @@ class Multiple:
         """Whether it does with `count` slots kept of each atom."""
         return size_of(self.layout, count) % self.of == 0
 
-    def violation(self, count: Callable[[Atom], int]) -> Violation:
+    def complaint(self, count: Callable[[Atom], int]) -> str:
         """What to say where it does not."""
-        text = f"{self}, and {size_of(self.layout, count)} is none"
-        return Violation(text, self.origin.call.source, tuple(free_atoms(self.layout)), self.holds)
+        return f"{self}, and {size_of(self.layout, count)} is none"
 
 
 class Multiples:
@@ -46,9 +45,8 @@ class Multiples:
             for atom in free_atoms(one.layout):
                 self._by_atom.setdefault(atom, []).append(one)
 
-    def violations(self, count: Callable[[Atom], int]) -> list[Violation]:
-        """What these sizes break."""
-        return [one.violation(count) for one in self._all if not one.holds(count)]
+    def __iter__(self) -> Iterator[Multiple]:
+        return iter(self._all)
 
     def grain(self, tied: Sequence[Atom]) -> tuple[int, list[Multiple]]:
         """In steps of how many the atoms of a tie may shrink, if all others stay, and why not one by one.

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 
 from ..errors import PlanError
 from .axes import Atom
-from .budget import counts
-from .equations import Violation
+from .budget import counting
+from .checks import Check, Count
 from .groups import Groups
 from .units import Unit
+from .values import Source
 
 # How far from the sizes wanted nearer ones are looked for, in steps of one unit.
 FAR = 1024
 
 
-def broken_plan(violation: Violation, instead: str = "choose other sizes") -> PlanError:
+def broken_plan(said: str, source: Source | None, instead: str = "choose other sizes") -> PlanError:
     """The error for sizes with which the model's own code, or an operation, would not run as it did."""
-    where = f" at {violation.source}: {violation.source.text}" if violation.source else ""
-    return PlanError(f"with these sizes {violation.text}{where}; {instead}, or skip these groups")
+    where = f" at {source}: {source.text}" if source else ""
+    return PlanError(f"with these sizes {said}{where}; {instead}, or skip these groups")
 
 
 def keep_more(graph: Groups, units: Sequence[Unit]) -> dict[Atom, str]:
@@ -27,35 +29,46 @@ def keep_more(graph: Groups, units: Sequence[Unit]) -> dict[Atom, str]:
     With all slots the model ran, so this ends. Returns the atoms that thereby keep all their slots, and why.
     """
     whole: dict[Atom, str] = {}
-    while broken := graph.violations(counts(units)):
-        first = broken[0]
-        shrunk = _shrunk(units, first)
+    count = graph.whole_count(counting(units))
+    watched = graph.checks.watched(count)
+    if watched.first is None:
+        return whole
+    shrinking = _Shrinking(units)
+    while (first := watched.first) is not None:
+        shrunk = shrinking.in_the_way(first)
         if not shrunk:
-            raise broken_plan(first)
+            raise broken_plan(first.text(count), first.source)
         unit = min(shrunk, key=lambda unit: unit.steps / unit.whole)
-        unit.steps = _first_that_holds(graph, units, unit, first)
+        said = first.text(count)
+        unit.steps = _first_that_holds(unit, first, count)
+        watched.changed(unit.atoms)
         if unit.steps == unit.whole:
-            whole.update((group.atom, f"as otherwise {first.text}") for group in unit.groups)
+            whole.update((group.atom, f"as otherwise {said}") for group in unit.groups)
     return whole
 
 
-def _shrunk(units: Iterable[Unit], broken: Violation) -> list[Unit]:
-    """The units in the way."""
-    return [
-        unit
-        for unit in units
-        if unit.steps < unit.whole and any(group.atom in broken.atoms for group in unit.groups)
-    ]
+class _Shrinking:
+    """The units, found by their atoms."""
+
+    def __init__(self, units: Iterable[Unit]):
+        self._found = {
+            group.atom: (number, unit) for number, unit in enumerate(units) for group in unit.groups
+        }
+
+    def in_the_way(self, broken: Check) -> list[Unit]:
+        """Those that shrink and have a part in what does not hold, in order."""
+        found = {self._found[atom] for atom in broken.atoms if atom in self._found}
+        return [unit for _, unit in sorted(found, key=itemgetter(0)) if unit.steps < unit.whole]
 
 
-def _first_that_holds(graph: Groups, units: Sequence[Unit], unit: Unit, broken: Violation) -> int:
+def _first_that_holds(unit: Unit, broken: Check, count: Count) -> int:
     """The next number of steps with which the condition holds; the next at all if it never does alone."""
     before = unit.steps
     following = unit.rounded(before + 1)
     try:
         while unit.steps < unit.whole:
             unit.steps = unit.rounded(unit.steps + 1)
-            if broken.holds(graph.whole_count(counts(units))):
+            if broken.holds(count):
                 return unit.steps
         return following
     finally:
@@ -64,14 +77,15 @@ def _first_that_holds(graph: Groups, units: Sequence[Unit], unit: Unit, broken: 
 
 def nearest(graph: Groups, units: Sequence[Unit]) -> None:
     """Set the units' steps to possible ones: where it is enough, one unit's, up or down; else more stay."""
-    broken = graph.violations(counts(units))
-    if not broken:
+    count = graph.whole_count(counting(units))
+    broken = graph.checks.broken(count)
+    if broken is None:
         return
-    shrunk = _shrunk(units, broken[0])
+    shrunk = _Shrinking(units).in_the_way(broken)
     before = [unit.steps for unit in shrunk]
     for unit, steps in _around(shrunk, before):
         unit.steps = steps
-        if broken[0].holds(graph.whole_count(counts(units))) and not graph.violations(counts(units)):
+        if broken.holds(count) and graph.checks.broken(count) is None:
             return
         unit.steps = before[shrunk.index(unit)]
     keep_more(graph, units)

@@ -16,49 +16,58 @@ Axis = ast.Dim | Key  # type: ignore[operator]
 
 
 class Given:
-    """What the call says for the rule's ``where`` and ``at`` clauses."""
+    """What the call says for the rule's ``where``, ``at`` and ``slides`` clauses.
+
+    ``numbers`` is all of it that can make a difference to what the axes are.
+    """
 
     def __init__(self, site: Site):
-        self.sizes: dict[Key, tuple[object, str]] = {}
+        self.sizes: dict[Key, tuple[int, str]] = {}
         self.counts: dict[str, int] = {}
         self.positions: dict[str, int] = {}
         self.alike: dict[str, str] = {}
-        for clause in site.rule.clauses:
-            if isinstance(clause, ast.Where) and clause.argument.startswith("*"):
+        self.steps: list[tuple[ast.Slides, tuple[int, ...]]] = []
+        for clause in site.rule.of(ast.Where):
+            if clause.argument.startswith("*"):
                 self.alike[clause.factor] = clause.argument.removeprefix("*")
-            elif isinstance(clause, ast.Where):
-                site.sizes_read.add(clause.argument.partition("[")[0])
-                numbers = as_tuple(argument_of(site, clause.argument))
-                if clause.star:
-                    self.counts[clause.factor] = len(numbers)
-                for index, number in enumerate(numbers if clause.star else numbers[:1]):
-                    if isinstance(number, int):
-                        key = (clause.factor, index - len(numbers) if clause.star else 0)
-                        self.sizes[key] = number, clause.argument
-            elif isinstance(clause, ast.At):
-                site.sizes_read.add(clause.argument.partition("[")[0])
-                position = argument_of(site, clause.argument)
-                if not isinstance(position, int):
-                    raise Misfit(f"'{clause.argument}' is not one axis")
-                self.positions[clause.factor] = int(position)
+            else:
+                self._note_size(site, clause)
+        for at in site.rule.of(ast.At):
+            site.sizes_read.add(at.argument.partition("[")[0])
+            position = argument_of(site, at.argument)
+            if not isinstance(position, int):
+                raise Misfit(f"'{at.argument}' is not one axis")
+            self.positions[at.factor] = int(position)
+        for slides in site.rule.of(ast.Slides):
+            if slides.step is not None:
+                steps = as_tuple(argument_of(site, slides.step))
+                whole = tuple([int(step) if isinstance(step, int) else 0 for step in steps])
+                self.steps.append((slides, whole))
+        self.numbers = (
+            tuple([(key, int(number)) for key, (number, _) in self.sizes.items()]),
+            tuple(self.counts.values()),
+            tuple(self.positions.values()),
+            tuple([steps for _, steps in self.steps]),
+        )
+
+    def _note_size(self, site: Site, clause: ast.Where) -> None:
+        site.sizes_read.add(clause.argument.partition("[")[0])
+        numbers = as_tuple(argument_of(site, clause.argument))
+        if clause.star:
+            self.counts[clause.factor] = len(numbers)
+        for index, number in enumerate(numbers if clause.star else numbers[:1]):
+            if isinstance(number, int):
+                key = (clause.factor, index - len(numbers) if clause.star else 0)
+                self.sizes[key] = number, clause.argument
 
 
-def opened_axes(site: Site, given: Given, operands: Sequence, results: Sequence) -> list[list[Axis]]:
-    """The dims of every axis, with stars opened; found once for all calls of the same ranks."""
-    everything = [*operands, *results]
-    key = (
-        id(site.rule),
-        tuple((id(dims), len(value.shape)) for dims, value in everything),
-        tuple(given.counts.values()),
-        tuple(given.positions.values()),
-    )
-    known = site.state.opened.get(key)
-    if known is None:
-        lengths = _star_lengths(given, everything)
-        known = [_aligned(dims, lengths, value) for dims, value in operands]
-        known += [_opened(dims, lengths) for dims, _ in results]
-        site.state.opened[key] = known
-    return known
+def opened_axes(
+    given: Given, operands: Sequence[tuple[tuple, Value]], results: Sequence[tuple[tuple, Value]]
+) -> list[list[Axis]]:
+    """The dims of every axis, with stars opened."""
+    lengths = _star_lengths(given, [*operands, *results])
+    aligned = [_aligned(dims, lengths, value) for dims, value in operands]
+    return aligned + [_opened(dims, lengths) for dims, _ in results]
 
 
 def _star_lengths(given: Given, operands: Sequence[tuple[tuple, Value]]) -> dict[str, int]:
@@ -113,7 +122,7 @@ def _aligned(dims: tuple, lengths: Mapping[str, int], value: Value) -> list[Axis
 
 def factor_sizes(given: Given, everything: Iterable[tuple[list[Axis], Value]]) -> dict[Key, int]:
     """The sizes of all factors: given, or read off an axis, or what is left of a product or sum."""
-    sizes: dict[Key, int] = {key: int(number) for key, (number, _) in given.sizes.items()}  # type: ignore[call-overload]
+    sizes: dict[Key, int] = {key: int(number) for key, (number, _) in given.sizes.items()}
     compound = []
     for axes, value in everything:
         for axis, size in zip(axes[max(len(axes) - len(value.shape), 0) :], value.shape):

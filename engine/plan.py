@@ -203,9 +203,9 @@ def make_plan(graph: Groups, kept: dict[Atom, np.ndarray]) -> Plan:
     Raises `PlanError` naming the user's line if the model's own code would not go along.
     """
     kept = {atom: slots for atom, slots in kept.items() if len(slots) < atom.size}
-    broken = graph.violations(counts(kept))
-    if broken:
-        raise broken_plan(broken[0])
+    broken = graph.broken(counts(kept))
+    if broken is not None:
+        raise broken_plan(broken.text(graph.whole_count(counts(kept))), broken.source)
     masks = {atom: _mask_of(atom, slots) for atom, slots in kept.items()}
     tensors: dict[str, dict[int, list[int]]] = {}
     touched = {

@@ -7,7 +7,7 @@ tried: it is made again on the marks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -51,7 +51,56 @@ def united(one: Tensor | None, other: Tensor) -> Tensor:
     return other if one is None else _region_of(one | other)
 
 
-def moved(call: Call, regions: Mapping[Value, Tensor]) -> dict[Value, Tensor]:
+class Moves:
+    """Where calls that only move slots take regions, and where they take them from.
+
+    Calls that are alike are tried once: a model makes the same ones in every layer.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], list[Tensor | None]] = {}
+
+    def moved(self, call: Call, regions: Mapping[Value, Tensor]) -> dict[Value, Tensor]:
+        """The regions of the results of `call` where `regions` of its operands go."""
+        return self._once(_moved, call, regions, call.values, call.results)
+
+    def came_from(self, call: Call, regions: Mapping[Value, Tensor]) -> dict[Value, Tensor]:
+        """The regions of the operands of `call` from which those of its results come."""
+        return self._once(_came_from, call, regions, call.results, call.values)
+
+    def _once(
+        self,
+        tried: Callable[[Call, Mapping[Value, Tensor]], dict[Value, Tensor]],
+        call: Call,
+        regions: Mapping[Value, Tensor],
+        starts: Sequence[Value],
+        ends: Sequence[Value],
+    ) -> dict[Value, Tensor]:
+        key = tried, call.target, _likeness(call), tuple(_marks(regions.get(value)) for value in starts)
+        known = self._known.get(key)
+        if known is None:
+            found = tried(call, regions)
+            known = self._known[key] = [found.get(value) for value in ends]
+        return {value: region for value, region in zip(ends, known) if region is not None}
+
+
+def _likeness(call: Call) -> str:
+    """The same for calls of the same arguments, but for other tensors of the same shapes."""
+    numbers: dict[Value, int] = {}
+
+    def described(item: Any) -> Any:
+        if isinstance(item, Value):
+            return "value", numbers.setdefault(item, len(numbers)), item.shape, item.dtype
+        return int(item) if isinstance(item, SizeInt) else item
+
+    return repr(rebuilt(call.arguments, described))
+
+
+def _marks(region: Tensor | None) -> tuple[Any, ...] | None:
+    return None if region is None else (tuple(region.shape), region.numpy().tobytes())
+
+
+def _moved(call: Call, regions: Mapping[Value, Tensor]) -> dict[Value, Tensor]:
     """The regions of the results of `call`, which only moves slots, where `regions` of its operands go."""
 
     def marked(value: Value) -> Tensor:
@@ -60,7 +109,7 @@ def moved(call: Call, regions: Mapping[Value, Tensor]) -> dict[Value, Tensor]:
     return _regions_of(zip(call.results, _made_again(call, marked)))
 
 
-def came_from(call: Call, regions: Mapping[Value, Tensor]) -> dict[Value, Tensor]:
+def _came_from(call: Call, regions: Mapping[Value, Tensor]) -> dict[Value, Tensor]:
     """The regions of the operands of `call`, which only moves slots, from which those of its results come."""
     sources = list(dict.fromkeys(call.values))
     every = sum(map(_numel, sources)) == sum(map(_numel, call.results))

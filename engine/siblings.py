@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from attrs import define, field
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from ..adapters.tensors import named_tensors
 from .axes import Atom, Layout, atoms, blocked, resolve
 from .couplings import Coupling, Couplings, Produced
+from .elements import KnownElements, levels
 from .equations import Sizes
 from .likeness import pair, put, same
 from .origin import Origin
@@ -82,23 +84,31 @@ class _Families:
     model: nn.Module
     state: Couplings
     modules: dict[str, nn.Module] = field(init=False)
-    holders: dict[Atom, set[str]] = field(init=False)
+    known: KnownElements = field(init=False)
     _shapes: dict[str, tuple[Any, Shapes]] = field(factory=dict, init=False)
-    _used: dict[Value, Call] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.modules = dict(self.model.named_modules(remove_duplicate=False))
-        self.holders = defaultdict(set)
+        self.known = KnownElements(self.state.trace)
+
+    @cached_property
+    def holders(self) -> dict[Atom, set[str]]:
+        """The tensors that were reached, by the atoms whose slots they have."""
+        found: dict[Atom, set[str]] = defaultdict(set)
         for name, value in self.state.trace.tensors.items():
-            for layout in self.state.of(value):
+            for layout in self.state.of(value) if name not in self.state.followed else ():
                 for atom in atoms(layout):
-                    self.holders[atom].add(name)
-        for call in reversed(self.state.trace.calls):
-            self._used.update((value, call) for value in call.values)
+                    found[atom].add(name)
+        return found
+
+    @cached_property
+    def used(self) -> dict[Value, Call]:
+        """The first call that takes a value."""
+        return {value: call for call in reversed(self.state.trace.calls) for value in call.values}
 
     def follow(self, name: str, value: Value) -> bool:
         """Let a tensor go along with its sibling, if there is one, and no two say different things."""
-        twins = next(filter(None, (list(self._reached(*level)) for level in self._levels(name))), [])
+        twins = next(filter(None, (list(self._reached(*level)) for level in levels(name))), [])
         twins.sort(key=lambda twin: twin.tensor in self.state.followed)
         if not twins:
             return False
@@ -112,6 +122,7 @@ class _Families:
                 return False
             self.state.twins[first.own] = first.other
         self.state.trace.tensors[name] = value
+        self.known.add(name)
         self.state.layouts[value] = said[0]
         self.state.followed[name] = first.tensor
         other = self.state.trace.tensors[first.tensor]
@@ -121,40 +132,31 @@ class _Families:
 
     def sibling(self, name: str) -> str | None:
         """A tensor of the same name in another element of the same container that was reached."""
-        for path, key, rest in self._levels(name):
-            for other in self._other_keys(path, key):
-                sibling = self._first_name(_join(_join(path, other), rest))
-                if sibling in self.state.trace.tensors:
-                    return sibling
+        for path, key, rest in levels(name):
+            for other in self._other_keys(path, key, rest):
+                return self._first_name(_join(_join(path, other), rest))
         return None
-
-    def _levels(self, name: str) -> Iterator[tuple[str, str, str]]:
-        """The modules that a tensor is in, the innermost first: path, name of the element, and the rest."""
-        parts = name.split(".")
-        for depth in reversed(range(len(parts))):
-            yield ".".join(parts[:depth]), parts[depth], ".".join(parts[depth + 1 :])
 
     def _reached(self, path: str, key: str, rest: str) -> Iterator[_Twin]:
         """The elements beside one that are like it, as far as their tensor of the same name is known."""
         own = _join(path, key)
-        for other_key in self._other_keys(path, key):
+        for other_key in self._other_keys(path, key, rest):
             other = _join(path, other_key)
-            if self._alike(own) != self._alike(other):
-                continue
-            name = self._first_name(_join(other, rest))
-            translation = self._translation(own, other) if name in self.state.trace.tensors else None
-            if translation is not None:
-                yield _Twin(own, other, name, translation)
+            if self._alike(own) == self._alike(other):
+                translation = self._translation(own, other)
+                if translation is not None:
+                    yield _Twin(own, other, self._first_name(_join(other, rest)), translation)
 
-    def _other_keys(self, path: str, key: str) -> list[str]:
-        """The other elements of a list or dict, or of one by their names: ``norm1``, ``norm2``."""
-        module = self.modules.get(path)
-        if module is None:
+    def _other_keys(self, path: str, key: str, rest: str) -> list[str]:
+        """The other elements of a list or dict, or of one by their names (``norm1``, ``norm2``), of which
+        the tensor of that name in them is known."""
+        known, module = self.known.of(path, rest), self.modules.get(path)
+        if not known or module is None:
             return []
-        others = [other for other in (*module._modules, *module._parameters) if other != key]
-        if isinstance(module, _CONTAINERS):
-            return others
-        return [other for other in others if _NUMBER.sub("", other) == _NUMBER.sub("", key)]
+        others = [other for other in (*module._modules, *module._parameters) if other in known]
+        if not isinstance(module, _CONTAINERS):
+            others = [other for other in others if _NUMBER.sub("", other) == _NUMBER.sub("", key)]
+        return [other for other in others if other != key]
 
     def _alike(self, path: str) -> tuple[Any, Shapes]:
         """The class of an element, and the shapes of all tensors in it by their names there."""
@@ -267,10 +269,10 @@ class _Families:
 
     def _couple(self, reached: Value, places: list[tuple[Value, int]], layout: Layout) -> None:
         """Note for explanations that two axes go together because of the call that uses a sibling."""
-        used = self._used.get(reached)
+        used = self.used.get(reached)
         while used is None:  # it follows another
             reached = self.state.trace.tensors[self.state.followed[reached.name or ""]]
-            used = self._used.get(reached)
+            used = self.used.get(reached)
         call = Call(used.index, same_as_sibling, {}, used.module, used.module_class, used.source)
         self.state.couplings.append(Coupling(Origin(call), "sibling", tuple(places), layout))
 

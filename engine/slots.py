@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 from attrs import evolve, frozen
 
-from .axes import Atom, Layout, Sum, resolve
+from .axes import Atom, Layout, Sum, parts_of, resolve
 
 
 @frozen
@@ -121,7 +121,7 @@ def _runs(layout: Layout, atom: Atom) -> list[Run]:
         return [Run()] if layout is atom else []
     found: list[Run] = []
     before = 0 if type(layout) is Sum else 1
-    for part in layout.parts:  # type: ignore[union-attr]
+    for part in parts_of(layout):  # type: ignore[arg-type]
         for run in _runs(part, atom):
             if type(layout) is Sum:
                 found.append(evolve(run, start=run.start + before))

@@ -6,11 +6,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..adapters.tensors import named_tensors
-from .axes import spread
+from .axes import Atom, Layout, resolve, spread
 from .calibrate import batches, inputs_of
 from .couplings import Reading
 from .groups import Group, Groups, Member
@@ -37,7 +38,6 @@ class Tensors(Mapping[str, Tensor]):
         self.loss = loss
         self.inputs = self.data if loss is None or data is None else inputs_of(self.data)
         self._named = named_tensors(graph.model)
-        self._where: dict[tuple[Group, Member], Tensor | None] = {}
         self._known: dict[Hashable, Any] = {}
 
     def __getitem__(self, name: str) -> Tensor:
@@ -96,14 +96,10 @@ class Tensors(Mapping[str, Tensor]):
 
     def where(self, group: Group, member: Member) -> Tensor | None:
         """The indices of each slot on an axis, ``(group.size, times)``; ``None`` if slot i is index i."""
-        if self.graph.layout(member) is group.atom:
+        layout = resolve(self.graph.layout(member))
+        if layout is group.atom:
             return None
-        known = self._where.get((group, member))
-        if known is None:
-            where, slot = map(torch.from_numpy, spread(self.graph.layout(member))[group.atom])
-            known = where[slot.argsort(stable=True)].view(group.size, -1)
-            self._where[group, member] = known
-        return known
+        return self.once(("where", layout), lambda: _by_slot(layout))[group.atom]
 
     @cached_property
     def alone(self) -> frozenset[str]:
@@ -120,6 +116,15 @@ class Tensors(Mapping[str, Tensor]):
         }
         followed = self.graph.state.followed.items()
         return frozenset(found | {name for name, sibling in followed if sibling in found})
+
+
+def _by_slot(layout: Layout) -> dict[Atom, Tensor]:
+    """For each atom of a layout the indices of each of its slots, ``(size, times)``."""
+    found = {}
+    for atom, (where, slots) in spread(layout).items():
+        order = np.argsort(slots, kind="stable")
+        found[atom] = torch.from_numpy(where[order]).view(atom.size, -1)
+    return found
 
 
 def _is_looked_up(value: object, reading: Reading) -> bool:

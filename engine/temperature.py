@@ -21,7 +21,7 @@ from torch import Tensor
 from .axes import Atom, Layout, Reason, atoms, resolve
 from .couplings import Couplings, Reading, Scaled
 from .equations import size_of
-from .regions import NoRegion, came_from, corresponding, is_whole, marked_axis, moved, united, whole
+from .regions import Moves, NoRegion, corresponding, is_whole, marked_axis, united, whole
 from .values import Call, Value
 
 _OWN = frozenset({"parameter", "buffer", "attribute"})
@@ -103,6 +103,7 @@ class _Search:
         self._scaled: dict[Call, Scaled] = {one.origin.call: one for one in state.scaled}
         self._from_weights = _from_weights(state)
         self._ends = state.trace.ends
+        self._moves = Moves()
         self._readers: dict[Value, list[Call]] = {}
         for call in state.live:
             for value in dict.fromkeys(call.values):
@@ -142,7 +143,7 @@ class _Search:
             raise NoRegion("it comes from an input" if call is None else f"{call.name} changes it in place")
         if call in self._state.moves:
             others = {other: wanted.pop(other) for other in call.results if other in wanted}
-            return came_from(call, {value: region, **others})
+            return self._moves.came_from(call, {value: region, **others})
         reading = self._state.readings.get(call)
         if reading is None or reading.products is None:
             raise NoRegion(f"it is made by {call.name}, of which no multiple is known")
@@ -202,7 +203,7 @@ class _Search:
         """The regions of the results of a call that are multiplied with those of its operands."""
         reading = self._state.readings.get(call)
         if not call.inplace and call in self._state.moves:
-            return moved(call, regions)
+            return self._moves.moved(call, regions)
         if call.inplace or reading is None or reading.products is None:
             raise NoRegion(f"what makes it is also read by {call.name} in {call.module or 'the model'}")
         found = {}

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TypeVar
+
 from attrs import field, frozen
+
+T = TypeVar("T")
 
 
 @frozen
@@ -284,6 +290,17 @@ class Rule:
     comment: str = ""
     examples: tuple[str, ...] = ()
     span: Span = _span()
+
+    def of(self, kind: type[T]) -> Sequence[T]:
+        """The clauses of a kind, in order."""
+        return self._by_kind.get(kind, ())
+
+    @cached_property
+    def _by_kind(self) -> dict[type, list]:
+        found: dict[type, list] = {}
+        for clause in self.clauses:
+            found.setdefault(type(clause), []).append(clause)
+        return found
 
 
 @frozen
