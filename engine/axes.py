@@ -162,6 +162,17 @@ def atoms(layout: Layout) -> Iterator[Atom]:
             stack.extend(reversed(part.parts))  # type: ignore[union-attr]
 
 
+def collect_parts(layout: Layout, met: dict[Layout, None]) -> None:
+    """Add a layout, and everything that it is made of, to those that were met, outer ones first."""
+    waiting = [layout]
+    while waiting:
+        part = resolve(waiting.pop())
+        if part not in met:
+            met[part] = None
+            if type(part) is not Atom:
+                waiting.extend(reversed(parts_of(part)))  # type: ignore[arg-type]
+
+
 def free_atoms(layout: Layout) -> list[Atom]:
     """The atoms of `layout` whose slots may go, each once."""
     if type(layout) is Atom and layout.bound is None:

@@ -13,7 +13,7 @@ from attrs import define, field
 from ..errors import PlanError
 from ..rules import RuleSet
 from .arguments import found_in
-from .axes import Atom, Layout, Product, Reason, atoms, parts_of, resolve
+from .axes import Atom, Layout, Product, Reason, atoms, collect_parts
 from .checks import Check, Checks
 from .coupling_graph import CouplingIndex
 from .couplings import Couplings, Place
@@ -179,9 +179,9 @@ class Groups(Flattening):
         met: dict[Layout, None] = {}  # the axes of tensors share layouts, and these share parts
         for group in self.groups:
             for member in group.members:
-                _collect_parts(self.layout(member), met)
+                collect_parts(self.layout(member), met)
         for produced in self._state.produced:
-            _collect_parts(produced.layout, met)
+            collect_parts(produced.layout, met)
         return [layout for layout in met if type(layout) is Product]
 
     def _collect(self) -> None:
@@ -285,17 +285,6 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> PlanError:
     close = difflib.get_close_matches(name, list(known), 1)
     hint = f"did you mean {close[0]!r}?" if close else "`graph.groups` lists what there is"
     return PlanError(f"there is no {what} {name!r}; {hint}")
-
-
-def _collect_parts(layout: Layout, met: dict[Layout, None]) -> None:
-    """Add a layout, and everything that it is made of, to those that were met, outer ones first."""
-    waiting = [layout]
-    while waiting:
-        part = resolve(waiting.pop())
-        if part not in met:
-            met[part] = None
-            if type(part) is not Atom:
-                waiting.extend(reversed(parts_of(part)))  # type: ignore[arg-type]
 
 
 def _join(module: str, name: str) -> str:
