@@ -31,7 +31,7 @@ def wanda(group: Group, tensors: Tensors) -> Tensor:
     """
 
     def worth(weight: Member, read: Statistics) -> Tensor:
-        return powers_along(tensors, weight.tensor, 1)[weight.axis] * read.second.sqrt()
+        return powers_along(tensors, *weight, power=1) * read.second.sqrt()
 
     return _score(group, tensors, worth)
 
@@ -43,7 +43,7 @@ def flap(group: Group, tensors: Tensors) -> Tensor:
     """
 
     def worth(weight: Member, read: Statistics) -> Tensor:
-        return powers_along(tensors, weight.tensor, 2)[weight.axis] * read.variance
+        return powers_along(tensors, *weight, power=2) * read.variance
 
     return _score(group, tensors, worth)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import PlanError
 from .groups import Group, Member
 from .slotwise import Tensors
-from .sums import mean_one, slot_sums, sums_along, total
+from .sums import Along, mean_one, slot_sums, sums_along, total
 from .undisturbed import undisturbed
 
 
@@ -21,8 +21,8 @@ def taylor(group: Group, tensors: Tensors) -> Tensor:
     ``score[i] = sum(mean(|sum(w * g for the entries w of slot i)|))``, the mean over batches, the outer sum
     over the weights of the group, divided by its mean over the group. `gradients` says where ``g`` is from.
     """
-    along = tensors.once("taylor", lambda: _sums_of_products(tensors, Tensor.float))
-    sums = (slot_sums(group, tensors, member, along.__getitem__) for member in _known(group, tensors, along))
+    found = tensors.once("taylor", lambda: _sums_of_products(tensors, Tensor.float))
+    sums = (slot_sums(group, tensors, member, _along(found)) for member in _known(group, tensors, found))
     return mean_one(total(group, (one.abs().mean(0) for one in sums)))
 
 
@@ -33,8 +33,8 @@ def fisher(group: Group, tensors: Tensors) -> Tensor:
     its mean over the group. One batch is one sample of the estimate: batches of one example are the most
     exact. `gradients` says where ``g`` is from.
     """
-    along = tensors.once("fisher", lambda: _sums_of_products(tensors, Tensor.square))
-    sums = (slot_sums(group, tensors, member, along.__getitem__) for member in _known(group, tensors, along))
+    found = tensors.once("fisher", lambda: _sums_of_products(tensors, Tensor.square))
+    sums = (slot_sums(group, tensors, member, _along(found)) for member in _known(group, tensors, found))
     return mean_one(total(group, (one.mean(0) for one in sums)))
 
 
@@ -125,6 +125,10 @@ def _sums_of_products(tensors: Tensors, of: Callable[[Tensor], Tensor]) -> dict[
             product = tensors[name].detach().float() * gradient.detach().to_dense().float()
             found.setdefault(name, []).append(sums_along(of(product)))
     return {name: [torch.stack(axis) for axis in zip(*batches)] for name, batches in found.items()}
+
+
+def _along(found: dict[str, list[Tensor]]) -> Along:
+    return lambda name, axis: found[name][axis]
 
 
 def _known(group: Group, tensors: Tensors, along: dict[str, list[Tensor]]) -> list[Member]:

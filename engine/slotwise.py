@@ -57,13 +57,7 @@ class Tensors(Mapping[str, Tensor]):
 
     def weights(self, group: Group) -> list[Member]:
         """The group's axes of floating parameters that multiply: not biases, nor tables to look up."""
-        return [
-            member
-            for member in group.members
-            if isinstance(self[member.tensor], nn.Parameter)
-            and self[member.tensor].is_floating_point()
-            and member.tensor not in self.alone
-        ]
+        return [member for member in group.members if member.tensor in self.multiplying]
 
     def slotwise(self, group: Group) -> list[Member]:
         """The group's weights that multiply data slot by slot: scales, and kernels of one slot each."""
@@ -100,6 +94,15 @@ class Tensors(Mapping[str, Tensor]):
         if layout is group.atom:
             return None
         return self.once(("where", layout), lambda: _by_slot(layout))[group.atom]
+
+    @cached_property
+    def multiplying(self) -> frozenset[str]:
+        """The floating parameters that calls multiply with something, by name."""
+        return frozenset(
+            name
+            for name, tensor in self.items()
+            if isinstance(tensor, nn.Parameter) and tensor.is_floating_point() and name not in self.alone
+        )
 
     @cached_property
     def alone(self) -> frozenset[str]:

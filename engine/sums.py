@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -10,38 +10,46 @@ from torch import Tensor
 from .groups import Group, Member
 from .slotwise import Tensors
 
-# For the name of a tensor, the sums along each of its axes; dimensions before the last one are batches.
-Along = Callable[[str], Sequence[Tensor] | Mapping[int, Tensor]]
+# For the name of a tensor and an axis, the sums along that; dimensions before the last one are batches.
+Along = Callable[[str, int], Tensor]
 
 
 def sums_along(tensor: Tensor) -> list[Tensor]:
     """For every axis the sums over all others, in float32: one pass for all groups that the tensor is in."""
     tensor = tensor.float()
+    return first_sums(tensor) + [sum_along(tensor, axis) for axis in range(2, tensor.dim())]
+
+
+def first_sums(tensor: Tensor) -> list[Tensor]:
+    """The sums along the first two axes: reading the tensor flat is several times faster."""
     if tensor.dim() < 2:
         return [tensor]
     if not tensor.numel():  # an axis without slots: nothing to add up for those of the others
-        return [tensor.new_zeros(size) for size in tensor.shape]
-    # The first two axes are those of nearly all groups; reading the tensor flat is several times faster.
+        return [tensor.new_zeros(size) for size in tensor.shape[:2]]
     flat = tensor.flatten(1)
-    sums = [flat.sum(1), flat.sum(0).view(tensor.shape[1], -1).sum(1)]
-    for axis in range(2, tensor.dim()):
-        sums.append(tensor.sum([other for other in range(tensor.dim()) if other != axis]))
-    return sums
+    return [flat.sum(1), flat.sum(0).view(tensor.shape[1], -1).sum(1)]
 
 
-def powers_along(tensors: Tensors, name: str, power: int) -> list[Tensor]:
-    """For every axis of a tensor the sums of ``|entry| ** power``."""
+def sum_along(tensor: Tensor, axis: int) -> Tensor:
+    """The sums over all axes but one."""
+    return tensor.sum([other for other in range(tensor.dim()) if other != axis])
 
-    def make() -> list[Tensor]:
+
+def powers_along(tensors: Tensors, name: str, axis: int, power: int) -> Tensor:
+    """Along an axis of a tensor the sums of ``|entry| ** power``."""
+
+    def powers() -> Tensor:
         entries = tensors[name].detach().float()
-        return sums_along(entries.square() if power == 2 else entries.abs() ** power)
+        return entries.square() if power == 2 else entries.abs() ** power
 
-    return tensors.once((name, power), make)
+    if axis < 2:  # those of nearly all groups
+        return tensors.once((name, power), lambda: first_sums(powers()))[axis]
+    return tensors.once((name, power, axis), lambda: sum_along(powers(), axis))
 
 
 def slot_sums(group: Group, tensors: Tensors, member: Member, along: Along) -> Tensor:
     """The sum of all entries of each slot on one axis, ``(..., group.size)``."""
-    sums = along(member.tensor)[member.axis]
+    sums = along(member.tensor, member.axis)
     where = tensors.where(group, member)
     return sums if where is None else sums[..., where.to(sums.device)].sum(-1)
 
