@@ -112,21 +112,27 @@ class SlotRelation:
 
 def spread_of(layout: Layout, atom: Atom) -> Spread:
     """Where the slots of `atom` are on an axis of that layout."""
-    return Spread(layout.size, atom.size, tuple(_runs(layout, atom)))
+    return Spread(layout.size, atom.size, tuple(_runs(layout).get(atom, ())))
 
 
-def _runs(layout: Layout, atom: Atom) -> list[Run]:
+def spreads_of(layout: Layout) -> dict[Atom, Spread]:
+    """Where the slots of every atom are on an axis of that layout."""
+    return {atom: Spread(layout.size, atom.size, tuple(runs)) for atom, runs in _runs(layout).items()}
+
+
+def _runs(layout: Layout) -> dict[Atom, list[Run]]:
     layout = resolve(layout)
     if type(layout) is Atom:
-        return [Run()] if layout is atom else []
-    found: list[Run] = []
+        return {layout: [Run()]}
+    found: dict[Atom, list[Run]] = {}
     before = 0 if type(layout) is Sum else 1
     for part in parts_of(layout):  # type: ignore[arg-type]
-        for run in _runs(part, atom):
+        for atom, runs in _runs(part).items():
             if type(layout) is Sum:
-                found.append(evolve(run, start=run.start + before))
+                moved = [evolve(run, start=run.start + before) for run in runs]
             else:
-                found.append(_inside(run, before, part.size, layout.size // (before * part.size)))
+                moved = [_inside(run, before, part.size, layout.size // (before * part.size)) for run in runs]
+            found.setdefault(atom, []).extend(moved)
         before = before + part.size if type(layout) is Sum else before * part.size
     return found
 

@@ -13,7 +13,7 @@ from ..engine.axes import Layout, atoms
 from ..engine.couplings import Place
 from ..engine.origin import Origin
 from ..engine.reasons import because_of, held_by, hop_of
-from ..engine.slots import Spread, spread_of
+from ..engine.slots import Spread, spreads_of
 from ..engine.values import Call, Value
 
 
@@ -100,10 +100,9 @@ class _Questions:
     def _tensor(self, name: str, value: Value) -> list[Any]:
         axes = []
         for axis, layout in enumerate(self.graph.state.of(value)):
+            spreads = spreads_of(layout)
             groups = self.graph.groups_at(Member(name, axis))
-            axes.append(
-                [[self.numbers[group], self.spreads(spread_of(layout, group.atom))] for group in groups]
-            )
+            axes.append([[self.numbers[group], self.spreads(spreads[group.atom])] for group in groups])
         return [name, self.values(value), axes]
 
     def _spread(self, spread: Spread) -> dict[str, Any]:
