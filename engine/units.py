@@ -159,18 +159,18 @@ def _one_of_each_product(graph: Groups, units: list[Unit], left_alone: dict[str,
         inside = [_units_in(atoms(part), unit_of) for part in factors(whole)]
         if graph.prefer == "inner":
             inside.reverse()
-        chosen: set[Unit] = set()
-        for found in inside:
-            found -= passed_over.keys()
+        chosen: dict[Unit, None] = {}  # in order
+        for units_inside in inside:
+            found = [unit for unit in units_inside if unit not in passed_over]
             if not chosen:
-                chosen = found
+                chosen = dict.fromkeys(found)
             else:
-                passed_over.update((unit, next(iter(chosen))) for unit in found - chosen)
+                passed_over.update((unit, next(iter(chosen))) for unit in found if unit not in chosen)
     for unit, other in passed_over.items():
         reason = f"{other.groups[0].name} is pruned in the same axes (prefer={graph.prefer!r})"
         left_alone.update((group.name, reason) for group in unit.groups)
     return [unit for unit in units if unit not in passed_over]
 
 
-def _units_in(found: Iterable[Atom], unit_of: Mapping[Atom, Unit]) -> set[Unit]:
-    return {unit_of[atom] for atom in found if atom in unit_of}
+def _units_in(found: Iterable[Atom], unit_of: Mapping[Atom, Unit]) -> Iterable[Unit]:
+    return dict.fromkeys(unit_of[atom] for atom in found if atom in unit_of)
