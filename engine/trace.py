@@ -144,7 +144,7 @@ def _trace(
     filled = _filled(modules)
     recorder = Recorder(record, ledger, known, frozenset(opaque), lower, observe, plain)
     copy = fakes.convert if fakes else torch.clone
-    with undisturbed(model) as before:
+    with undisturbed(model, recorded=True) as before:
         calls = copied(calls, copy)
         stage = Stage(ledger, stand_ins)
         try:

@@ -19,17 +19,23 @@ from .uncached import uncached
 
 
 @contextmanager
-def undisturbed(model: torch.nn.Module, changing: Iterable[torch.Tensor] = ()) -> Iterator[Snapshot]:
+def undisturbed(
+    model: torch.nn.Module, changing: Iterable[torch.Tensor] = (), recorded: bool = False
+) -> Iterator[Snapshot]:
     """Run in eval mode and in `modes_of` the model, then put back modes, random states and all that it holds.
 
-    The tensors `changing` keep what is written into them. Gives what `model` holds before.
+    The tensors `changing` keep what is written into them. Where all is `recorded`, a mode of functions sees
+    what the model calls anyway. Gives what `model` holds before.
     """
     with ExitStack() as stack:
         stack.enter_context(modes_of(model))
         before = stack.enter_context(restored(model, changing))
         stack.enter_context(_evaluating(model))
         stack.enter_context(_random_states_kept())
-        stack.enter_context(_NoFastPaths())
+        if (
+            not recorded
+        ):  # of every call, and of each look at a tensor, one mode more takes as long as another
+            stack.enter_context(_NoFastPaths())
         stack.enter_context(uncached(model))
         stack.enter_context(_no_compiled_code())
         yield before
