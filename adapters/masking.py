@@ -28,15 +28,17 @@ def mask(model: nn.Module, plan: Plan, *, nothing: float = 0.0) -> Iterator[nn.M
 
     They are zero in every parameter and buffer that holds them (whole numbers stay as they are); shapes
     and attributes do not change. On leaving, also by an exception, the dropped slots are put back bit for
-    bit; what else was changed inside stays changed. Only the dropped values are kept meanwhile.
+    bit; what else was changed inside stays changed. Only the dropped values are kept meanwhile. A tensor
+    whose memory has other numbers, too (an expanded one, two in the same place), is a copy meanwhile, which
+    is gone afterwards. Of what torch computes a weight from (weight norm) it is enough that one is zero.
 
     Where all groups of the plan are exact, the masked model computes what the pruned one will. Where one is
     not (`Group.exact`: a layer norm takes its statistic over the slots), it is only near to it.
 
     Parameters
     ----------
-    nothing : what stands for zero. A weight norm of which a whole filter is dropped divides zero by zero;
-        ``nothing=1e-12`` serves there.
+    nothing : what stands for zero. A weight norm that is written out in a forward divides zero by zero where a
+        whole filter is dropped; ``nothing=1e-12`` serves there.
 
     Raises
     ------
@@ -124,17 +126,19 @@ class _Copied:
                 torch.autograd.graph.increment_version(self._tensor)
 
 
-def _keep_finite(weight: Computed, fills: Mapping[str, list[_Filled]]) -> None:
+def _keep_finite(weight: Computed, fills: Mapping[str, list[Any]]) -> None:
     """Put slots back of which it is enough that others are zero: of a direction that is scaled by zero.
 
-    A weight norm divides a filter by its norm, which are both zero then.
+    A weight norm divides a filter by its norm, which are both zero then. What is finite already stays.
     """
-    for fill in [fill for name in weight.originals for fill in reversed(fills[name])][::-1]:
-        if weight.is_finite():
-            return
+    value = weight.now()
+    finite = value.isfinite()
+    for fill in [] if finite.all() else [fill for name in weight.originals for fill in fills[name]]:
         fill.take_back()
-        if not weight.is_finite():
-            fill.carry_out()
+        now = weight.now()
+        if now.isfinite().all() and torch.equal(now[finite], value[finite]):
+            return
+        fill.carry_out()
 
 
 def _check_whole(name: str, tensor: Tensor, shape: torch.Size) -> None:

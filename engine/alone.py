@@ -14,6 +14,7 @@ from threading import RLock
 from typing import ParamSpec, TypeVar
 
 from .modes import left_modes
+from .undo import undoing
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -29,10 +30,20 @@ def alone(function: Callable[Given, Result]) -> Callable[Given, Result]:
 
     @wraps(function)
     def run(*args: Given.args, **kwargs: Given.kwargs) -> Result:
-        with _lock, left_modes():
+        with undoing() as undo:
+            undo.enter(_lock)
+            undo.enter(left_modes())
             return function(*args, **kwargs)
 
     return run
+
+
+def inner(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """What `alone` was done to, for a caller that is alone already.
+
+    Once this has returned, nothing is left to be given back in which an interrupt could come up.
+    """
+    return function.__wrapped__  # type: ignore[attr-defined,no-any-return]
 
 
 def _renew() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
+from .undo import undoing
 from .values import Trace
 
 # How Python's own library hands work over, by file and class; what nobody has imported hands over none.
@@ -25,12 +26,12 @@ Call = Callable[..., Any]
 @contextmanager
 def handing_over(watched: Callable[[Call], Call]) -> Iterator[None]:
     """While this lasts, each way to hand work over is what `watched` makes of it, on all threads."""
-    with ExitStack() as stack:
+    with undoing() as undo:
         for file, name, method in _WAYS:
             owner = getattr(sys.modules.get(file), name, None)
             if owner is not None:
                 own = vars(owner)[method]
-                stack.callback(setattr, owner, method, own)
+                undo.add(setattr, owner, method, own)
                 setattr(owner, method, watched(own))
         yield
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
@@ -17,6 +17,7 @@ from .constants import is_constant
 from .contents import tensors_in
 from .elsewhere import handing_over
 from .recorder import Recorder, has_axes
+from .undo import undoing
 from .values import Value, locate
 
 
@@ -29,20 +30,20 @@ def following(recorder: Recorder, modules: Iterable[nn.Module], paths: dict[int,
     always do; but if the forward uses what they have computed, that is a `TraceError` in the end.
     """
     follower = _Follower(recorder, paths)
-    with ExitStack() as stack:
+    with undoing() as undo:
         for module in modules:
             enter = nn.Module.register_forward_pre_hook(
                 module, follower.enter, prepend=True, with_kwargs=True
             )
-            stack.callback(enter.remove)
+            undo.add(enter.remove)
             leave = nn.Module.register_forward_hook(
                 module, follower.leave, with_kwargs=True, always_call=True
             )
-            stack.callback(leave.remove)
+            undo.add(leave.remove)
         for function in recorder.opaque:
             if issubclass(function, torch.autograd.Function):
-                stack.enter_context(_applied_as_one(function, follower))
-        stack.enter_context(handing_over(follower.watched))
+                undo.enter(_applied_as_one(function, follower))
+        undo.enter(handing_over(follower.watched))
         yield
     follower.check()
 
@@ -159,8 +160,8 @@ def _applied_as_one(function: type, follower: _Follower) -> Iterator[None]:
         _record_as_one(recorder, kind, None, args, kwargs, result)
         return result
 
-    with ExitStack() as stack:
-        stack.callback(*(delattr, function, "apply") if own is None else (setattr, function, "apply", own))
+    with undoing() as undo:
+        undo.add(*(delattr, function, "apply") if own is None else (setattr, function, "apply", own))
         setattr(function, "apply", classmethod(apply))  # noqa: B010
         yield
 

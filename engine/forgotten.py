@@ -15,6 +15,7 @@ from attrs import frozen
 
 from .contents import tensors_in
 from .stage import own_attributes
+from .undo import undoing
 
 Place = tuple[int, Any]
 _GONE = object()
@@ -44,17 +45,20 @@ def without(entries: Iterable[Entry]) -> Iterator[Callable[[], bool]]:
     """
     taken = [(one, one.holder[one.key]) for one in entries if one.key in one.holder]
     saved = {id(one.holder): (one.holder, one.holder.copy()) for one, _ in taken}
-    for one, _ in taken:
-        if one.left is _GONE:
-            del one.holder[one.key]
-        else:
-            one.holder[one.key] = one.left
-    try:
-        yield lambda: all(_is_remade(one, before) for one, before in taken if not one.is_attribute)
-    finally:
+    with undoing() as undo:
         for holder, before in saved.values():
-            holder.clear()
-            holder.update(before)
+            undo.add(_refill, holder, before)
+        for one, _ in taken:
+            if one.left is _GONE:
+                del one.holder[one.key]
+            else:
+                one.holder[one.key] = one.left
+        yield lambda: all(_is_remade(one, before) for one, before in taken if not one.is_attribute)
+
+
+def _refill(holder: dict[Any, Any], before: dict[Any, Any]) -> None:
+    holder.clear()
+    holder.update(before)
 
 
 def places_in(module: torch.nn.Module) -> Iterator[tuple[Entry, str, list[torch.Tensor]]]:

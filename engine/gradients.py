@@ -13,6 +13,7 @@ from .groups import Group, Member
 from .slotwise import Tensors
 from .sums import Along, mean_one, slot_sums, sums_along, total
 from .undisturbed import undisturbed
+from .undo import undoing
 
 
 def taylor(group: Group, tensors: Tensors) -> Tensor:
@@ -108,13 +109,11 @@ def _told(loss: object) -> str:
 def _differentiable(weights: Iterable[Tensor]) -> Iterator[None]:
     """Frozen weights have an importance too."""
     frozen = [weight for weight in weights if not weight.requires_grad]
-    try:
+    with undoing() as undo:
         for weight in frozen:
+            undo.add(weight.requires_grad_, False)
             weight.requires_grad_(True)
         yield
-    finally:
-        for weight in frozen:
-            weight.requires_grad_(False)
 
 
 def _sums_of_products(tensors: Tensors, of: Callable[[Tensor], Tensor]) -> dict[str, list[Tensor]]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 from torch._subclasses import FakeTensorMode
+from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from ..adapters.tensors import named_tensors
 from ..errors import TraceError
+from .undo import Undo, undoing
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu")  # that autocast may be on for
 _caller = threading.local()  # ``autocast``: what enters that of the caller again, while it is left
@@ -31,28 +34,29 @@ def left_modes() -> Iterator[None]:
         yield
         return
     _check_outside()
-    with ExitStack() as stack:
-        stack.callback(setattr, _caller, "autocast", None)
+    with undoing() as undo:
+        keep_modes(undo)
+        undo.add(setattr, _caller, "autocast", None)
         _caller.autocast = [
             partial(torch.autocast, device, torch.get_autocast_dtype(device))
             for device in _DEVICES
             if torch.is_autocast_enabled(device)
         ]
-        stack.enter_context(without_autocast())
+        undo.enter(without_autocast())
         if torch.is_inference_mode_enabled():
-            stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(torch.no_grad())  # which was so in inference mode
+            undo.enter(torch.inference_mode(False))
+            undo.enter(torch.no_grad())  # which was so in inference mode
         if torch._C._is_torch_function_all_disabled():
-            stack.enter_context(torch._C._EnableTorchFunction())
+            undo.enter(torch._C._EnableTorchFunction())
         yield
 
 
 @contextmanager
 def without_autocast() -> Iterator[None]:
     """Compute in the dtypes that numbers have."""
-    with ExitStack() as stack:
+    with undoing() as undo:
         for autocast in getattr(_caller, "autocast", None) or ():
-            stack.enter_context(torch.autocast(autocast.args[0], enabled=False))
+            undo.enter(torch.autocast(autocast.args[0], enabled=False))
         yield
 
 
@@ -63,12 +67,24 @@ def modes_of(model: nn.Module) -> Iterator[None]:
     Its tensors could not be written elsewhere.
     """
     made_there = any(tensor.is_inference() for tensor in named_tensors(model).values())
-    with ExitStack() as stack:
+    with undoing() as undo:
         for autocast in getattr(_caller, "autocast", None) or ():
-            stack.enter_context(autocast())
-        stack.enter_context(torch.inference_mode(made_there))
-        stack.enter_context(torch.no_grad())
+            undo.enter(autocast())
+        undo.enter(torch.inference_mode(made_there))
+        undo.enter(torch.no_grad())
         yield
+
+
+def keep_modes(undo: Undo) -> None:
+    """Let `undo` leave the modes that an interrupt keeps from being left, and switch gradients as now."""
+    undo.add(torch.set_grad_enabled, torch.is_grad_enabled())
+    for stack in (_get_current_function_mode_stack, _get_current_dispatch_mode_stack):
+        undo.add(_leave_to, stack, len(stack()))
+
+
+def _leave_to(stack: Callable[[], list[Any]], length: int) -> None:
+    while len(stack()) > length:
+        stack()[-1].__exit__(None, None, None)
 
 
 def told_modes() -> str:

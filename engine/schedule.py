@@ -13,6 +13,7 @@ from torch import nn
 
 from ..adapters.tensors import named_tensors
 from ..errors import PlanError
+from .alone import alone, inner
 from .calibrate import batches
 from .compensate import corrections
 from .criteria import CALIBRATED, criterion_of
@@ -121,6 +122,7 @@ class Schedule:
         """What was removed so far, as one plan for the model as it was at first."""
         return reduce(Plan.followed_by, self._progress.plans, Plan())
 
+    @alone
     def step(self) -> Result | None:
         """Count one iteration of training; if its turn has come, prune the model and return the result.
 
@@ -134,7 +136,7 @@ class Schedule:
         options = {**self._options, **now.goal.options((now.step + 1) / self.steps)}
         pruned: list[Result] = []
         try:
-            pruned.append(prune(self.model, optimizer=self._optimizer, **options))
+            pruned.append(inner(prune)(self.model, optimizer=self._optimizer, **options))
             self._progress = now.after(pruned[0])
             return pruned[0]
         except BaseException:

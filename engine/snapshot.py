@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import compress
 from operator import is_, is_not
@@ -20,23 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from .states import captured, classes_of, data_of, undo_of, undo_of_cell, undo_of_class
-from .undo import raise_first, try_each, undoing
-from .writes import Contents, Writes, memory_of
+from .undo import raise_first, try_each
+from .writes import Contents, memory_of
 
 _PLAIN = frozenset({int, bool, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size})
 _BUILT_IN = frozenset({dict, list, set, OrderedDict})  # they have nothing but their items
 _CLOSED = (type, ModuleType, BuiltinFunctionType, MethodType, np.generic)
-
-
-@contextmanager
-def restored(model: nn.Module, changing: Iterable[Tensor] = ()) -> Iterator[Snapshot]:
-    """Afterwards everything that `model` holds is what it was, but for the tensors `changing`."""
-    before = Snapshot({id(one): one for one in changing})
-    before.note(model)
-    with undoing() as undo:
-        undo.add(before.put_back)
-        with Writes(before.save):
-            yield before
 
 
 class Snapshot:

@@ -9,7 +9,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from .stage import modules_of
+from .undo import undoing
 
 _CACHED = type(functools.lru_cache(lambda: None))
 _FUNCTIONS = frozenset({_CACHED, FunctionType})
@@ -32,13 +33,13 @@ def uncached(model: torch.nn.Module) -> Iterator[None]:
 
     Files and classes are there for all threads: what is put into them is cached on every other one.
     """
-    with ExitStack() as stack:
-        stack.callback(setattr, _here, "is_tracing", getattr(_here, "is_tracing", False))
+    with undoing() as undo:
+        undo.add(setattr, _here, "is_tracing", getattr(_here, "is_tracing", False))
         _here.is_tracing = True
         for owner in _owners(model):
             stand_in = _plain if isinstance(owner, torch.nn.Module) else _by_thread
             for put, found in list(_places(owner)):
-                stack.callback(put, found)
+                undo.add(put, found)
                 put(_like(found, stand_in(_function_of(found))))
         yield
 

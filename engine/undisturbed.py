@@ -5,17 +5,19 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from .modes import modes_of
-from .snapshot import Snapshot, restored
+from .modes import keep_modes, modes_of
+from .snapshot import Snapshot
 from .stage import modules_of
 from .uncached import uncached
+from .undo import Undo, undoing
+from .writes import Writes
 
 
 @contextmanager
@@ -27,46 +29,41 @@ def undisturbed(
     The tensors `changing` keep what is written into them. Where all is `recorded`, a mode of functions sees
     what the model calls anyway. Gives what `model` holds before.
     """
-    with ExitStack() as stack:
-        stack.enter_context(modes_of(model))
-        before = stack.enter_context(restored(model, changing))
-        stack.enter_context(_evaluating(model))
-        stack.enter_context(_random_states_kept())
-        if (
-            not recorded
-        ):  # of every call, and of each look at a tensor, one mode more takes as long as another
-            stack.enter_context(_NoFastPaths())
-        stack.enter_context(uncached(model))
-        stack.enter_context(_no_compiled_code())
-        yield before
+    with undoing() as undo:
+        undo.enter(modes_of(model))
+        before = Snapshot({id(one): one for one in changing})
+        before.note(model)
+        undo.add(before.put_back)
+        _evaluate(model, undo)
+        _keep_random_states(undo)
+        undo.enter(uncached(model))
+        undo.enter(_no_compiled_code())
+        keep_modes(undo)
+        # Of every call, and of each look at a tensor, one mode more takes as long as another.
+        with Writes(before.save), nullcontext() if recorded else _NoFastPaths():
+            yield before
 
 
-@contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+def _evaluate(model: torch.nn.Module, undo: Undo) -> None:
     """Clear the training flags themselves: `eval` and `train` may be overridden to do more than that."""
     # A frozen part of compiled code has no such flag.
     flags = [(module, module.training) for _, module in modules_of(model) if hasattr(module, "training")]
-    try:
-        for module, training in flags:
-            if training:  # assigning to a module is slow
-                module.training = False
-        yield
-    finally:
-        for module, training in flags:
-            if module.training is not training:
-                module.training = training
+    undo.add(_set_flags, flags)
+    _set_flags([(module, False) for module, _ in flags])
 
 
-@contextmanager
-def _random_states_kept() -> Iterator[None]:
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    states = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=list(devices)):
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
+def _set_flags(flags: Iterable[tuple[torch.nn.Module, bool]]) -> None:
+    for module, training in flags:
+        if module.training is not training:  # assigning to a module is slow
+            module.training = training
+
+
+def _keep_random_states(undo: Undo) -> None:
+    undo.add(random.setstate, random.getstate())
+    undo.add(np.random.set_state, np.random.get_state())
+    undo.add(torch.set_rng_state, torch.get_rng_state())
+    for device in range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ():
+        undo.add(torch.cuda.set_rng_state, torch.cuda.get_rng_state(device), device)
 
 
 class _NoFastPaths(TorchFunctionMode):

@@ -26,6 +26,10 @@ class Undo:
         """Note what puts the next change back."""
         self._steps.append(partial(step, *args))
 
+    def enter(self, context: Any) -> None:
+        """Enter a context, which is left when everything is put back."""
+        self._steps.append(partial(_leave, [context], context.__enter__()))
+
     def do(self, step: Any) -> None:
         """Carry out a step that can be taken back."""
         self.add(step.take_back)
@@ -38,6 +42,12 @@ class Undo:
             try_twice(self._steps[-1], failures)
             del self._steps[-1]
         raise_first(failures)
+
+
+def _leave(contexts: list[Any], _: Any) -> None:
+    """Leave a context, once: many cannot be left again."""
+    if contexts:
+        contexts.pop().__exit__(None, None, None)
 
 
 @contextmanager

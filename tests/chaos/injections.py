@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
@@ -62,8 +62,17 @@ class Reference:
     after: Photograph
 
 
-@lru_cache
+_references: dict[tuple[str, str], Reference] = {}
+
+
 def undisturbed(operation: str, net: str) -> Reference:
+    """What an operation does, found out once."""
+    if (operation, net) not in _references:
+        _references[operation, net] = _run_undisturbed(operation, net)
+    return _references[operation, net]
+
+
+def _run_undisturbed(operation: str, net: str) -> Reference:
     """Run an operation, after it has filled all caches."""
     for _ in range(2):
         OPERATIONS[operation](net).run()

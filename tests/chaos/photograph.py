@@ -50,6 +50,9 @@ class Photograph:
             return
         self.objects.append(item)
         self.facts[path] = number, type(item)
+        if isinstance(item, nn.Module) and type(item).__module__.startswith("chaos"):
+            own = vars(type(item)).items()
+            self.facts[f"{path} class"] = {name: one for name, one in own if not isinstance(one, list)}
         if isinstance(item, Tensor):
             self._look_at_tensor(path, item)
         else:
