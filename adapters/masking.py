@@ -37,8 +37,8 @@ def mask(model: nn.Module, plan: Plan, *, nothing: float = 0.0) -> Iterator[nn.M
 
     Parameters
     ----------
-    nothing : what stands for zero. A weight norm that is written out in a forward divides zero by zero where a
-        whole filter is dropped; ``nothing=1e-12`` serves there.
+    nothing : what stands for zero. A weight norm that is written out in a forward divides zero by zero
+        where a whole filter is dropped; ``nothing=1e-12`` serves there.
 
     Raises
     ------
