@@ -51,6 +51,8 @@ def write(path: PathLike, archive: Archive) -> None:
     with written(path, CheckpointError) as part:
         try:
             save_file(archive.tensors, part, archive.metadata())
+            with safe_open(part, framework="pt"):  # some versions write what none would read
+                pass
         except SafetensorError as error:
             raise CheckpointError(f"cannot write {shown(path)}: {error}") from error
 

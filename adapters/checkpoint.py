@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from ..engine.plan import Plan
 from ..errors import CheckpointError, PlanError, VerificationError
-from ..files import shown
+from ..files import expect_writable, shown
 from .apply import all_or_nothing
 from .archive import Archive, PathLike, read, write
 from .memories import ForgottenShapes, ForgottenValues
@@ -43,6 +43,7 @@ def save(path: PathLike, model: nn.Module, plan: Plan) -> None:
         The model is not what the plan makes, it has state that safetensors cannot hold, or the file cannot
         be written.
     """
+    expect_writable(path, CheckpointError)  # before a model is fetched from its devices
     write(path, _archive(model, plan))
 
 

@@ -52,10 +52,12 @@ class Flat:
     rows: list[Row]
     leaves: list[Any]
 
+    def __reduce__(self) -> Any:
+        return Flat, (self.rows, list(map(_for_pickle, self.leaves)))
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Flat:
         # Functions and rules are nobody's own; models and tensors are, and what may have some inside.
-        leaves = [one if _is_shared(one) else copy.deepcopy(one, memo) for one in self.leaves]
-        return Flat(self.rows, leaves)
+        return Flat(self.rows, [_copy_of(one, memo) for one in self.leaves])
 
 
 def flattened(root: Any) -> Flat:
@@ -125,7 +127,7 @@ def _taken_apart(item: Any, leaves: list[Any]) -> tuple[str, Any, list[Any]]:
         return "object", (kind, int(item), ("expr", "ledger")), [item.expr, item.ledger]
     if _is_of_web(kind) and not isinstance(item, type):
         return _object(item)
-    leaves.append(_leaf(item))
+    leaves.append(item)
     return "leaf", len(leaves) - 1, []
 
 
@@ -229,7 +231,13 @@ class _Named:
             return Gone(self.name)
 
 
-def _leaf(item: Any) -> Any:
+def _copy_of(item: Any, memo: dict[int, Any]) -> Any:
+    if _is_shared(item) or (callable(item) and not isinstance(item, _LIVING)):
+        return item
+    return copy.deepcopy(item, memo)
+
+
+def _for_pickle(item: Any) -> Any:
     if type(item) in _PLAIN or isinstance(item, _LIVING) or _is_shared(item):
         return item
     try:

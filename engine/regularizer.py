@@ -122,7 +122,11 @@ class Growing(Kind):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if set(state) != set(self.state_dict()):
             raise PlanError(f"this is not the state of {self}, which has {', '.join(self.state_dict())}")
-        self.steps, self.chosen = state["steps"], state["chosen"]
+        steps, chosen = state["steps"], state["chosen"]
+        is_choice = isinstance(chosen, Tensor) and chosen.dtype == torch.bool and chosen.dim() == 1
+        if type(steps) is not int or steps < 0 or not (chosen is None or is_choice):
+            raise PlanError(f"this is not the state of {self}: steps and chosen are no such things")
+        self.steps, self.chosen = steps, chosen
 
 
 KINDS: dict[str, type[Kind]] = {"group": ByGroup, "layer": ByLayer, "bn_scale": OnScales, "growing": Growing}
@@ -239,7 +243,15 @@ class Regularizer:
         return self.kind.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from the `state_dict` of a regularizer of the same model, kind and options."""
+        """Go on from the `state_dict` of a regularizer of the same model, kind and options.
+
+        Raises `PlanError` for anything else; then all is as it was.
+        """
+        if not isinstance(state, Mapping):
+            raise PlanError("this is not the state of a regularizer")
+        tensors = (one for one in state.values() if isinstance(one, Tensor))
+        if any(one.shape != (self._slots.count,) for one in tensors):
+            raise PlanError("this is the state of a regularizer of another model, or of other groups")
         self.kind.load_state_dict(state)
 
     def __str__(self) -> str:

@@ -228,7 +228,7 @@ def test_rules_of_a_file_go_along(tmp_path):
 
 def test_what_cannot_be_taken_along_is_said():
     """A stand-in that has the name, and raises when it is used."""
-    flat = flattened([lambda: None])
+    flat = pickle.loads(pickle.dumps(flattened([lambda: None])))
     (gone,) = [leaf for leaf in flat.leaves if isinstance(leaf, Gone)]
     with pytest.raises(PrunusError, match="lambda"):
         gone()

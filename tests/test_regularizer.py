@@ -366,3 +366,28 @@ def test_it_prints_what_it_does(net):
     """Kind, strength, slots, groups and weights in one line."""
     text = str(engine.Regularizer(engine.analyze(net, X), strength=0.01))
     assert text == "ByGroup(alpha=4.0), strength 0.01, on 6 slots of 1 groups in 5 weights"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        [],
+        {"steps": 1},
+        {"steps": -1, "chosen": None},
+        {"steps": True, "chosen": None},
+        {"steps": 1.5, "chosen": None},
+        {"steps": 1, "chosen": [True]},
+        {"steps": 1, "chosen": torch.ones(1, dtype=torch.bool)},
+        {"steps": 1, "chosen": torch.ones(14)},
+        {"steps": 1, "chosen": None, "more": 1},
+    ],
+)
+def test_a_state_that_is_none_is_refused(state):
+    """It may come from a file of another model."""
+    model = nn.Sequential(nn.Linear(3, 14), nn.ReLU(), nn.Linear(14, 2))
+    regularizer = engine.Regularizer(engine.analyze(model, torch.randn(2, 3)), "growing", 0.1)
+    before = str(regularizer)
+    with pytest.raises(PlanError):
+        regularizer.load_state_dict(state)
+    assert str(regularizer) == before
