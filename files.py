@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
+from secrets import token_hex
+from typing import IO, Any
 
 from .errors import PrunusError
 
@@ -25,7 +25,7 @@ except ImportError:  # Windows
 
 PathLike = str | os.PathLike[str]
 
-_PREFIX, _SUFFIX = ".prunus-", ".part"
+_PREFIX, _SUFFIX, _LOCK = ".prunus-", ".part", "lock"
 _DAY = 24 * 60 * 60
 _LONGEST = 200  # of a name in a message
 
@@ -41,15 +41,13 @@ def written(path: PathLike, error: type[PrunusError] = PrunusError) -> Iterator[
         place = _place(path)
         _clear(place.parent)
         with _folder_in(place.parent) as folder:
-            part = folder / "part"
+            part = folder.path / "part"
             part.touch()
             mode = stat.S_IMODE((place if place.exists() else part).stat().st_mode)
             yield part
             part.chmod(mode)
-            with part.open("r+b") as file:
-                os.fsync(file.fileno())
+            folder.to_disk(part)
             part.replace(place)
-        _names_to_disk(place.parent)
 
 
 def write_text(path: PathLike, text: str, error: type[PrunusError] = PrunusError) -> None:
@@ -133,81 +131,82 @@ def _reason(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
-def _names_to_disk(folder: Path) -> None:
-    """Have the system write which file is where, if it can be told to."""
-    with suppress(OSError):
-        number = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
-
-
 # --- the folder beside it ----------------------------------------------------------------------------------
 
 
 @contextmanager
-def _folder_in(parent: Path) -> Iterator[Path]:
-    """A new folder, which is locked, and gone afterwards."""
-    folder, lock = _new_folder(parent)
+def _folder_in(parent: Path) -> Iterator[_Folder]:
+    """A new folder, which is locked, and gone afterwards, at whatever line an interrupt strikes."""
+    folder = _Folder()
     try:
-        yield folder
-    finally:
-        _remove(folder, lock)
-
-
-def _new_folder(parent: Path) -> tuple[Path, int | None]:
-    """A new folder and its lock; without locks, what is left over is known by its age."""
-    while True:
-        folder = Path(mkdtemp(dir=parent, prefix=_PREFIX, suffix=_SUFFIX))
         try:
-            lock = _locked(folder)
-        except (BlockingIOError, FileNotFoundError):
-            continue  # another process was quicker, and clears it away
-        except OSError:
-            return folder, None
-        if folder.exists():
-            return folder, lock
-        os.close(lock)
+            folder.make(parent)
+            yield folder
+        finally:
+            folder.remove()
+    finally:  # an interrupt may have struck in there
+        folder.remove()
 
 
-def _remove(folder: Path, lock: int | None) -> None:
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        if lock is not None:
-            os.close(lock)
+class _Folder:
+    """A folder, with a file in it that is locked for as long as the process lives that made it."""
+
+    path = Path()
+
+    def __init__(self) -> None:
+        self._files: list[IO[bytes]] = []
+
+    def make(self, parent: Path) -> None:
+        """Make it; if a process that clears up is quicker than the lock, make another one."""
+        while True:
+            self.path = parent / f"{_PREFIX}{token_hex(8)}{_SUFFIX}"
+            self.path.mkdir(mode=0o700)
+            with suppress(FileNotFoundError):
+                self._files.append((self.path / _LOCK).open("wb"))
+                if _locked(self._files[-1]) is not False and (self.path / _LOCK).exists():
+                    return
+
+    def to_disk(self, part: Path) -> None:
+        """Have the system write what it has of a file in the folder."""
+        self._files.append(part.open("r+b"))
+        os.fsync(self._files[-1].fileno())
+        self._files[-1].close()  # some systems move no open file
+
+    def remove(self) -> None:
+        """Remove it with what is in it, if it is there."""
+        for file in self._files:
+            file.close()
+        if self.path.name:
+            shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _locked(folder: Path) -> int:
-    """A lock that ends with this process; raises `BlockingIOError` if another one has it."""
+def _locked(file: IO[bytes]) -> bool | None:
+    """Whether this process has the lock now, or another one; ``None`` where there are no locks."""
     if flock is None:
-        raise OSError("there are no locks")
-    number = os.open(folder, os.O_RDONLY)
+        return None
     try:
-        flock(number, LOCK_EX | LOCK_NB)
-    except BaseException:
-        os.close(number)
-        raise
-    return number
+        flock(file, LOCK_EX | LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
 
 
 def _clear(parent: Path) -> None:
     """Remove the folders of processes that are no more."""
-    with suppress(OSError):
-        for entry in os.scandir(parent):
-            ours = entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX)
-            if ours and entry.is_dir(follow_symlinks=False):
-                _clear_one(Path(entry.path))
+    for entry in parent.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError):
+            if entry.is_dir() and not entry.is_symlink():
+                _clear_one(entry)
 
 
 def _clear_one(folder: Path) -> None:
-    lock = None
-    try:
-        lock = _locked(folder)
-    except BlockingIOError:
-        return
-    except OSError:
-        if time.time() - folder.stat().st_mtime < _DAY:
-            return
-    _remove(folder, lock)
+    with suppress(OSError):
+        folder.rmdir()  # its process has not come to lock it, and makes another one if it is alive
+    with (folder / _LOCK).open("rb") as file:
+        free = _locked(file)
+        if free is None:  # then age tells
+            free = time.time() - folder.stat().st_mtime > _DAY
+        if free:
+            shutil.rmtree(folder, ignore_errors=True)

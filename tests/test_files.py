@@ -207,14 +207,13 @@ def test_a_disk_that_is_full_indeed(tmp_path, monkeypatch):
     """The tensors are written to a device without room."""
     (tmp_path / "x").write_text("old")
 
-    original = files._new_folder
+    original = files._Folder.make
 
-    def folder_with_a_full_part(parent):
-        folder, lock = original(parent)
-        (folder / "part").symlink_to("/dev/full")
-        return folder, lock
+    def folder_with_a_full_part(self, parent):
+        original(self, parent)
+        (self.path / "part").symlink_to("/dev/full")
 
-    monkeypatch.setattr(files, "_new_folder", folder_with_a_full_part)
+    monkeypatch.setattr(files._Folder, "make", folder_with_a_full_part)
     with pytest.raises(PrunusError):
         text(tmp_path / "x")
     assert (tmp_path / "x").read_text() == "old" and left(tmp_path) == {"x"}
@@ -277,6 +276,7 @@ def test_without_locks_age_tells(tmp_path, monkeypatch):
     for name, days in (("old", 2), ("young", 0)):
         folder = tmp_path / f".prunus-{name}.part"
         folder.mkdir()
+        (folder / "lock").touch()
         then = folder.stat().st_mtime - days * 86400
         os.utime(folder, (then, then))
     text(tmp_path / "x")
