@@ -133,6 +133,20 @@ def test_looking_leaves_a_wrapper_its_gradients(process_group, name):
     assert sum(summed) == 2 * sum(one.numel() for one in net.parameters())
 
 
+def test_hooks_on_what_collects_a_gradient():
+    """Nothing leads to them: they hear of looking nothing, and of what was pruned nothing more."""
+    net, heard = Net(), []
+    weight = net.body[0].weight
+    collects = weight.view_as(weight).grad_fn.next_functions[0][0]
+    collects.register_hook(lambda *gradients: heard.append(1))
+    engine.analyze(net, example())
+    net(example()).sum().backward()
+    assert len(heard) == 1
+    engine.prune(net, example_inputs=example())
+    net(example()).sum().backward()
+    assert len(heard) == 1 and weight.grad.shape == (16, 16)
+
+
 def sums(summed, bucket):
     summed.append(bucket.buffer().numel())
     done = torch.futures.Future()
