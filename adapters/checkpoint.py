@@ -32,7 +32,7 @@ def save(path: PathLike, model: nn.Module, plan: Plan) -> None:
 
     Parameters
     ----------
-    path : where to; a file that is there is replaced.
+    path : where to; a file that is there is replaced, also where a link leads to it, with its permissions.
     model : the pruned model; it is not changed.
     plan : from the model as `load` will meet it to this one: after several prunings that is
         ``first.followed_by(second)``.
@@ -52,7 +52,7 @@ def save(path: PathLike, model: nn.Module, plan: Plan) -> None:
 def load(path: PathLike, model: nn.Module) -> nn.Module:
     """Make of a fresh `model`, in place, what was saved at `path`, bit for bit; returns it.
 
-    Nothing is traced, and no code comes out of the file. Parameters stay the same objects, so that optimizers
+    Nothing is traced, and no code comes out of the file: values, and sizes of the model. Parameters stay the same objects, so that optimizers
     and ties keep them, with their ``requires_grad``; their gradients are dropped. The values come to the
     device of the tensors that they replace, in the dtype and memory format that they were saved in.
 
