@@ -52,9 +52,10 @@ def save(path: PathLike, model: nn.Module, plan: Plan) -> None:
 def load(path: PathLike, model: nn.Module) -> nn.Module:
     """Make of a fresh `model`, in place, what was saved at `path`, bit for bit; returns it.
 
-    Nothing is traced, and no code comes out of the file: values, and sizes of the model. Parameters stay the same objects, so that optimizers
-    and ties keep them, with their ``requires_grad``; their gradients are dropped. The values come to the
-    device of the tensors that they replace, in the dtype and memory format that they were saved in.
+    Nothing is traced, and no code comes out of the file: only values, and sizes of the model. Parameters stay
+    the same objects, so that optimizers and ties keep them, with their ``requires_grad``; their gradients are
+    dropped. The values come to the device of the tensors that they replace, in the dtype and memory format
+    that they were saved in.
 
     Parameters
     ----------
