@@ -113,8 +113,9 @@ def by_schedule(model):
         model, optimizer=optimizer, example_inputs=example(), ratio=0.5, steps=2, every=1
     )
     for _ in range(2):
-        regularizer = engine.Regularizer(engine.analyze(model, example()), strength=1e-2)
         wrapper = DistributedDataParallel(model, find_unused_parameters=True)
+        trained(wrapper, optimizer)
+        regularizer = engine.Regularizer(engine.analyze(model, example()), strength=1e-2)
         trained(wrapper, optimizer, after_backward=regularizer.step)
         schedule.step()
     return {"hidden": model.first.out_features, "values": values(model)}
