@@ -107,8 +107,8 @@ def pruned_in_training(model):
 
 
 def by_schedule(model):
-    """Prune twice in sparse training, with an optimizer of which each rank has a part."""
-    optimizer = ZeroRedundancyOptimizer(model.parameters(), torch.optim.AdamW, lr=0.01)
+    """Prune twice in sparse training, which analyses the model while it is wrapped."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     schedule = engine.Schedule(
         model, optimizer=optimizer, example_inputs=example(), ratio=0.5, steps=2, every=1
     )
@@ -118,6 +118,15 @@ def by_schedule(model):
         regularizer = engine.Regularizer(engine.analyze(model, example()), strength=1e-2)
         trained(wrapper, optimizer, after_backward=regularizer.step)
         schedule.step()
+    return {"hidden": model.first.out_features, "values": values(model)}
+
+
+def optimizer_in_parts(model):
+    """Prune and train on with an optimizer of whose state each rank has a part."""
+    optimizer = ZeroRedundancyOptimizer(model.parameters(), torch.optim.AdamW, lr=0.01)
+    trained(DistributedDataParallel(model, find_unused_parameters=True), optimizer)
+    engine.prune(model, example_inputs=example(), optimizer=optimizer)
+    trained(DistributedDataParallel(model, find_unused_parameters=True), optimizer)
     return {"hidden": model.first.out_features, "values": values(model)}
 
 
@@ -161,4 +170,4 @@ def by_one_plan(model):
     return {"own": result.plan.to_json(), "hidden": model.first.out_features, "values": values(model)}
 
 
-SCENARIOS = (pruned_in_training, by_schedule, by_weights_alone, by_data, by_one_plan)
+SCENARIOS = (pruned_in_training, by_schedule, optimizer_in_parts, by_weights_alone, by_data, by_one_plan)

@@ -4,13 +4,16 @@ import pytest
 import ranks
 
 
+SCENARIOS = ("pruned_in_training", "by_schedule", "optimizer_in_parts", "by_one_plan")
+
+
 @pytest.fixture(scope="module")
 def found():
     """What two ranks found in all scenarios."""
     return ranks.two_ranks()
 
 
-@pytest.mark.parametrize("scenario", ["pruned_in_training", "by_schedule", "by_one_plan"])
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_ranks_stay_in_step(found, scenario):
     """Pruned alike, by weights or by one plan, and wrapped again, they have equal parameters, bit for bit."""
     first, second = (one[scenario] for one in found)
