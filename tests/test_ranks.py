@@ -3,7 +3,6 @@
 import pytest
 import ranks
 
-
 SCENARIOS = ("pruned_in_training", "by_schedule", "optimizer_in_parts", "by_one_plan")
 
 
