@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..engine.plan import Plan
+from ..engine.submodules import each_module, modules_of
 from ..errors import CheckpointError, PlanError, VerificationError
 from ..files import expect_writable, shown
 from .apply import all_or_nothing
@@ -85,7 +86,7 @@ def _state(model: nn.Module, plan: Plan) -> dict[str, Tensor]:
     changed = {id(tensors[name]) for name in plan.sliced if name in tensors}
     lasting = {
         f"{path}.{name}" if path else name
-        for path, module in model.named_modules(remove_duplicate=False)
+        for path, module in modules_of(model)
         for name in [*module._parameters, *(module._buffers.keys() - module._non_persistent_buffers_set)]
     }
     state = {name: tensor for name, tensor in tensors.items() if name in lasting or id(tensor) in changed}
@@ -108,7 +109,7 @@ def _identity(tensor: Tensor) -> Any:
 
 
 def _archive(model: nn.Module, plan: Plan) -> Archive:
-    for path, module in model.named_modules():
+    for path, module in each_module(model):
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             raise CheckpointError(
                 f"{path or 'the model'} has extra state, which safetensors cannot hold: save its state_dict"

@@ -10,6 +10,7 @@ from attrs import frozen
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from ..engine.submodules import each_module, held
 from ..engine.undisturbed import undisturbed
 
 
@@ -30,7 +31,7 @@ class Computed:
 def computed(model: nn.Module, names: Iterable[str]) -> Iterator[Computed]:
     """The weights that are computed from any of the tensors of these names."""
     known = set(names)
-    for path, module in model.named_modules():
+    for path, module in each_module(model):
         prefix = f"{path}." if path else ""
         for weight, value in _of_module(module):
             # Names begin with the weight's: weight_g, parametrizations.weight.original0
@@ -42,8 +43,9 @@ def computed(model: nn.Module, names: Iterable[str]) -> Iterator[Computed]:
 
 def _of_module(module: nn.Module) -> Iterator[tuple[str, Callable[[], Tensor]]]:
     """The weights that one module computes, by name."""
-    if parametrize.is_parametrized(module):
-        for name in module.parametrizations:  # type: ignore[union-attr]
+    parametrizations: Any = held(module, "_modules").get("parametrizations")
+    if isinstance(parametrizations, nn.ModuleDict) and parametrize.is_parametrized(module):
+        for name in parametrizations:
             yield name, partial(getattr, module, name)
     hooks: list[Any] = list(module._forward_pre_hooks.values())
     for hook in hooks:

@@ -17,6 +17,8 @@ import torch
 from attrs import field, frozen
 from torch import Tensor, nn
 
+from ..engine.submodules import each_module, parameters_of, tensors_of
+
 TOKENS = 16
 NODES = 12
 # The usual sizes first; the others serve networks with a fixed size, which refuse every size but theirs.
@@ -58,7 +60,7 @@ class Maker:
     @classmethod
     def of(cls, model: nn.Module) -> Maker:
         """As the first floating-point parameter (or else buffer) of ``model`` is."""
-        for tensor in itertools.chain(model.parameters(), model.buffers()):
+        for tensor in tensors_of(model):
             if tensor.is_floating_point():
                 return cls(tensor.device, tensor.dtype)
         return cls(torch.device("cpu"), torch.get_default_dtype())
@@ -220,9 +222,9 @@ def by_graph_arguments(model: nn.Module) -> Iterator[Guess]:
     needed |= {"edge_index"}
     if "edge_index" not in takes or not needed <= GRAPH_ARGUMENTS.keys():
         return
-    named = [value for m in model.modules() for value in (getattr(m, "in_channels", None),)]
+    named = [value for _, m in each_module(model) for value in (getattr(m, "in_channels", None),)]
     widths = [value for value in named if isinstance(value, int) and value > 0]
-    widths += [parameter.shape[-1] for parameter in model.parameters() if parameter.dim() == 2]
+    widths += [parameter.shape[-1] for parameter in parameters_of(model).values() if parameter.dim() == 2]
     for width in list(dict.fromkeys(widths))[:FIRST_LAYERS] or [1]:
         make = Maker.of(model)
         graph = {name: GRAPH_ARGUMENTS[name](make, width) for name in takes if name in needed}
@@ -296,7 +298,7 @@ BY_AXES: dict[int, Specs] = {5: _volumes, 4: _images, 3: _signals, 2: _vectors}
 def by_first_layer(model: nn.Module) -> Iterator[Guess]:
     """The kind and width of the first layers, in the order of the modules."""
     layers = []
-    for name, module in model.named_modules():
+    for name, module in each_module(model):
         known = next((BY_LAYER[kind] for kind in type(module).__mro__ if kind in BY_LAYER), None)
         if known is not None:
             attribute, specs = known
@@ -307,7 +309,7 @@ def by_first_layer(model: nn.Module) -> Iterator[Guess]:
 
 def by_first_parameter(model: nn.Module) -> Iterator[Guess]:
     """The number of axes and the width of the first weights."""
-    weights = [(name, weight) for name, weight in model.named_parameters() if weight.dim() in BY_AXES]
+    weights = [(name, weight) for name, weight in parameters_of(model).items() if weight.dim() in BY_AXES]
     return _positional(
         model,
         [(f"the shape of {name}", BY_AXES[weight.dim()](weight.shape[1])) for name, weight in weights],

@@ -55,7 +55,8 @@ class ForgottenShapes:
 
 
 def _is_remembered(tensor: Tensor) -> bool:
-    return tensor.is_leaf and tensor.requires_grad and not is_traceable_wrapper_subclass(tensor)
+    is_tracked = tensor.is_leaf and tensor.requires_grad and not tensor.is_inference()
+    return is_tracked and not is_traceable_wrapper_subclass(tensor)
 
 
 def _forget_shape(tensor: Tensor, data: Tensor) -> None:

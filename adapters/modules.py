@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
-from ..engine.stage import MODULE_STATE
+from ..engine.submodules import MODULE_STATE, each_module, module_at
 from ..errors import PlanError
 from ..files import shown
 from .settings import module_of, setting_of
@@ -34,7 +34,7 @@ def bookkeeping(
     attribute that did not repeat the size before is left alone.
     """
     found: dict[str, int] = {}
-    for path, module in model.named_modules():
+    for path, module in each_module(model):
         rule = rules.bookkeeping(type(module))
         for entry in rule.attributes if rule else ():
             tensor, axes = _parameter(module, path, entry.parameter, kept)
@@ -58,7 +58,7 @@ def _parameter(
     for form in _STANDS_FOR:
         inside, _, last = form.format(name).rpartition(".")
         try:
-            owner = module.get_submodule(inside)
+            owner = module_at(module, inside)
         except AttributeError:
             continue
         tensor: Tensor | None = {**owner._buffers, **owner._parameters}.get(last)
@@ -128,7 +128,7 @@ class ChangedAttribute:
         self._before = namespace[name]
         self._places = [(namespace, name)]
         if isinstance(self._before, (list, dict)):
-            holders = map(vars, self._model.modules())
+            holders = [vars(module) for _, module in each_module(self._model)]
             self._places += [(one, key) for one in holders for key in one if one[key] is self._before]
         new = _replaced(self._before, self._setting.keys, self._value)
         for holder, key in self._places:

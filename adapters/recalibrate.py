@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..engine.alone import alone
 from ..engine.forwards import call_arguments
 from ..engine.ranks import check_statistics_alike
+from ..engine.submodules import each_module, set_training
 from ..engine.undisturbed import undisturbed
 from ..engine.undo import raise_first, try_each
 from ..errors import PlanError
@@ -48,7 +49,7 @@ def recalibrate(model: nn.Module, data: Iterable[Any]) -> nn.Module:
         raise PlanError("data is an iterable of batches: put the only one into a list")
     check_sliceable(model)
     check_statistics_alike()
-    normalisations = [module for module in model.modules() if _keeps_statistics(module)]
+    normalisations = [module for _, module in each_module(model) if _keeps_statistics(module)]
     if not normalisations:
         return model
     statistics = [_Statistics(module) for module in normalisations]
@@ -100,7 +101,7 @@ class _Statistics:
         The first call starts from nothing; without any (the forward may read the statistics without calling
         the module) they stay. Flag, hook and momentum are put back with all else that the model holds.
         """
-        self._module.training = True
+        set_training(self._module, True)
         self._module.register_forward_pre_hook(self._count)
 
     def _count(self, module: nn.Module, args: tuple[Any, ...]) -> None:

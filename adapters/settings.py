@@ -15,7 +15,9 @@ import torch
 from attrs import frozen
 from torch import nn
 
-from ..engine.stage import is_config, own_attributes
+from ..engine.contents import text_of
+from ..engine.stage import is_config
+from ..engine.submodules import own_attributes
 from ..errors import PlanError
 from ..files import shown
 
@@ -96,11 +98,11 @@ def _keys(held: Any, text: str) -> tuple[Any, ...] | None:
     """The keys that are written ``[0]['width']``, as the containers have them; ``None`` if they have not."""
     keys: list[Any] = []
     while text:
-        fitting = [key for key in _keys_like(held, text) if text.startswith(f"[{key!r}]")]
+        fitting = [key for key in _keys_like(held, text) if text.startswith(f"[{text_of(key)}]")]
         if not fitting or len(keys) == _DEEPEST:
             return None
         keys.append(fitting[0])
-        held, text = held[fitting[0]], text[len(f"[{fitting[0]!r}]") :]
+        held, text = held[fitting[0]], text[len(f"[{text_of(fitting[0])}]") :]
     return tuple(keys)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch._subclasses import FakeTensor
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from ..engine.stage import modules_of
+from ..engine.submodules import held, modules_of
 from ..errors import PlanError
 from ..files import shown
 
@@ -22,7 +23,7 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for path, module in modules_of(model):
         prefix = f"{path}." if path else ""
-        for own in (module._parameters, module._buffers, vars(module)):
+        for own in (held(module, "_parameters"), held(module, "_buffers"), vars(module)):
             for name, value in own.items():
                 if isinstance(value, Tensor):
                     found[prefix + name] = value
@@ -128,16 +129,25 @@ class _Cut:
         self._cut_off = sliced(tensor.data, {axis: self._dropped})
 
     def carry_out(self) -> None:
-        self._tensor.data = sliced(self._tensor.data, {self._axis: self._kept})
+        with as_made(self._tensor):
+            self._tensor.data = sliced(self._tensor.data, {self._axis: self._kept})
 
     def take_back(self) -> None:
         if self._tensor.shape == self._shape:  # interrupted before the cut, or nothing was cut off
             return
-        whole = self._cut_off.new_empty_strided(self._shape, self._stride)
-        slots_first = bits(whole).movedim(self._axis, 0)
-        slots_first[self._kept] = bits(self._tensor.data).movedim(self._axis, 0)
-        slots_first[self._dropped] = bits(self._cut_off).movedim(self._axis, 0)
-        self._tensor.data = whole
+        with as_made(self._tensor):
+            whole = self._cut_off.new_empty_strided(self._shape, self._stride)
+            slots_first = bits(whole).movedim(self._axis, 0)
+            slots_first[self._kept] = bits(self._tensor.data).movedim(self._axis, 0)
+            slots_first[self._dropped] = bits(self._cut_off).movedim(self._axis, 0)
+            self._tensor.data = whole
+
+
+@contextmanager
+def as_made(tensor: Tensor) -> Iterator[None]:
+    """Make data for a tensor in inference mode if it was made there, and nowhere else: else it is neither."""
+    with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+        yield
 
 
 def _others(kept: slice | Tensor, size: int, device: torch.device) -> Tensor:
@@ -162,7 +172,8 @@ class Replaced:
         """Give the tensor what the functions make of the old data and gradient, in memory of its own."""
         data, grad = self._before = self._tensor.data, self._tensor.grad
         self._tensor.grad = None
-        self._tensor.data = self._data(data)
+        with as_made(self._tensor):
+            self._tensor.data = self._data(data)
         if grad is not None:
             self._tensor.grad = self._grad(grad)
 
@@ -171,7 +182,8 @@ class Replaced:
         if self._before is not None:
             data, grad = self._before
             self._tensor.grad = None
-            self._tensor.data = data
+            with as_made(self._tensor):
+                self._tensor.data = data
             self._tensor.grad = grad
 
 

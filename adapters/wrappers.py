@@ -15,6 +15,7 @@ from attrs import frozen
 from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 
+from ..engine.submodules import each_module
 from ..errors import PlanError, PrunusError, TraceError
 from .tensors import can_be_sliced, is_ordinary
 
@@ -196,7 +197,7 @@ def check_sliceable(model: Any) -> None:
     if not isinstance(model, nn.Module):
         _check_class("this", model, type(model))
         raise TraceError(f"a model is a torch.nn.Module, and this is a {type(model).__name__}")
-    for path, module in model.named_modules():
+    for path, module in each_module(model):
         _check_class(path or "the model", module, type(module))
         if isinstance(module, torch.jit.ScriptModule):
             continue

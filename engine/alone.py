@@ -14,6 +14,7 @@ from threading import RLock
 from typing import ParamSpec, TypeVar
 
 from .modes import left_modes
+from .telling import telling
 from .undo import undoing
 
 Given = ParamSpec("Given")
@@ -27,6 +28,8 @@ def alone(function: Callable[Given, Result]) -> Callable[Given, Result]:
 
     It leaves the modes of torch that its caller is in.
     """
+
+    function = telling(function)
 
     @wraps(function)
     def run(*args: Given.args, **kwargs: Given.kwargs) -> Result:

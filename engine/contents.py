@@ -23,6 +23,7 @@ _CLOSED = (
     *(int, float, complex, str, bytes, type(None), np.generic, torch.dtype, torch.device),
     *(type, ModuleType, torch.nn.Module, FunctionType, MethodType, Logger, Thread, IOBase),
 )
+MISSING = object()
 _ENDLESS = (itertools.count, itertools.cycle, itertools.repeat)
 
 
@@ -47,10 +48,49 @@ def named_tensors_in(item: Any, name: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def copied(item: Any, copy_of: Callable[[Tensor], Tensor]) -> Any:
-    """`item` with other tensors and containers of its own; modules, and what cannot be copied, are shared."""
+    """`item` with other tensors and containers of its own.
+
+    Modules, keys, and what cannot be copied, are shared.
+    """
     known: dict[int, Any] = {id(one): one for one in _walk(item, torch.nn.Module, parts_of, {})}
+    known.update({id(key): key for key in _keys_in(item, {})})
     known.update({id(one): copy_of(one) for one in tensors_in(item)})
     return _copied(item, known)
+
+
+def names_of(item: Any) -> dict[str, Any] | None:
+    """The namespace of an object, if it has one; its class is not asked."""
+    try:
+        own = object.__getattribute__(item, "__dict__")
+    except AttributeError:
+        return None
+    return own if isinstance(own, dict) else None
+
+
+def attribute_of(item: Any, name: str) -> Any:
+    """What an object has in a slot or under a name, or `MISSING`; its class is not asked for more."""
+    try:
+        return object.__getattribute__(item, name)
+    except Exception:  # a property's own
+        return MISSING
+
+
+def can_be_told(key: Any) -> bool:
+    """Whether a key lets itself be written, as a part of the name of what it leads to."""
+    if type(key) not in (str, int):
+        try:
+            repr(key)
+        except Exception:  # the key's own
+            return False
+    return True
+
+
+def text_of(key: Any, write: Callable[[Any], str] = repr) -> str:
+    """A key as it is told; by its class if it does not let itself be written."""
+    try:
+        return write(key)
+    except Exception:  # the key's own
+        return f"<{type(key).__name__} without a text>"
 
 
 def parts_of(item: Any) -> Parts:
@@ -101,6 +141,16 @@ def _walk(item: Any, kinds: Any, parts: Callable[[Any], Parts], seen: dict[int, 
             yield from _walk(part, kinds, parts, seen)
 
 
+def _keys_in(item: Any, seen: dict[int, Any]) -> Iterator[Any]:
+    """The keys of all dicts inside: the forward asks for these very ones."""
+    if not isinstance(item, Tensor) and id(item) not in seen:
+        seen[id(item)] = item
+        if isinstance(item, dict):
+            yield from dict.keys(item)
+        for _, part in parts_of(item):
+            yield from _keys_in(part, seen)
+
+
 def _named(item: Any, name: str, seen: dict[int, Any]) -> Iterator[tuple[str, Tensor]]:
     if isinstance(item, Tensor):
         yield name, item
@@ -108,20 +158,19 @@ def _named(item: Any, name: str, seen: dict[int, Any]) -> Iterator[tuple[str, Te
         seen[id(item)] = item
         for key, part in parts_of(item):
             hidden = isinstance(key, str) and key.startswith("_")  # the user knows what is in it by its name
-            yield from _named(part, name if hidden else f"{name}.{key}", seen)
+            yield from _named(part, name if hidden else f"{name}.{text_of(key, str)}", seen)
 
 
 def _attributes(item: Any) -> list[tuple[str, Any]]:
     """What an object itself has, in fields, slots and ``__dict__``; properties are not asked."""
     kind = type(item)
-    found = {name: getattr(item, name, None) for name in getattr(kind, "__dataclass_fields__", ())}
+    found = {name: attribute_of(item, name) for name in getattr(kind, "__dataclass_fields__", ())}
     for base in kind.__mro__:
         for name, slot in vars(base).items():
             if isinstance(slot, MemberDescriptorType) and name != "__dict__":
-                found[name] = getattr(item, slot.__name__, None)
-    own = getattr(item, "__dict__", None)
-    found.update(own if isinstance(own, dict) else {})
-    return list(found.items())
+                found[name] = attribute_of(item, slot.__name__)
+    found.update(names_of(item) or {})
+    return [(name, value) for name, value in found.items() if value is not MISSING]
 
 
 def _with_attributes(item: Any, parts: Parts) -> Parts:

@@ -8,6 +8,7 @@ from math import prod
 
 from attrs import define, frozen
 
+from . import submodules
 from .axes import Atom, Layout, atoms
 from .equations import size_of
 from .flat import Flattening
@@ -76,7 +77,7 @@ def whole(atom: Atom) -> int:
 def parameters_of(graph: Groups) -> Price:
     """The number of parameters; those that the trace did not meet stay as they are."""
     used = {name: value for name, value in graph.trace.tensors.items() if value.kind == "parameter"}
-    rest = sum(one.numel() for name, one in graph.model.named_parameters() if name not in used)
+    rest = sum(one.numel() for name, one in submodules.parameters_of(graph.model).items() if name not in used)
     return Price(tuple(tuple(graph.state.of(value)) for value in used.values()), rest)
 
 

@@ -17,6 +17,7 @@ from .constants import is_constant
 from .contents import tensors_in
 from .elsewhere import handing_over
 from .recorder import Recorder, has_axes
+from .submodules import each_module, held, modules_of, tensors_of
 from .undo import undoing
 from .values import Value, locate
 
@@ -169,8 +170,11 @@ def _applied_as_one(function: type, follower: _Follower) -> Iterator[None]:
 def _record_as_one(recorder: Recorder, target: type, module, args, kwargs, result) -> None:
     """Record a module or function that nobody has looked into as one call."""
     own: dict[str, Value] = {}
-    for names in (module.named_parameters, module.named_buffers) if module is not None else ():
-        own.update({f"self.{name}": recorder.value_of(one) for name, one in names(remove_duplicate=False)})
+    for kind in ("_parameters", "_buffers") if module is not None else ():
+        for path, part in modules_of(module):
+            for name, tensor in held(part, kind).items():
+                if tensor is not None:
+                    own[f"self.{path}.{name}" if path else f"self.{name}"] = recorder.value_of(tensor)
     tensors = tuple(tensors_in(result))
     if tensors:
         recorder.record(target, args, kwargs, tensors, False, **own)
@@ -184,7 +188,7 @@ def _is_compiled(module: nn.Module) -> bool:
     if not isinstance(module, torch.jit.ScriptModule):
         return False
     is_frozen = not module._c.hasattr("training")
-    return is_frozen or bool([*module.parameters(), *module.buffers()])
+    return is_frozen or bool(tensors_of(module))
 
 
 def _note_unseen(recorder: Recorder, module: nn.Module, entered: _Entered, result: Any) -> None:
@@ -205,8 +209,8 @@ def _note_unseen(recorder: Recorder, module: nn.Module, entered: _Entered, resul
     seen.update(recorder.value_of(tensor) for tensor in outputs if recorder.is_known(tensor))
     left = [value for call in inside if seen.isdisjoint(call.results) for value in call.results]
     left = [value for value in left if value.dtype.is_floating_point and has_axes(value)]
-    parameters = module.named_parameters(recurse=False, remove_duplicate=False)
-    used = {f"self.{name}": recorder.value_of(one) for name, one in parameters}
+    parameters = held(module, "_parameters").items()
+    used = {f"self.{name}": recorder.value_of(one) for name, one in parameters if one is not None}
     given = [recorder.value_of(tensor) for tensor in tensors_in([args, kwargs])] if is_new else []
     if (left and is_new) or not seen.issuperset([*given, *used.values()]):
         used.update({f"self.[{value.index}]": value for value in left})
@@ -218,5 +222,5 @@ def _is_new(recorder: Recorder, module: nn.Module, values: list[Value]) -> bool:
     values = [value for value in values if has_axes(value)]
     if not values:
         return False
-    held = tensors_in([vars(one) for one in module.modules()])
+    held = tensors_in([vars(one) for _, one in each_module(module)])
     return not set(map(recorder.met, held)).issuperset(values)

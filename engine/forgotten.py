@@ -7,14 +7,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from inspect import getattr_static
 from types import ModuleType
 from typing import Any
 
 import torch
 from attrs import frozen
 
-from .contents import tensors_in
-from .stage import own_attributes
+from .contents import tensors_in, text_of
+from .submodules import each_module, own_attributes
 from .undo import undoing
 
 Place = tuple[int, Any]
@@ -67,9 +68,9 @@ def places_in(module: torch.nn.Module) -> Iterator[tuple[Entry, str, list[torch.
         if type(item) is dict:
             for key, part in item.items():
                 if tensors := _tensors_of(part):
-                    yield Entry(item, key, is_attribute=True), f"{name}[{_plain(key)!r}]", tensors
+                    yield Entry(item, key, is_attribute=True), f"{name}[{text_of(_plain(key))}]", tensors
         elif tensors := _tensors_of(item):
-            is_property = isinstance(getattr(type(module), name, None), cached_property)
+            is_property = isinstance(getattr_static(type(module), name, None), cached_property)
             yield Entry(vars(module), name, _GONE if is_property else None, is_attribute=True), name, tensors
 
 
@@ -91,7 +92,7 @@ def caches_of(model: torch.nn.Module, tensors: Iterable[torch.Tensor]) -> list[l
     """The places in which a model's modules keep these, those of the same name and class together."""
     ids = set(map(id, tensors))
     found: dict[Any, list[Entry]] = defaultdict(list)
-    for module in model.modules() if ids else ():
+    for _, module in each_module(model) if ids else ():
         for entry, name, held in places_in(module):
             if not ids.isdisjoint(map(id, held)):
                 found[type(module), name].append(entry)

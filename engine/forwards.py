@@ -14,6 +14,7 @@ from ..errors import TraceError
 from .arguments import paired
 from .contents import named_tensors_in, outputs_in
 from .recorder import Recorder
+from .submodules import each_module, set_training
 from .values import Call, Read, Run, Value
 
 Tensor = torch.Tensor
@@ -61,7 +62,7 @@ def record_forwards(
         outputs = _outputs(model, args, kwargs, recorder)
         trace.runs.append(Run(start, len(trace.calls), outputs))
     left = _parameters_left(recorder)
-    told = [module for module in model.modules() if _is_told(module, left)]
+    told = [module for _, module in each_module(model) if _is_told(module, left)]
     if training and (left or any(map(_mentions_training, told))):
         for run, inputs, (args, kwargs) in zip(list(trace.runs), given, calls):
             before = recorder.first_values()
@@ -154,13 +155,13 @@ def _record_training(
     outputs: tuple[Value, ...] = ()
     try:
         for module in told:
-            module.training = True
+            set_training(module, True)
         outputs = _outputs(model, args, kwargs, recorder)
     except Exception as failure:
         error = f"{type(failure).__name__}: {failure}"
     finally:
         for module in told:
-            module.training = False
+            set_training(module, False)
     same = _counterparts(trace.calls[first.start : first.stop], trace.calls[start:], before, bool(error))
     if same is not None:
         reads = [Read(same.get(one.value, one.value), one.source) for one in trace.reads[first_read:]]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PlanError
+from .contents import copied, tensors_in
 from .groups import Group, Member
 from .slotwise import Tensors
 from .sums import Along, mean_one, slot_sums, sums_along, total
@@ -58,6 +59,10 @@ def gradients(tensors: Tensors) -> Iterator[dict[str, Tensor]]:
     }
     if any(weight.is_meta for weight in weights.values()):
         return iter([weights])  # nothing can be run; `choose` refuses scores on the meta device
+    if any(weight.is_inference() for weight in weights.values()):
+        raise PlanError(
+            "weights made in torch.inference_mode() can have no gradients: make the model outside of it"
+        )
     if tensors.data is not None and tensors.loss is not None:
         return _computed(tensors, weights)
     found = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
@@ -73,12 +78,18 @@ def _computed(tensors: Tensors, weights: dict[str, Tensor]) -> Iterator[dict[str
     model = tensors.graph.model
     for number, batch in enumerate(tensors.data or ()):
         with undisturbed(model), _differentiable(weights.values()), torch.enable_grad():
-            loss = _loss_of(tensors, number, batch)
+            loss = _loss_of(tensors, number, _differentiated(batch))
             found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         yield {
             name: torch.zeros_like(weight) if gradient is None else gradient
             for (name, weight), gradient in zip(weights.items(), found)
         }
+
+
+def _differentiated(batch: object) -> object:
+    """A batch through which gradients can pass: none passes through what was made in inference mode."""
+    made_there = any(tensor.is_inference() for tensor in tensors_in(batch))
+    return copied(batch, Tensor.clone) if made_there else batch
 
 
 def _loss_of(tensors: Tensors, number: int, batch: object) -> Tensor:

@@ -16,6 +16,7 @@ from .cost import Count
 from .equations import size_of
 from .groups import Groups
 from .sizes import SizeInt
+from .submodules import parameters_of
 from .values import Call, Value
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -81,7 +82,7 @@ class Latency:
         return float(given)
 
     def _run(self, call: Call, arguments: Mapping[str, Any]) -> float:
-        device = next((one.device for one in self._graph.model.parameters()), torch.device("cpu"))
+        device = next((one.device for one in parameters_of(self._graph.model).values()), torch.device("cpu"))
         with torch.no_grad(), torch.random.fork_rng(devices=()), device:
             try:
                 example = called(call.name, call.target, rebuilt(arguments, _drawn))

@@ -31,6 +31,7 @@ from .repeated import repeated_notes
 from .rerun import DoesOtherwise
 from .result import Result
 from .slotwise import Loss
+from .submodules import parameters_of
 from .trace import trace
 from .units import units_of
 from .unreached import check_reached, unreached_notes
@@ -211,7 +212,7 @@ def cost(model: nn.Module, example_inputs: Any = None, *, rules: Any = "default"
 
 def count_parameters(model: nn.Module) -> int:
     """The number of parameters, tied ones once."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    return sum(parameter.numel() for parameter in parameters_of(model).values())
 
 
 def _analyze(

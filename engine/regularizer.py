@@ -13,6 +13,7 @@ from ..errors import PlanError
 from .groups import Group, Groups
 from .numbered import NumberedSlots, Part
 from .slotwise import Tensors
+from .submodules import module_at
 from .units import check_pattern, matches, units_of
 
 Norms = Callable[[], Tensor]
@@ -295,4 +296,4 @@ def _kind_of(given: str | Kind, options: Mapping[str, Any]) -> Kind:
 def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     """The module that a parameter is registered with, and its name there."""
     path, _, own = name.rpartition(".")
-    return model.get_submodule(path), own
+    return module_at(model, path), own

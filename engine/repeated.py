@@ -18,7 +18,7 @@ from .equations import AttributeKey
 from .groups import Member
 from .listing import listing
 from .sizes import attribute_name
-from .stage import modules_of
+from .submodules import modules_of
 
 if TYPE_CHECKING:
     from .groups import Groups

@@ -16,6 +16,7 @@ from ..rules.targets import written_name
 from .arguments import rebuilt
 from .child import CannotBeTried
 from .sizes import SizeInt
+from .submodules import module_at
 from .values import Call, Value
 
 _SMALL = 8  # sizes up to here are left alone: they may be what the operation insists on
@@ -31,7 +32,7 @@ def replays(call: Call, model: nn.Module) -> Iterator[Example]:
         example = called(name, call.target, rebuilt(given, partial(_made, small)))
         if is_module:
             written = example.text.replace("(", "(...)(", 1)  # nobody knows how it was made
-            example = evolve(example, target=model.get_submodule(call.module), text=written)
+            example = evolve(example, target=module_at(model, call.module), text=written)
         yield example
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from .groups import Group, Groups
+from .submodules import module_at
 from .units import Unit
 
 # The scores of a unit's steps, those with the highest scores first.
@@ -57,7 +58,7 @@ def _structure(graph: Groups, group: Group) -> tuple:
     parts: Counter[tuple[str, str, int]] = Counter()
     for member in group.members:
         path, _, name = member.tensor.rpartition(".")
-        parts[type(graph.model.get_submodule(path)).__name__, name, member.axis] += 1
+        parts[type(module_at(graph.model, path)).__name__, name, member.axis] += 1
     return group.kind, tuple(sorted(parts.items()))
 
 

@@ -22,6 +22,7 @@ from .elements import KnownElements, levels
 from .equations import Sizes
 from .likeness import pair, put, same
 from .origin import Origin
+from .submodules import modules_of
 from .values import Call, Value
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential, nn.ParameterList, nn.ParameterDict)
@@ -88,7 +89,7 @@ class _Families:
     _shapes: dict[str, tuple[Any, Shapes]] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.modules = dict(self.model.named_modules(remove_duplicate=False))
+        self.modules = dict(modules_of(self.model))
         self.known = KnownElements(self.state.trace)
 
     @cached_property

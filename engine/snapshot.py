@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .contents import MISSING, attribute_of, names_of
 from .states import captured, classes_of, data_of, undo_of, undo_of_cell, undo_of_class
 from .undo import raise_first, try_each
 from .writes import Contents, memory_of
@@ -105,11 +106,12 @@ class Snapshot:
         """Remember what an object has in slots; that, and what it has elsewhere."""
         inside = []
         for name in _slots_of(type(item)):  # type: ignore[arg-type]
-            if hasattr(item, name):
-                self._slots.append((item, name, getattr(item, name)))
-                inside.append(getattr(item, name))
-        own = getattr(item, "__dict__", None)
-        return [*inside, own] if isinstance(own, dict) else inside
+            value = attribute_of(item, name)
+            if value is not MISSING:
+                self._slots.append((item, name, value))
+                inside.append(value)
+        own = names_of(item)
+        return inside if own is None else [*inside, own]
 
     def _note_closure(self, function: FunctionType) -> Iterable[Any]:
         """Remember what a function has in its variables: a hook collects into a list of somebody else's."""
@@ -158,7 +160,7 @@ class Snapshot:
         found = [item for holder in self._empty if holder for item in _items(holder)]
         for holder, before in self._holders:
             found += _new_in(holder, before)
-        now = ((getattr(item, name, None), value) for item, name, value in self._slots)
+        now = ((attribute_of(item, name), value) for item, name, value in self._slots)
         return [*found, *(item for item, value in now if item is not value)]
 
     def put_back(self) -> None:
@@ -195,7 +197,7 @@ def _call(undo: Callable[[], Any]) -> None:
 
 def _put_into_slot(slot: tuple[Any, str, Any]) -> None:
     item, name, value = slot
-    if getattr(item, name, None) is not value:
+    if attribute_of(item, name) is not value:
         object.__setattr__(item, name, value)
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from .contents import can_be_told, names_of
 from .sizes import Attribute, Ledger, NumpySizeInt, SizeInt
+from .submodules import own_attributes
 
-MODULE_STATE = frozenset(vars(torch.nn.Module()))  # what every module has: parameters, hooks, flags
 # What holds no traced integer and no tensor.
 _PLAIN = frozenset({int, bool, float, str, type(None), FunctionType, BuiltinFunctionType, torch.dtype})
 _CONFIG_DEPTH = 2
@@ -71,6 +72,8 @@ class Stage:
         if kind in (list, dict, OrderedDict):
             if len(value) <= _LARGEST and self._is_new(value):
                 for i, part in list(value.items() if isinstance(value, dict) else enumerate(value)):
+                    if not can_be_told(i):
+                        continue
                     stand_in = self._stand_in(part, path, name, (*key, i), depth)
                     if stand_in is not part:
                         value[i] = stand_in
@@ -88,20 +91,6 @@ class Stage:
         return True
 
 
-def modules_of(module: torch.nn.Module, path: str = "") -> list[tuple[str, torch.nn.Module]]:
-    """The module and all below it with their paths, one that has several names once for each."""
-    found = [(path, module)]
-    for name, child in module._modules.items():
-        if child is not None:
-            found += modules_of(child, f"{path}.{name}" if path else name)
-    return found
-
-
-def own_attributes(module: torch.nn.Module) -> dict[str, Any]:
-    """What a module holds beside parameters, buffers, modules and what else every module has."""
-    return {name: value for name, value in vars(module).items() if name not in MODULE_STATE}
-
-
 def is_config(value: Any) -> bool:
     """Whether an object is a plain bag of settings: a transformers config, a dataclass, a namespace."""
     if isinstance(value, (SimpleNamespace, Namespace)):
@@ -111,7 +100,7 @@ def is_config(value: Any) -> bool:
         or type(value).__module__.split(".")[0] in _NOT_CONFIGS
     ):
         return False
-    return isinstance(getattr(value, "__dict__", None), dict)
+    return names_of(value) is not None
 
 
 def _tuple_like(value: tuple[Any, ...], parts: list[Any]) -> tuple[Any, ...]:

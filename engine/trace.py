@@ -16,7 +16,7 @@ from ..adapters.wrappers import check_sliceable
 from ..errors import TraceError
 from .alone import alone
 from .constants import remember
-from .contents import copied, tensors_in
+from .contents import copied, tensors_in, text_of
 from .fake import Fakes, depends_on_data
 from .following import following
 from .forgotten import Entry, Place, are_equal, caches_of, entries_of, places_in, without
@@ -24,7 +24,8 @@ from .forwards import calls_of, record_forwards, run_forward
 from .modes import told_modes
 from .recorder import Observe, Recorder
 from .sizes import Ledger
-from .stage import Stage, modules_of, own_attributes
+from .stage import Stage
+from .submodules import modules_of, own_attributes
 from .undisturbed import undisturbed
 from .values import Trace, Value, dotted_name, locate_error
 
@@ -242,7 +243,7 @@ def _explain(error: Exception, recorder: Recorder, model: torch.nn.Module, fake:
     if recorder.failure is not None and recorder.failure[0] is error:
         _, path, target = recorder.failure
     source = locate_error(error.__traceback__)
-    what = f"{type(error).__name__}: {error}"
+    what = f"{type(error).__name__}: {text_of(error, str)}"
     where = f"in {path or type(model).__name__}"
     if target is not None:
         where += f", call {dotted_name(target)}"

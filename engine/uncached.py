@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from .stage import modules_of
+from .submodules import each_module
 from .undo import undoing
 
 _CACHED = type(functools.lru_cache(lambda: None))
@@ -67,7 +67,7 @@ def _by_thread(cached: Any) -> Callable[..., Any]:
 
 
 def _owners(model: torch.nn.Module) -> list[Any]:
-    modules = list(dict.fromkeys(module for _, module in modules_of(model)))
+    modules = [module for _, module in each_module(model)]
     kinds = dict.fromkeys(base for kind in dict.fromkeys(map(type, modules)) for base in kind.__mro__)
     kinds = {kind: None for kind in kinds if _package(kind.__module__) not in _OTHERS}
     packages = {"einops", *(_package(kind.__module__) for kind in kinds)}

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from .modes import keep_modes, modes_of
 from .snapshot import Snapshot
-from .stage import modules_of
+from .submodules import each_module, set_training
 from .uncached import uncached
 from .undo import Undo, undoing
 from .writes import Writes
@@ -47,7 +47,7 @@ def undisturbed(
 def _evaluate(model: torch.nn.Module, undo: Undo) -> None:
     """Clear the training flags themselves: `eval` and `train` may be overridden to do more than that."""
     # A frozen part of compiled code has no such flag.
-    flags = [(module, module.training) for _, module in modules_of(model) if hasattr(module, "training")]
+    flags = [(module, module.training) for _, module in each_module(model) if hasattr(module, "training")]
     undo.add(_set_flags, flags)
     _set_flags([(module, False) for module, _ in flags])
 
@@ -55,7 +55,7 @@ def _evaluate(model: torch.nn.Module, undo: Undo) -> None:
 def _set_flags(flags: Iterable[tuple[torch.nn.Module, bool]]) -> None:
     for module, training in flags:
         if module.training is not training:  # assigning to a module is slow
-            module.training = training
+            set_training(module, training)
 
 
 def _keep_random_states(undo: Undo) -> None:

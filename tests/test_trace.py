@@ -12,7 +12,7 @@ import pytest
 import torch
 from prunus.engine.forwards import call_arguments
 from prunus.engine.sizes import SizeInt
-from prunus.engine.stage import MODULE_STATE
+from prunus.engine.submodules import MODULE_STATE
 from prunus.engine.trace import trace
 from prunus.errors import TraceError
 from torch import nn

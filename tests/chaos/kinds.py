@@ -20,6 +20,7 @@ class Kind:
 # By the name of the module.
 KINDS: dict[str, Kind] = {
     "injections": Kind(count=10_000, at_once=25),
+    "odd_models": Kind(count=600, at_once=50),
     "threads": Kind(count=600, at_once=600),  # eight threads for about a minute
     "files": Kind(count=2_000, at_once=100),
 }

@@ -1,0 +1,93 @@
+"""The modules of a model, read where torch keeps them: what would list them may have been overridden."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+MODULE_STATE = frozenset(vars(nn.Module()))  # what every module has: parameters, hooks, flags
+
+
+def held(module: nn.Module, kind: str) -> Mapping[str, Any]:
+    """Its ``_parameters``, ``_buffers`` or ``_modules``; a module that is not made yet has none."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return dict(getattr(module, kind).items())
+    return vars(module).get(kind) or {}
+
+
+def modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The model and all below it with their paths, one that has several names once for each.
+
+    A module that leads back to one around it ends there: it has names without end.
+    """
+    return list(_below(model, "", frozenset()))
+
+
+def _below(module: nn.Module, path: str, around: frozenset[int]) -> Iterator[tuple[str, nn.Module]]:
+    yield path, module
+    if children := held(module, "_modules"):
+        around |= {id(module)}
+        for name, child in children.items():
+            if child is not None and id(child) not in around:
+                yield from _below(child, f"{path}.{name}" if path else name, around)
+
+
+def each_module(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The model and all below it, each once, with its first path."""
+    found = {id(module): (path, module) for path, module in reversed(modules_of(model))}
+    return list(found.values())[::-1]
+
+
+def set_training(module: nn.Module, training: bool) -> None:
+    """Tell a module alone whether it trains, whatever its class makes of being given attributes."""
+    if "training" in vars(module):
+        vars(module)["training"] = training
+    else:
+        module.training = training
+
+
+def module_at(model: nn.Module, path: str) -> nn.Module:
+    """The module at a dotted path; raises `AttributeError` if there is none."""
+    module = model
+    for name in path.split(".") if path else ():
+        child = held(module, "_modules").get(name)
+        if child is None:
+            raise AttributeError(f"there is no module {path}")
+        module = child
+    return module
+
+
+def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters by their first names, each once."""
+    return _distinct(model, "_parameters")
+
+
+def buffers_of(model: nn.Module) -> dict[str, Tensor]:
+    """The buffers by their first names, each once."""
+    return _distinct(model, "_buffers")
+
+
+def _distinct(model: nn.Module, kind: str) -> dict[str, Any]:
+    found: dict[int, tuple[str, Any]] = {}
+    for path, module in each_module(model):
+        for name, tensor in held(module, kind).items():
+            if tensor is not None:
+                found.setdefault(id(tensor), (f"{path}.{name}" if path else name, tensor))
+    return dict(found.values())
+
+
+def tensors_of(model: nn.Module) -> list[Tensor]:
+    """All parameters and buffers, each once."""
+    return list(chain(parameters_of(model).values(), buffers_of(model).values()))
+
+
+def own_attributes(module: nn.Module) -> dict[str, Any]:
+    """What a module holds beside parameters, buffers, modules and what else every module has."""
+    # Nothing hinders a namespace from having other keys than texts: no code could name them.
+    return {
+        name: value for name, value in vars(module).items() if name not in MODULE_STATE and type(name) is str
+    }
