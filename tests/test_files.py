@@ -157,13 +157,14 @@ def without_privileges(names: list[str]) -> list[str]:
     if os.getuid() != 0:
         return told(names)
     output, end = os.pipe()
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)
         os.write(end, "\n".join(told(names)).encode())
         os._exit(0)
-    os.wait()
+    os.waitpid(child, 0)
     return os.read(output, 9999).decode().splitlines()
 
 
