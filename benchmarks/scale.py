@@ -23,9 +23,6 @@ import torch
 from attrs import frozen
 from prunus import engine
 from prunus.report import page
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 Job = Callable[[nn.Module, Tensor], object]
@@ -49,7 +46,7 @@ ROWS = (
     Row("concatenation", "segments", scale_models.Concatenation, (500, 1000, 2000)),
     Row("split", "segments", scale_models.Split, (500, 1000, 2000)),
     Row("dense block", "segments", scale_models.DenseBlock, (50, 100, 200), lambda n: n * (n + 3) // 2),
-    Row("parameters", "parameters", scale_models.Wide, (1000, 2000, 4000), lambda n: 2 * n * n),
+    Row("parameters", "parameters", scale_models.Wide, (1000, 2000, 4000), lambda n: 2 * n * (n + 9)),
     Row("group size", "slots", scale_models.Slots, (50_000, 100_000, 200_000)),
     Row("groups", "groups", scale_models.Branches, (200, 400, 800)),
 )
@@ -94,18 +91,16 @@ def measured(row: Row, job: str, repeats: int) -> tuple[list[float], float]:
 
 
 def grow(rows: Sequence[Row], jobs: Sequence[str], repeats: int) -> None:
-    """Print the table, row by row."""
-    table = Table(box=box.SIMPLE_HEAD, title=f"CPU seconds, torch {torch.__version__}, least of {repeats}")
-    for column in ("what grows", "job", "sizes", "seconds", "exponent"):
-        table.add_column(column, justify="right" if column == "exponent" else "left")
+    """Print a line for each row and job as soon as it is measured."""
+    print(f"CPU seconds, the least of {repeats}; torch {torch.__version__}")
+    print(f"{'what grows':16}{'job':9}{'sizes':36}{'seconds':23}exponent")
     for row in rows:
         for job in jobs:
             seconds(job, row, row.sizes[0])  # what is done once, and the caches of the machine
             times, exponent = measured(row, job, repeats)
-            numbers = " ".join(f"{row.number(size):,}" for size in row.sizes)
-            spent = " ".join(f"{one:.2f}" for one in times)
-            table.add_row(row.name, job, f"{numbers} {row.counted}", spent, f"{exponent:.2f}")
-    Console(width=None if Console().is_terminal else 130).print(table)
+            numbers = f"{', '.join(f'{row.number(size):,}' for size in row.sizes)} {row.counted}"
+            spent = "  ".join(f"{one:.2f}" for one in times)
+            print(f"{row.name:16}{job:9}{numbers:36}{spent:23}{exponent:.2f}", flush=True)
     print(f"peak memory {peak():.2f} GB")
 
 

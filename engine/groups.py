@@ -21,7 +21,7 @@ from .equations import AttributeKey, Sizes, key_of
 from .exactness import inexact_atoms
 from .flat import Flattening
 from .flow import Flow
-from .multiples import Multiples
+from .multiples import Multiple, Multiples
 from .site import ByData
 from .sizes import Attribute, SizeInt, leaves
 from .temperature import temperatures
@@ -48,8 +48,8 @@ class Group(Flattening):
     """One free atom with everything that goes when its slots go.
 
     ``kind`` is the factor that named it; ``producers`` are the names of the layers and factors that make
-    its slots; ``exact`` says that removing slots equals zeroing them; ``tie`` lists the names and sizes of
-    the groups that shrink by the same proportion; ``blocked`` is the reason why no slot may go.
+    its slots; ``exact`` says that removing slots equals zeroing them; ``tied`` are the groups that shrink by
+    the same proportion, itself among them; ``blocked`` is the reason why no slot may go.
     """
 
     name: str
@@ -58,9 +58,14 @@ class Group(Flattening):
     members: tuple[Member, ...]
     producers: tuple[str, ...]
     exact: bool = True
-    tie: tuple[tuple[str, int], ...] | None = None
     blocked: str | None = None
     atom: Atom = field(repr=False, default=None)
+    tied: list[Group] = field(repr=False, factory=list)  # the same list for all of them
+
+    @property
+    def tie(self) -> tuple[tuple[str, int], ...] | None:
+        """The names and sizes of the groups that shrink by the same proportion, if there are any."""
+        return tuple((one.name, one.size) for one in self.tied if one is not self) or None
 
     @property
     def layers(self) -> list[str]:
@@ -93,6 +98,8 @@ class Groups(Flattening):
         self.multiples = Multiples(state.multiples)
         self._inexact = inexact_atoms(state, sizes, self.temperatures.unmended)
         self._by_atom: dict[Atom, Group] = {}
+        self._tied: dict[Atom, list[Group]] = {}
+        self._demands: dict[Atom, list[Multiple]] = {}
         self.groups: list[Group] = []
         self.blocked: list[Group] = []
         self.example_inputs: Any = None
@@ -209,20 +216,21 @@ class Groups(Flattening):
             )
             self._by_atom[atom] = group
             (self.groups if atom.reason is None else self.blocked).append(group)
-        self._set_ties()
-
-    def _set_ties(self) -> None:
-        for tied in self.tied():
-            if len(tied) > 1:
-                for group in tied:
-                    group.tie = tuple((other.name, other.size) for other in tied if other is not group)
+        for group in self.groups:
+            group.tied = self._tied.setdefault(self.sizes.ties.root(group.atom), [])
+            group.tied.append(group)
 
     def tied(self) -> list[list[Group]]:
         """The groups, those that shrink by the same proportion together."""
-        units: dict[Atom, list[Group]] = {}
-        for group in self.groups:
-            units.setdefault(self.sizes.ties.root(group.atom), []).append(group)
-        return list(units.values())
+        return list(self._tied.values())
+
+    def demands(self, group: Group) -> list[Multiple]:
+        """What operations ask of the number of slots of a group, or of those tied with it, each kind once."""
+        root = self.sizes.ties.root(group.atom)
+        if root not in self._demands:
+            _, causes = self.multiples.grain([one.atom for one in self._tied[root]])
+            self._demands[root] = list({str(one): one for one in causes}.values())
+        return self._demands[root]
 
     @cached_property
     def attributes_read(self) -> set[AttributeKey]:

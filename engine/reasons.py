@@ -10,7 +10,6 @@ from .equations import Equation
 from .explanation import Because, Held, Hop
 from .groups import Group, Groups, Member
 from .listing import listing
-from .multiples import Multiple
 from .origin import Origin
 from .values import Source, Value
 
@@ -49,25 +48,19 @@ def held_by(graph: Groups, group: Group, member: Member) -> tuple[Held, ...]:
         path = _path_to(graph, group, member, reason)
         return (Held("blocked", f"blocked: {reason.text}", _origin(reason), path),)
     found = []
-    if group.tie is not None:
+    if len(group.tied) > 1:
         causes = graph.sizes.ties.causes(group.atom) or _causes_between(graph, group)
         because = tuple(because_of(graph, cause) for cause in causes)
-        found.append(Held("tied", f"tied with {_some(group.tie)}", tied=group.tie, equations=because))
+        tie = group.tie or ()
+        found.append(Held("tied", f"tied with {_some(tie)}", tied=tie, equations=because))
     if not group.producers:
         found.append(Held("follows", "nothing produces these slots, so they only follow"))
-    found += [Held("multiple", str(one), hop_of(one.origin, one.factor)) for one in _demands(graph, group)]
+    found += [Held("multiple", str(one), hop_of(one.origin, one.factor)) for one in graph.demands(group)]
     inexact = graph.inexact(group)
     if inexact is not None:
         text = f"removing a slot is not the same as zeroing it: {inexact.text}"
         found.append(Held("inexact", text, _origin(inexact)))
     return tuple(found)
-
-
-def _demands(graph: Groups, group: Group) -> list[Multiple]:
-    """What operations ask of the number of slots, each kind once."""
-    tied = next(groups for groups in graph.tied() if group in groups)
-    _, causes = graph.multiples.grain([one.atom for one in tied])
-    return list({str(one): one for one in causes}.values())
 
 
 def because_of(graph: Groups, equation: Equation) -> Because:
@@ -88,13 +81,13 @@ def because_of(graph: Groups, equation: Equation) -> Because:
 
 
 def _causes_between(graph: Groups, group: Group) -> list[Equation]:
-    first = graph.group(group.tie[0][0]) if group.tie else group
+    first = next((one for one in group.tied if one is not group), group)
     return graph.sizes.ties.between(group.atom, first.atom)
 
 
 def _some(tie: tuple[tuple[str, int], ...]) -> str:
     """The first few of the tied groups, and how many more there are."""
-    return listing([f"{name} ({size})" for name, size in tie], _NAMED)
+    return listing([f"{name} ({size})" for name, size in tie[:_NAMED]], _NAMED, len(tie))
 
 
 def _origin(reason: Reason) -> Hop | None:

@@ -20,9 +20,12 @@ class Ties:
 
     def root(self, atom: Atom) -> Atom:
         """The representative of the atoms tied with `atom`."""
-        while atom in self._parent:
-            atom = self._parent[atom]
-        return atom
+        root = atom
+        while root in self._parent:
+            root = self._parent[root]
+        while atom is not root:  # the next time it is found at once
+            self._parent[atom], atom = root, self._parent[atom]
+        return root
 
     def join(self, tied: Iterable[Atom], cause: Any) -> bool:
         """Tie atoms; whether anything changed."""

@@ -148,8 +148,12 @@ def _groups_of_owners(
             for layer in owners.get(graph.trace.tensors[member.tensor], ()):
                 found.setdefault(layer, {})[group] = None
 
+    makers = {
+        group: {producer.rpartition(".")[0] for producer in group.producers}
+        for group in [*graph.groups, *graph.blocked]
+    }
+
     def rank(group: Group, layer: str) -> tuple[bool, bool, bool]:
-        made = any(producer.rpartition(".")[0] == layer for producer in group.producers)
-        return not made, group.blocked is not None, group not in pruned
+        return layer not in makers[group], group.blocked is not None, group not in pruned
 
     return {layer: sorted(groups, key=lambda group: rank(group, layer)) for layer, groups in found.items()}
