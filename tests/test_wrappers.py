@@ -13,12 +13,12 @@ from torch.nn.utils import prune
 from wrapped_nets import OPERATIONS, Net, example, mask
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_wrapper_is_refused(process_group, operation):
-    """What is in it is to be pruned, and wrapped again."""
+def test_a_wrapper_is_refused(process_group):
+    """What is in it is to be pruned, and wrapped again, whatever is asked for."""
     wrapper = DistributedDataParallel(Net())
-    with pytest.raises(PlanError, match=r"the model is wrapped in Dist.*\n.*engine\.prune\(ddp\.module"):
-        OPERATIONS[operation](wrapper)
+    for operation in OPERATIONS.values():
+        with pytest.raises(PlanError, match=r"the model is wrapped in Dist.*\n.*engine\.prune\(ddp\.module"):
+            operation(wrapper)
     assert wrapper(example()).shape == (4, 8)
     assert wrapper.module.body[0].out_features == 32
 
