@@ -198,12 +198,13 @@ def _note_unseen(recorder: Recorder, module: nn.Module, entered: _Entered, resul
     outputs = [result] if isinstance(result, torch.Tensor) else list(tensors_in(result))
     made = tuple(tensor for tensor in outputs if not recorder.is_known(tensor))
     new = trace.untracked[entered.untracked :]
+    # To ask for its value notes a constant, which is then one of those that came up here.
+    old = tuple(one for one in outputs if is_constant(one) and recorder.value_of(one).kind == "constant")
     # Where parameters are left, a constant may be what a kernel has written into.
     here = [value for running, value in recorder.constants if running is recorder.running[-1]]
     is_new = bool(made) or _is_new(recorder, module, new)
     if not is_new and not _is_new(recorder, module, here):
         return
-    old = tuple(one for one in outputs if is_constant(one) and recorder.value_of(one).kind == "constant")
     inside = trace.calls[entered.calls :]
     seen = {value for call in inside for value in call.values}
     seen.update(recorder.value_of(tensor) for tensor in outputs if recorder.is_known(tensor))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,8 +79,7 @@ def _computed(tensors: Tensors, weights: dict[str, Tensor]) -> Iterator[dict[str
     model = tensors.graph.model
     for number, batch in enumerate(tensors.data or ()):
         with undisturbed(model), _differentiable(weights.values()), torch.enable_grad():
-            loss = _loss_of(tensors, number, _differentiated(batch))
-            found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+            found = _gradients_of(tensors, number, _differentiated(batch), list(weights.values()))
         yield {
             name: torch.zeros_like(weight) if gradient is None else gradient
             for (name, weight), gradient in zip(weights.items(), found)
@@ -90,6 +90,30 @@ def _differentiated(batch: object) -> object:
     """A batch through which gradients can pass: none passes through what was made in inference mode."""
     made_there = any(tensor.is_inference() for tensor in tensors_in(batch))
     return copied(batch, Tensor.clone) if made_there else batch
+
+
+def _gradients_of(
+    tensors: Tensors, number: int, batch: object, weights: list[Tensor]
+) -> Sequence[Tensor | None]:
+    failure: RuntimeError | None = None
+    # cuDNN differentiates recurrent layers in training mode only, torch's own kernels in both.
+    for kernels in nullcontext, _without_cudnn:
+        with kernels():
+            loss = _loss_of(tensors, number, batch)
+            try:
+                return torch.autograd.grad(loss, weights, allow_unused=True)
+            except RuntimeError as error:
+                failure = error
+    raise PlanError(f"the gradients of loss(model, batch) failed on batch {number}: {failure}") from failure
+
+
+@contextmanager
+def _without_cudnn() -> Iterator[None]:
+    cudnn: Any = torch.backends.cudnn
+    with undoing() as undo:
+        undo.add(setattr, cudnn, "enabled", cudnn.enabled)
+        cudnn.enabled = False
+        yield
 
 
 def _loss_of(tensors: Tensors, number: int, batch: object) -> Tensor:

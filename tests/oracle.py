@@ -114,8 +114,8 @@ def mask(model: nn.Module, plan, nothing: float = 0.0) -> None:
         if not (tensor.is_floating_point() or tensor.is_complex()):
             continue
         for axis, kept in axes.items():
-            dropped = torch.ones(tensor.shape[axis], dtype=torch.bool)
-            dropped[torch.as_tensor(kept, dtype=torch.long)] = False
+            dropped = torch.ones(tensor.shape[axis], dtype=torch.bool, device=tensor.device)
+            dropped[torch.as_tensor(kept, dtype=torch.long, device=tensor.device)] = False
             tensor.data.index_fill_(axis, dropped.nonzero().flatten(), nothing)
 
 
@@ -153,7 +153,7 @@ def randomise(model: nn.Module, inputs, seed: int = 0) -> None:
 def scatter_constant(tensor: Tensor, spread: float, generator: torch.Generator) -> None:
     """Spread the values of a tensor that is the same everywhere (norms, layer scales, zero layers)."""
     if bool((tensor == tensor.flatten()[0]).all()):
-        tensor.add_((spread * torch.randn(tensor.shape, generator=generator)).to(tensor))
+        tensor.add_((spread * torch.randn(tensor.shape, generator=generator, device="cpu")).to(tensor))
 
 
 def amplify(tensor: Tensor) -> None:
@@ -169,13 +169,13 @@ def calibrate(model: nn.Module, inputs, generator: torch.Generator) -> None:
 
     def measure(module, args):
         size = module.running_mean.numel()
-        offset = 0.1 * torch.randn(size, generator=generator)
-        factor = 0.5 + torch.rand(size, generator=generator)
-        mean, variance = torch.zeros(size), torch.ones(size)
+        offset = 0.1 * torch.randn(size, generator=generator, device="cpu").to(module.running_mean)
+        factor = 0.5 + torch.rand(size, generator=generator, device="cpu").to(module.running_mean)
+        mean, variance = torch.zeros_like(factor), torch.ones_like(factor)
         if args and isinstance(args[0], Tensor) and args[0].ndim >= 2 and args[0].shape[1] == size:
             channels = args[0].detach().float().transpose(0, 1).flatten(1)
             mean, variance = channels.mean(1), channels.var(1, correction=0)
-            variance = torch.where(variance > 1e-3, variance, torch.ones(size))
+            variance = torch.where(variance > 1e-3, variance, torch.ones_like(variance))
         module.running_mean.data.copy_(mean + offset * variance.sqrt())
         module.running_var.data.copy_(variance * factor)
 

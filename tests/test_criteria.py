@@ -178,6 +178,31 @@ def test_gradients_are_computed_from_data_and_loss(criterion):
     torch.testing.assert_close(found, expected_scores(model, criterion))
 
 
+class OnlyForward(torch.autograd.Function):
+    """Something without derivatives."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise RuntimeError("no kernel for this")
+
+
+def test_gradients_that_cannot_be_computed_are_an_error():
+    """It tells the batch, and what torch says."""
+    model = Chain()
+    with pytest.raises(PlanError, match=r"gradients of loss\(model, batch\) failed on batch 0: no kernel"):
+        engine.prune(
+            model,
+            example_inputs=X,
+            criterion="taylor",
+            data=[X],
+            loss=lambda model, batch: OnlyForward.apply(model(batch)).sum(),
+        )
+
+
 @pytest.mark.parametrize("criterion", GRADIENTS)
 def test_gradients_of_a_backward_pass_are_taken(criterion):
     """`prune` alone does not run the model on any data; the gradients count as one batch."""

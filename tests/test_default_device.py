@@ -41,7 +41,7 @@ def test_living_on_beside_another_default_device(kind, elsewhere, tmp_path):
     make, batch = NETS[kind]
     with torch.device("cpu"):
         model, fresh, x = make(), make(), batch()
-    optimizer = torch.optim.Adam(model.parameters())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     graph = engine.analyze(model, x)
     with engine.mask(model, graph.choose(ratio=0.5)):
         model(x)
