@@ -15,6 +15,7 @@ from ..adapters.tensors import can_be_sliced, named_tensors
 from ..adapters.wrappers import check_sliceable
 from ..errors import TraceError
 from .alone import alone
+from .collector import paused
 from .constants import remember
 from .contents import copied, tensors_in, text_of
 from .fake import Fakes, depends_on_data
@@ -145,7 +146,8 @@ def _trace(
     filled = _filled(modules)
     recorder = Recorder(record, ledger, known, frozenset(opaque), lower, observe, plain)
     copy = fakes.convert if fakes else torch.clone
-    with undisturbed(model, recorded=True) as before:
+    # Each pass of the collector would walk over all that the caller has, and over the trace so far.
+    with paused(), undisturbed(model, recorded=True) as before:
         calls = copied(calls, copy)
         stage = Stage(ledger, stand_ins)
         try:
