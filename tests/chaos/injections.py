@@ -6,168 +6,115 @@ the caller as it is, but for those that prunus takes for the model's and reports
 
 from __future__ import annotations
 
-import random
-import sys
-from functools import cache
-from pathlib import Path
-from types import CodeType, FrameType
+from random import Random
+from time import perf_counter
 from typing import Any
 
-import prunus
-from attrs import define, field, frozen
+from attrs import define
 
+from .disturbances import Lines, Operators, Signal, UserCode
 from .nets import NETS
 from .operations import OPERATIONS, Case
 from .photograph import Photograph
 from .process import repair
 from .tally import Tally
 
-_ROOT = str(Path(prunus.__file__).parent) + "/"
-_ERRORS = (KeyboardInterrupt, MemoryError, RuntimeError)
-
-Line = tuple[CodeType, int]
-
 
 def run(seed: int, count: int) -> list[Tally]:
     """`count` injections into one operation on one network, which `seed` decides."""
-    operation = list(OPERATIONS)[seed % len(OPERATIONS)]
-    net = list(NETS)[seed // len(OPERATIONS) % len(NETS)]
-    tally, chance = Tally(f"{operation}"), random.Random(seed)
-    while tally.tried < count:
-        at = chance.choice(list(undisturbed(operation, net).lines.items()))
-        place = Place(at[0], chance.choice([0, at[1] - 1, chance.randrange(at[1])]), chance.choice(_ERRORS))
-        tally.count(_fault(operation, net, place))
+    operation, net = drawn_case(seed)
+    tally, chance = Tally(operation), Random(seed)
+    lines = reference(operation, net).lines
+    for _ in range(count):
+        tally.count(fault(operation, net, Lines.drawn(lines, chance)))
     return [tally]
 
 
-@frozen
-class Place:
-    """The line before which an exception is raised, at one of the times that it is reached."""
-
-    line: Line
-    time: int
-    error: type[BaseException]
-
-    def __str__(self) -> str:
-        code, number = self.line
-        return f"{self.error.__name__} at {code.co_filename.removeprefix(_ROOT)}:{number}, time {self.time}"
+def drawn_case(seed: int) -> tuple[str, str]:
+    """Another operation with each seed, and then another network."""
+    number = seed % len(OPERATIONS), seed // len(OPERATIONS) % len(NETS)
+    return list(OPERATIONS)[number[0]], list(NETS)[number[1]]
 
 
-@frozen
+@define
 class Reference:
-    """What the operation does when nothing happens: which lines it runs, how often, and what it leaves."""
+    """What an operation does when nothing happens: what could be disturbed, and what it leaves."""
 
-    lines: dict[Line, int]
     result: Any
     after: Photograph
+    seconds: float
+    lines: Lines
+    operators: Operators
+    user_code: UserCode
 
 
 _references: dict[tuple[str, str], Reference] = {}
 
 
-def undisturbed(operation: str, net: str) -> Reference:
+def reference(operation: str, net: str) -> Reference:
     """What an operation does, found out once."""
     if (operation, net) not in _references:
-        _references[operation, net] = _run_undisturbed(operation, net)
+        _references[operation, net] = _undisturbed(operation, net)
     return _references[operation, net]
 
 
-def _run_undisturbed(operation: str, net: str) -> Reference:
-    """Run an operation, after it has filled all caches."""
-    for _ in range(2):
+def _undisturbed(operation: str, net: str) -> Reference:
+    for _ in range(2):  # which fills all caches
         OPERATIONS[operation](net).run()
-    case, lines = OPERATIONS[operation](net), Lines()
-    with lines:
-        case.run()
-    case = OPERATIONS[operation](net)
+    counting = Lines(), Operators(), UserCode()
+    for one in counting:
+        case = OPERATIONS[operation](net)
+        with one:
+            case.run()
+    case, start = OPERATIONS[operation](net), perf_counter()
     result = case.run()
-    return Reference(lines.met, result, case.photograph())
+    return Reference(result, case.photograph(), perf_counter() - start, *counting)
 
 
-def _fault(operation: str, net: str, place: Place) -> str | None:
-    """What was wrong after an injection, if anything was."""
-    case, reference = OPERATIONS[operation](net), undisturbed(operation, net)
+def fault(operation: str, net: str, disturbance: Lines | Operators | UserCode | Signal) -> str | None:
+    """What was wrong after a disturbance, if anything was."""
+    case, expected = OPERATIONS[operation](net), reference(operation, net)
     before = case.photograph()
-    raised: BaseException | None = None
-    result = None
-    lines = Lines(place)
+    result: Any = None
+    error: BaseException | None = None
     try:
-        with lines:
+        with disturbance:
             result = case.run()
-    except BaseException as error:
-        raised = error
-    what = _judged(case, reference, before, raised, lines.raised, result)
+    except BaseException as failure:
+        error = failure
+    what = _wrong(case, expected, before, disturbance.raised, error, result)
     if what is not None:
         repair()
-    return what and f"{operation} of {net}, {place}: {what}"
+    return what and f"{operation} of {net}, {disturbance}: {what}"
 
 
-def _judged(
+def _wrong(
     case: Case,
-    reference: Reference,
+    expected: Reference,
     before: Photograph,
-    raised: BaseException | None,
     injected: BaseException | None,
+    error: BaseException | None,
     result: Any,
 ) -> str | None:
     after = case.photograph()
-    if raised is not None and injected is not None and not _is_from(raised, injected):
-        return f"another error comes out: {raised!r}"
-    if raised is None:
-        done = reference.after.difference(after, same_objects=False)
-        return done or (None if result == reference.result else f"the result is another one: {result}")
+    if error is not None and not _is_from(error, injected):
+        return f"another error comes out: {error!r}"
+    is_done = expected.after.difference(after, same_objects=False) is None
     changed = before.difference(after)
-    if changed is not None:
-        return None if reference.after.difference(after, same_objects=False) is None else changed
-    try:
-        result = case.run()
-    except BaseException as error:
-        return f"it fails afterwards: {error!r}"
-    done = reference.after.difference(case.photograph(), same_objects=False)
-    if done is not None or result != reference.result:
-        return f"it does something else afterwards: {done or result}"
-    return None
+    if error is not None and changed is not None:
+        return None if is_done else changed
+    if error is not None:
+        try:
+            result = case.run()
+        except BaseException as failure:
+            return f"it fails afterwards: {failure!r}"
+    differs = expected.after.difference(case.photograph(), same_objects=False)
+    return differs or (None if result == expected.result else f"the result is another one: {result}")
 
 
-def _is_from(raised: BaseException, injected: BaseException) -> bool:
+def _is_from(error: BaseException, injected: BaseException | None) -> bool:
     """Whether an error is the injected one, or, if that is one a model could raise, was made of it."""
-    chain: list[BaseException | None] = [raised]
+    chain: list[BaseException | None] = [error]
     while chain[-1] is not None and isinstance(injected, Exception):
         chain.append(chain[-1].__cause__ or chain[-1].__context__)
-    return any(one is injected for one in chain)
-
-
-@define
-class Lines:
-    """While this is entered, counts the lines of prunus that are run, and raises at one of them."""
-
-    place: Place | None = None
-    met: dict[Line, int] = field(factory=dict)
-    raised: BaseException | None = None
-
-    def __enter__(self) -> Lines:
-        sys.settrace(self._trace)
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        sys.settrace(None)
-
-    def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        return self._trace_line if is_ours(frame.f_code.co_filename) else None
-
-    def _trace_line(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if event == "line":
-            line = frame.f_code, frame.f_lineno
-            if self.place is None or self.place.line == line:
-                self.met[line] = self.met.get(line, 0) + 1
-                if self.place is not None and self.met[line] == self.place.time + 1:
-                    sys.settrace(None)
-                    self.raised = self.place.error("injected")
-                    raise self.raised
-        return self._trace_line
-
-
-@cache
-def is_ours(file: str) -> bool:
-    """Whether a file belongs to prunus, but for its tests."""
-    return file.startswith(_ROOT) and not file.startswith((_ROOT + "tests", _ROOT + ".venv"))
+    return injected is not None and any(one is injected for one in chain)

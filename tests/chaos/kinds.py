@@ -21,6 +21,8 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "injections": Kind(count=10_000, at_once=25),
     "odd_models": Kind(count=600, at_once=50),
+    "failures": Kind(count=1_000, at_once=10),
+    "signals": Kind(count=500, at_once=10),
     "threads": Kind(count=600, at_once=600),  # eight threads for about a minute
     "files": Kind(count=2_000, at_once=100),
 }

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .disturbances import user_code
+
 
 class Picture(nn.Module):
     """Convolutions, batch norms, a residual, a size as an attribute; it counts, keeps a list and a cache."""
@@ -33,12 +35,14 @@ class Picture(nn.Module):
         return 1 / size
 
     def forward(self, x: Tensor) -> Tensor:
+        user_code()
         self.runs += 1
         self.seen.append(len(x))
         self.shared.append(1)
         if len(x) not in self.cache:
             self.cache[len(x)] = torch.ones(len(x), 1, 1, 1)
         x = F.relu(self.norm(self.stem(x * self.cache[len(x)])))
+        user_code()
         self.last = x
         x = F.relu(x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))
         if self.training:
@@ -61,8 +65,10 @@ class Sentence(nn.Module):
         self.head.weight = self.embed.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
+        user_code()
         x = self.embed(tokens)
         x = self.norm(x + self.attention(x, x, x, need_weights=False)[0])
+        user_code()
         x = x + self.down(torch.tanh(self.up(x)))
         return self.head(x + self.back(self.lstm(x)[0]))
 
@@ -78,6 +84,7 @@ class Plain(nn.Module):
         self.register_buffer("scale", torch.ones(1).expand(10))
 
     def forward(self, x: Tensor) -> Tensor:
+        user_code()
         x = torch.tanh(self.one(x)).view(-1, self.sizes[0])
         return self.three(F.relu(self.two(x) * self.scale).view(-1, self.sizes[1]))
 

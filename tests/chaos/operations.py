@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
@@ -16,6 +16,7 @@ from attrs import define, field
 from prunus import engine
 from torch import Tensor, nn
 
+from .disturbances import user_code
 from .nets import NETS
 from .photograph import Photograph
 from .process import files_in, process_state
@@ -54,6 +55,7 @@ class Start:
 
 def loss(model: nn.Module, batch: Any) -> Tensor:
     """A loss of inputs alone."""
+    user_code()
     return model(batch if isinstance(batch, Tensor) else batch[0]).square().mean()
 
 
@@ -61,7 +63,7 @@ def start(net: str) -> Start:
     """The same each time."""
     random.seed(0), np.random.seed(0), torch.manual_seed(0)
     model, x = NETS[net]()
-    model.register_forward_hook(lambda module, args, output: None)
+    model.register_forward_hook(lambda module, args, output: user_code())
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
     for _ in range(2):
         optimizer.zero_grad()
@@ -164,8 +166,7 @@ def _regularizer(kind: str) -> Callable[[str], Case]:
 
 def recalibrate(net: str) -> Case:
     one = start(net)
-    data = [one.x, one.x.flip(0)]
-    return Case(lambda: str(engine.recalibrate(one.model, data)), one.watched)
+    return Case(lambda: str(engine.recalibrate(one.model, _data(one))), one.watched)
 
 
 def save(net: str) -> Case:
@@ -184,8 +185,30 @@ def load(net: str) -> Case:
     return Case(lambda: str(engine.load(folder / "model.safetensors", one.model)), one.watched, folder)
 
 
-def _data(one: Start) -> list[Any]:
-    return [one.x, one.x.flip(0)]
+class _Data:
+    """Batches of a loader that may fail."""
+
+    def __init__(self, x: Tensor):
+        self.batches = [x, x.flip(0)]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for batch in self.batches:
+            user_code()
+            yield batch
+
+
+def _data(one: Start) -> _Data:
+    return _Data(one.x)
+
+
+def _criterion(group: Any, tensors: Any) -> Tensor:
+    user_code()
+    return torch.arange(float(group.size))
+
+
+def _curve(done: float, final: float) -> float:
+    user_code()
+    return final**done
 
 
 OPERATIONS: dict[str, Callable[[str], Case]] = {
@@ -197,6 +220,7 @@ OPERATIONS: dict[str, Callable[[str], Case]] = {
     "prune compensate": _pruning(data=_data, compensate=lambda one: "lstsq"),
     "prune taylor": _pruning(data=_data, loss=lambda one: loss, criterion=lambda one: "taylor"),
     "prune wanda": _pruning(data=_data, criterion=lambda one: "wanda", prefer=lambda one: "inner"),
+    "prune criterion": _pruning(criterion=lambda one: _criterion, ratio=lambda one: 0.3),
     "apply": apply,
     "mask": mask,
     "schedule": schedule,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from prunus.engine import alone
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
@@ -38,6 +39,8 @@ def process_state() -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.enabled,
         "files": len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0,
         "recursion": sys.getrecursionlimit(),
+        "lock": "count=0" in repr(alone._lock),
+        "autocast": torch.is_autocast_enabled("cpu"),
     }
 
 
