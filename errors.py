@@ -57,3 +57,12 @@ class VerificationError(PrunusError):
 
 class CheckpointError(PrunusError):
     """A file that cannot be written or read, is damaged, or is of another model; the model is as it was."""
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether an error came up because there was no memory left, which tells nothing of the model."""
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        error = error.__cause__ or error.__context__
+    return False

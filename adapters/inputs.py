@@ -45,7 +45,7 @@ def guess_inputs(
         try:
             with undisturbed(model):
                 run(model, *copied((guess.args, guess.kwargs), torch.clone))
-        except Exception as error:  # a wrong guess may fail in any way
+        except Exception as error:  # a wrong guess may fail in any way, also by asking for too much memory
             reason = (str(error).strip() or "no message").splitlines()[0][:90]
             tried.setdefault((guess.source, f"{type(error).__name__}: {reason}"), []).append(guess.shapes)
         else:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..errors import TraceError
+from ..errors import TraceError, lacks_memory
 from .arguments import paired
 from .contents import named_tensors_in, outputs_in
 from .recorder import Recorder
@@ -158,6 +158,8 @@ def _record_training(
             set_training(module, True)
         outputs = _outputs(model, args, kwargs, recorder)
     except Exception as failure:
+        if lacks_memory(failure):
+            raise
         error = f"{type(failure).__name__}: {failure}"
     finally:
         for module in told:

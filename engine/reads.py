@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
+from ..errors import lacks_memory
+
 # By target: functions and descriptors, of which torch makes equal ones over and over.
 _known: dict[Callable[..., Any], bool] = {}
 
@@ -29,7 +31,9 @@ def _is_answered_without_data(target: Callable[..., Any], args: Any, kwargs: Any
     try:
         with torch.no_grad():
             target(*tree_map(_without_data, args), **tree_map(_without_data, kwargs))
-    except Exception:
+    except Exception as error:
+        if lacks_memory(error):
+            raise
         return False
     return True
 

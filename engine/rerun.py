@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import PrunusError
+from ..errors import PrunusError, lacks_memory
 from .contents import copied, outputs_in
 from .forwards import calls_of
 from .undisturbed import undisturbed
@@ -40,7 +40,9 @@ def shapes_as_told(graph: Groups, plan: Plan, retrace: Callable[[], Trace]) -> S
     """
     try:
         second = retrace()
-    except Exception:  # whatever it is
+    except Exception as error:  # whatever it is
+        if lacks_memory(error):
+            raise
         return None
     if not is_as_told(graph, plan, second):
         raise DoesOtherwise("with these sizes the forward takes another way")

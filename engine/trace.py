@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.overrides import _get_current_function_mode_stack
 
 from ..adapters.tensors import can_be_sliced, named_tensors
 from ..adapters.wrappers import check_sliceable
-from ..errors import TraceError
+from ..errors import TraceError, lacks_memory
 from .alone import alone
 from .collector import paused
 from .constants import remember
@@ -111,12 +111,15 @@ def trace(
 
 def _is_remade(cache: Sequence[Entry], run: Callable[[], tuple[Trace, Any, MadeTensors]]) -> bool:
     """Whether a run that finds these entries missing makes equal ones."""
-    with suppress(TraceError):
+    try:
         with without(cache) as are_remade:
             _, _, made = run()
             filed_again = are_remade()
         return filed_again and are_equal([one for one in cache if one.is_attribute], made)
-    return False
+    except TraceError as error:
+        if lacks_memory(error):
+            raise
+        return False
 
 
 def _trace(

@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 
 from ..adapters.masking import mask
 from ..adapters.trying import tried
-from ..errors import PlanError, TraceError
+from ..errors import PlanError, TraceError, lacks_memory
 from .axes import Atom, Reason, block
 from .budget import counts
 from .couplings import Couplings
@@ -163,6 +163,8 @@ class _Witness:
             with tried(self.graph.model, plan):
                 second = self.retrace()
         except Exception as error:  # whatever it is, with these sizes the model cannot be had
+            if lacks_memory(error):
+                raise
             return {_FAILED: _failure(error.__cause__ or error)}
         return {one.key: one for one in differences(self.graph, second, self.graph.whole_count(kept))}
 
@@ -171,7 +173,9 @@ class _Witness:
         try:
             with mask(self.graph.model, plan):
                 second = self.retrace()
-        except TraceError:
+        except TraceError as error:
+            if lacks_memory(error):
+                raise
             return {}
         return {one.key: one for one in differences(self.graph, second, lambda atom: atom.size)}
 

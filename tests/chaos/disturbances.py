@@ -1,4 +1,4 @@
-"""Ways in which an exception comes up while something runs: at a line, in torch, in the user's code, any time."""
+"""Ways in which an exception comes up: at a line, in an operator of torch, in the user's code, any time."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Exceptions at any line of prunus: afterwards all is as before, and the same call succeeds as it would have.
 
 Where the work was done already it may also all be as after it, but never in between. The exception reaches
-the caller as it is, but for those that prunus takes for the model's and reports as its own error.
+the caller as it is, but for those that prunus takes for the model's and reports as its own error. With other
+sizes a `RuntimeError` is the model's answer: more is held then, and only the process must be as before.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .disturbances import Lines, Operators, Signal, UserCode
 from .nets import NETS
 from .operations import OPERATIONS, Case
 from .photograph import Photograph
-from .process import repair
+from .process import process_state, repair
 from .tally import Tally
 
 
@@ -99,6 +100,11 @@ def _wrong(
     after = case.photograph()
     if error is not None and not _is_from(error, injected):
         return f"another error comes out: {error!r}"
+    for name in process_state():
+        if before.facts[name] != after.facts[name]:
+            return f"{name} was {before.facts[name]} and is {after.facts[name]}"
+    if error is None and isinstance(injected, RuntimeError):
+        return None
     is_done = expected.after.difference(after, same_objects=False) is None
     changed = before.difference(after)
     if error is not None and changed is not None:

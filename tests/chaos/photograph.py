@@ -29,7 +29,8 @@ class Photograph:
     def difference(self, other: Photograph, same_objects: bool = True) -> str | None:
         """Where another photograph shows something else, on request also other objects; or ``None``."""
         for path in [*self.facts, *other.facts]:
-            if same_objects or not path.endswith("_hooks keys"):  # which are counted through the process
+            # The keys of hooks are counted through the process, which is compared with itself alone.
+            if same_objects or not (path.endswith("_hooks keys") or path.startswith("process ")):
                 before, now = (one.facts.get(path, "nothing") for one in (self, other))
                 if before != now:
                     return f"{path} was {_short(before)} and is {_short(now)}"

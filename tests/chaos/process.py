@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 def process_state() -> dict[str, Any]:
     """Flags, modes, patches, random states, threads and open files, as what `Photograph` compares."""
-    return {
+    facts = {
         "Module.__call__": torch.nn.Module.__call__,
         "Function.apply": vars(torch.autograd.Function)["apply"],
         "attention's fast path": torch.backends.mha.get_fastpath_enabled(),
@@ -42,6 +42,7 @@ def process_state() -> dict[str, Any]:
         "lock": "count=0" in repr(alone._lock),
         "autocast": torch.is_autocast_enabled("cpu"),
     }
+    return {f"process {name}": fact for name, fact in facts.items()}
 
 
 def _stance() -> str:
