@@ -8,6 +8,20 @@ if TYPE_CHECKING:
     from .grammar.ast import Span
 
 
+def brief(text: str, most: int = 600) -> str:
+    """A text to be shown: of bounded length, the middle left out, and without what would move a terminal.
+
+    Examples
+    --------
+    >>> brief("a" * 1000 + "b", most=20)
+    'aaaaaaaa ... aaaaaab'
+    """
+    if len(text) > most:
+        kept = most - len(" ... ")
+        text = f"{text[: kept - kept // 2]} ... {text[len(text) - kept // 2 :]}"
+    return "".join(one if one.isprintable() or one == "\n" else "?" for one in text.expandtabs(1))
+
+
 class PrunusError(Exception):
     """Base of all errors of prunus: one message that says what is wrong and what to do."""
 
@@ -20,9 +34,9 @@ class RuleFileError(PrunusError):
 
     def __init__(self, message: str, span: Span | None = None, help: str | None = None) -> None:
         super().__init__(message, span, help)
-        self.message = message
+        self.message = brief(message)
         self.span = span
-        self.help = help
+        self.help = brief(help) if help else help
 
     def __str__(self) -> str:
         from .grammar.report import report

@@ -11,8 +11,8 @@ from lark.tree import Meta
 from ..errors import RuleSyntaxError
 from . import ast
 from .layout import Source
+from .limits import check_signature, power, whole_number
 
-_EXAMPLE = "#: example"
 _STATEMENTS = (ast.Targets, ast.Rule, ast.ModuleRule, ast.Use)
 
 
@@ -34,48 +34,34 @@ def _product(parts: list) -> ast.Dim:
 
 @v_args(meta=True)
 class Builder(Transformer):
-    """One method per rule of ``rules.lark``; children are values of ``ast.py`` or tokens."""
+    """One method per rule of ``rules.lark``; children are values of ``ast.py`` or tokens.
 
-    def __init__(self, source: Source) -> None:
+    ``start`` is where in the source the parsed text begins.
+    """
+
+    def __init__(self, source: Source, start: int) -> None:
         super().__init__()
-        self.source = source
+        self._source = source
+        self._start = start
 
     def start(self, _meta: Meta, items: list) -> tuple[ast.Statement, ...]:
-        """Attach clauses to the rule before them, then comments."""
-        statements: list[Any] = []
+        """Attach clauses to the rule before them."""
+        found: list[tuple[Any, list[ast.Clause]]] = []
         for item in _kept(items):
             if isinstance(item, _STATEMENTS):
-                statements.append(item)
+                found.append((item, []))
                 continue
-            clauses = tuple(_listed(item))
-            if not isinstance(statements[-1], ast.Rule):
+            clauses = _listed(item)
+            if not isinstance(found[-1][0], ast.Rule):
                 help = "write 'name: ...; clause'"
                 raise RuleSyntaxError("a clause must follow a rule", clauses[0].span, help)
-            statements[-1] = evolve(statements[-1], clauses=statements[-1].clauses + clauses)
-        return tuple(self._commented(statements, i) for i in range(len(statements)))
-
-    def _commented(self, statements: list[Any], i: int) -> ast.Statement:
-        """A rule with the comment lines above it, or above its targets if these come directly before."""
-        rule = statements[i]
-        if not isinstance(rule, ast.Rule):
-            return rule
-        lines = self._above(rule)
-        before = statements[i - 1] if i else None
-        if not lines and isinstance(before, ast.Targets) and before.rule == rule.name:
-            line_before = self.source.line_of(self.source.last_code(self.source.offset(rule.span)) - 1)
-            if rule.span.line - line_before <= 1:
-                lines = self._above(before)
-        examples = [line[len(_EXAMPLE) :].strip() for line in lines if line.startswith(_EXAMPLE)]
-        comment = [line.lstrip("#").strip() for line in lines if not line.startswith("#:")]
-        return evolve(rule, comment="\n".join(comment), examples=tuple(examples))
-
-    def _above(self, statement: ast.Rule | ast.Targets) -> list[str]:
-        """The comment lines directly above a statement, if it is the first one on its line."""
-        is_first = self.source.is_first(self.source.offset(statement.span))
-        return self.source.comments_above(statement.span.line) if is_first else []
+            found[-1][1].extend(clauses)
+        return tuple(
+            evolve(one, clauses=(*one.clauses, *clauses)) if clauses else one for one, clauses in found
+        )
 
     def _span(self, meta: Meta) -> ast.Span:
-        return self.source.span(meta.start_pos, meta.end_pos)
+        return self._source.span(self._start + meta.start_pos, self._start + meta.end_pos)
 
     # statements
 
@@ -92,8 +78,9 @@ class Builder(Transformer):
 
     def bookkeeping(self, meta: Meta, items: list) -> ast.Bookkeeping:
         attribute, parameter, axis, *factor = _kept(items)
+        span = self._span(meta)
         times = factor[0] if factor else None
-        return ast.Bookkeeping(attribute, parameter, int(axis), times, span=self._span(meta))
+        return ast.Bookkeeping(attribute, parameter, whole_number(axis, span), times, span=span)
 
     def use(self, meta: Meta, items: list) -> ast.Use:
         return ast.Use(_kept(items)[0].strip('"'), span=self._span(meta))
@@ -109,7 +96,9 @@ class Builder(Transformer):
     def signature(self, meta: Meta, items: list) -> ast.Signature:
         arrow = next(i for i, item in enumerate(items) if getattr(item, "type", "") == "ARROW")
         inputs, outputs = _kept(items[:arrow]), _kept(items[arrow:])
-        return ast.Signature(tuple(inputs), tuple(outputs), span=self._span(meta))
+        signature = ast.Signature(tuple(inputs), tuple(outputs), span=self._span(meta))
+        check_signature(signature)
+        return signature
 
     def short(self, meta: Meta, items: list) -> ast.Signature:
         left, right = _kept(items)
@@ -148,9 +137,10 @@ class Builder(Transformer):
         return ast.Star(str(items[-1]))
 
     def fixed(self, meta: Meta, items: list) -> ast.Fixed:
-        if int(items[0]) < 1:
+        size = whole_number(items[0], self._span(meta))
+        if size < 1:
             raise RuleSyntaxError("a fixed part has a size of at least 1", self._span(meta))
-        return ast.Fixed(int(items[0]))
+        return ast.Fixed(size)
 
     def anything(self, _meta: Meta, _items: list) -> ast.Anything:
         return ast.Anything()
@@ -210,9 +200,10 @@ class Builder(Transformer):
         return ast.Sums(tuple(_kept(items)), span=self._span(meta))
 
     def scales(self, meta: Meta, items: list) -> ast.Scales:
-        operand, factor, power, *unless = _kept(items)
+        operand, factor, number, *unless = _kept(items)
+        span = self._span(meta)
         given = str(unless[0]) if unless else None
-        return ast.Scales(operand, str(factor), float(power), given, span=self._span(meta))
+        return ast.Scales(operand, str(factor), power(number, span), given, span=span)
 
     def scaled(self, _meta: Meta, items: list) -> str:
         return "".join(items)
@@ -234,11 +225,13 @@ class Builder(Transformer):
         return ast.Tie(tuple(_kept(items)), span=self._span(meta))
 
     def multiple(self, meta: Meta, items: list) -> ast.Multiple:
-        *factors, of = _kept(items)
-        if int(of) < 1:
-            raise RuleSyntaxError("slots come in multiples of at least 1", self._span(meta))
+        *factors, number = _kept(items)
+        span = self._span(meta)
+        of = whole_number(number, span)
+        if of < 1:
+            raise RuleSyntaxError("slots come in multiples of at least 1", span)
         of_bytes = any(getattr(item, "type", "") == "BYTES" for item in items)
-        return ast.Multiple(tuple(factors), int(of), of_bytes, span=self._span(meta))
+        return ast.Multiple(tuple(factors), of, of_bytes, span=span)
 
     def macs(self, meta: Meta, items: list) -> ast.Macs:
         return ast.Macs(tuple(_kept(items)), span=self._span(meta))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
@@ -30,7 +31,7 @@ def format_rules(text: str, file: str = "<rules>") -> str:
     a         = torch.relu
     a:          in <-> out;  zero in  # ...
     """
-    statements = parse(text, file, lambda _: None).statements
+    statements = parse(text, file, fail=None).statements
     source = Source(file, text)
     starts = [source.offset(statement.span) for statement in statements]
     lines: list[str] = []
@@ -67,13 +68,13 @@ def _with_comments(statement: ast.Statement, source: Source, start: int, stop: i
     """
     first, others = head(statement), groups(statement)
     pieces = [first, *chain.from_iterable(others)]
-    for offset, comment in source.comments:
-        if start < offset < stop and source.line_of(offset) <= last:
-            before = sum(source.offset(piece.span) < offset for piece in pieces)
-            if source.is_first(offset) and before < len(pieces):
-                pieces[before].above.append(comment)
-            else:
-                pieces[before - 1].behind.append(comment)
+    places = [source.offset(piece.span) for piece in pieces]
+    for offset, comment in source.comments_between(start, min(stop, source.end_of(last))):
+        before = bisect_left(places, offset)
+        if source.is_first(offset) and before < len(pieces):
+            pieces[before].above.append(comment)
+        else:
+            pieces[before - 1].behind.append(comment)
     return _laid_out(first, others)
 
 

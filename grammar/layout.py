@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
 from attrs import field, frozen
 
@@ -93,7 +93,10 @@ class Source:
 
     def last_code(self, before: int | None = None) -> int:
         """The offset just after the last code before ``before`` (default: the end of the text)."""
-        return len(self.code[:before].rstrip())
+        end = len(self.code) if before is None else before
+        while end > 0 and self.code[end - 1].isspace():
+            end -= 1
+        return end
 
     def line_of(self, offset: int) -> int:
         return bisect_right(self.starts, offset)
@@ -106,11 +109,18 @@ class Source:
         """Whether nothing but blanks stands before this place on its line."""
         return not self.text[self.starts[self.line_of(offset) - 1] : offset].strip()
 
+    def end_of(self, line: int) -> int:
+        """The offset just after a line."""
+        return self.starts[line] if line < len(self.starts) else len(self.text)
+
+    def comments_between(self, start: int, stop: int) -> list[tuple[int, str]]:
+        """The comments that begin between two offsets."""
+        first = bisect_left(self.comments, (start, ""))
+        return self.comments[first : bisect_left(self.comments, (stop, ""))]
+
     def comments_above(self, line: int) -> list[str]:
         """The comment lines directly above a line, in order, hashes kept."""
-        found = []
-        for text in reversed(self.lines[: line - 1]):
-            if not text.lstrip().startswith("#"):
-                break
-            found.append(text.strip())
-        return found[::-1]
+        first = line - 1
+        while first > 0 and self.lines[first - 1].lstrip().startswith("#"):
+            first -= 1
+        return [text.strip() for text in self.lines[first : line - 1]]

@@ -22,7 +22,6 @@ _WORDS = {
     "INT": "a number",
     "NUMBER": "a number",
     "STRING": "a text in quotes",
-    "_NEWLINE": "end of line",
     "$END": "end of line",
     "MODULE": "'module'",
     "USE": "'use'",
@@ -54,19 +53,23 @@ _WORDS = {
 _STATEMENT_HELP = "a statement is 'name: ...', 'name = target, ...', 'module T: ...' or 'use default'"
 
 
-def parse(text: str, file: str = "<rules>", fail: Callable[[RuleError], object] = throw) -> ast.RuleFile:
+def parse(
+    text: str, file: str = "<rules>", fail: Callable[[RuleError], object] | None = throw
+) -> ast.RuleFile:
     """Parse the text of a rule file.
 
     Parameters
     ----------
     text : the rules.
     file : what errors and spans call the text.
-    fail : what is done with each ``RuleError``; to collect them, give ``errors.append``.
+    fail : what is done with each ``RuleError``; to collect them, give ``errors.append``. With ``None`` the
+        rules are not validated.
 
     Raises
     ------
     RuleSyntaxError
-        The text is not in the language; the message shows the place and what would be right.
+        The text is not in the language, or beyond its limits (``limits.py``); the message shows the place
+        and what would be right.
     RuleError
         A rule that `validate` finds fault with.
 
@@ -75,25 +78,44 @@ def parse(text: str, file: str = "<rules>", fail: Callable[[RuleError], object] 
     >>> [rule.name for rule in parse("conv: out -> next.in; concat: split(out) by input sizes").statements]
     ['conv', 'concat']
     """
+    from .comments import commented
+    from .limits import check_lines, check_size
+    from .validate import validate
+
+    check_size(text, file)
+    source = Source(file, text)
+    check_lines(source)
+    found: list[ast.Statement] = []
+    start = 0
+    for settled in settle(text).split("\n"):
+        found += _statements(settled, start, source)
+        start += len(settled) + 1
+    statements = commented(found, source)
+    for statement in statements if fail else ():
+        if isinstance(statement, ast.Rule):
+            validate(statement, fail)
+    return ast.RuleFile(file, statements)
+
+
+def _statements(settled: str, start: int, source: Source) -> list[ast.Statement]:
+    """The statements of one settled line, which begins at ``start``.
+
+    A line at a time, the trees of Lark stay small: of a whole file, they would keep the garbage collector
+    busy longer than the parser.
+    """
     from lark import UnexpectedInput
     from lark.exceptions import VisitError
 
     from .build import Builder
-    from .validate import validate
+    from .limits import check_depth
 
-    source = Source(file, text)
+    check_depth(source, settled, start)
     try:
-        tree = _lark().parse(settle(text))
+        return Builder(source, start).transform(_lark().parse(settled))
     except UnexpectedInput as error:
-        raise _explain(error, source) from None
-    try:
-        statements = Builder(source).transform(tree)
+        raise _explain(error, source, start, start + len(settled)) from None
     except VisitError as error:
         raise error.orig_exc from None
-    for statement in statements:
-        if isinstance(statement, ast.Rule):
-            validate(statement, fail)
-    return ast.RuleFile(file, statements)
 
 
 @functools.cache
@@ -105,28 +127,27 @@ def _lark() -> Lark:
     return Lark(grammar, parser="lalr", lexer="contextual", propagate_positions=True)
 
 
-def _explain(error: UnexpectedInput, source: Source) -> RuleSyntaxError:
-    """One error for whatever Lark has raised."""
+def _explain(error: UnexpectedInput, source: Source, first: int, last: int) -> RuleSyntaxError:
+    """One error for whatever Lark has raised about the settled line from ``first`` to ``last``."""
     from lark import UnexpectedToken
 
     if isinstance(error, UnexpectedToken):
         token = error.token
         accepts = set(error.accepts or error.expected)
-        at_end = token.type in ("$END", "_NEWLINE")
-        start = (
-            source.last_code(token.start_pos if token.type == "_NEWLINE" else None)
-            if at_end
-            else (token.start_pos or 0)
-        )
+        at_end = token.type == "$END"
+        start = source.last_code(last) if at_end else first + (token.start_pos or 0)
         met = _WORDS[token.type] if at_end or token.type == "STRING" else f"'{token}'"
         span = source.span(start, start if at_end else start + len(token))
         return RuleSyntaxError(f"unexpected {met}", span, _help(accepts, token.type, span))
-    start = error.pos_in_stream or 0
+    start = first + (error.pos_in_stream or 0)
     span = source.span(start, start + 1)
     met = source.text[start : start + 1]
     if met == '"':
         return RuleSyntaxError("a text is not closed", span, "put a '\"' at its end, on the same line")
     accepts = set(getattr(error, "allowed", None) or ())
+    if not met.isascii():
+        help = "names are made of the letters A to Z, digits and '_'"
+        return RuleSyntaxError(f"unexpected character '{met}', U+{ord(met):04X}", span, help)
     return RuleSyntaxError(f"unexpected character '{met}'", span, _help(accepts, met, span))
 
 
@@ -134,7 +155,7 @@ def _help(accepts: set[str], met: str, span: ast.Span) -> str:
     """The one line that says what would be right, from what is accepted and what was met."""
     before = span.text[: span.column - 1].split()
     first = (span.text.split() or [""])[0]
-    ends = met in ("$END", "_NEWLINE", "SEMICOLON", "ARROW")
+    ends = met in ("$END", "SEMICOLON", "ARROW")
     if "COLON" in accepts and first in CLAUSES and before == [first]:
         return "a clause continues the rule above it: indent this line"
     if "COLON" in accepts and len(before) > 1 and did_you_mean(before[-1], CLAUSES):
@@ -159,7 +180,7 @@ def _help(accepts: set[str], met: str, span: ast.Span) -> str:
         return 'give the reason in quotes: block factor "why"'
     if "ARROW" in accepts and "COMMA" in accepts:
         return "a signature is 'operand[axes], ... -> [axes]'"
-    wanted = sorted({_WORDS[name] for name in accepts if name in _WORDS})
+    wanted = sorted({_WORDS[name] for name in accepts - {"_NEWLINE"}})
     return (
         f"expected {', '.join(wanted[:-1])} or {wanted[-1]}" if len(wanted) > 1 else f"expected {wanted[0]}"
     )

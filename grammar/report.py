@@ -5,10 +5,17 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from itertools import islice
 
 from attrs import evolve
 
+from ..errors import brief
 from .ast import Span
+
+_SHOWN = 120  # of a source line
+_BEFORE = 40  # of a longer one, in front of what is meant
+_COMPARED = 8000  # names that are looked through for one that is alike
+_LONGEST = 100  # of the names that are compared: it takes the square of that
 
 
 def report(message: str, span: Span | None = None, help: str | None = None, severity: str = "error") -> str:
@@ -24,18 +31,27 @@ def report(message: str, span: Span | None = None, help: str | None = None, seve
              ^^^^
     help: did you mean 'out'?
     """
-    lines = [f"{severity}: {message}", *(_place(span) if span else ())]
-    return "\n".join([*lines, f"help: {help}"] if help else lines)
+    lines = [f"{severity}: {brief(message)}", *(_place(span) if span else ())]
+    return "\n".join([*lines, f"help: {brief(help)}"] if help else lines)
 
 
 def _place(span: Span) -> list[str]:
-    """Where it is: file, line and column, the source line, and a caret under each character meant."""
-    indent = len(span.text) - len(span.text.lstrip())
-    width = max(1, span.end_column - span.column)
+    """Where it is: file, line and column, the source line, and a caret under each character meant.
+
+    Of a long line a stretch is shown.
+    """
+    text = span.text.rstrip()
+    start = len(text) - len(text.lstrip())
+    if len(text) - start > _SHOWN:
+        start = max(start, span.column - 1 - _BEFORE)
+    end = start + _SHOWN
+    dots = ["... " if text[:start].strip() else "", " ..." if len(text) > end else ""]
+    before = len(dots[0]) + max(0, span.column - 1 - start)
+    width = max(1, min(span.end_column, end + 1) - span.column)
     return [
-        f"  {span.file}:{span.line}:{span.column}",
-        f"    {span.text.expandtabs(1).strip()}",
-        " " * (4 + max(0, span.column - 1 - indent)) + "^" * width,
+        f"  {brief(span.file)}:{span.line}:{span.column}",
+        f"    {dots[0]}{brief(text[start:end])}{dots[1]}",
+        " " * (4 + before) + "^" * width,
     ]
 
 
@@ -49,6 +65,12 @@ def narrow(span: Span, name: str) -> Span:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """``did you mean 'groups'?``, or ``None`` if nothing known looks like ``name``."""
-    close = difflib.get_close_matches(name, sorted(known), n=1)
+    """``did you mean 'groups'?``, or ``None`` if nothing known looks like ``name``.
+
+    Only so many names are looked at, and none that is endless.
+    """
+    if len(name) > _LONGEST:
+        return None
+    candidates = sorted(other for other in islice(known, _COMPARED) if len(other) <= _LONGEST)
+    close = difflib.get_close_matches(name, candidates, n=1)
     return f"did you mean '{close[0]}'?" if close else None
