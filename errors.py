@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -55,6 +56,20 @@ class RuleError(RuleFileError):
 def throw(error: RuleFileError) -> NoReturn:
     """What is done with an error of a rule file unless the caller collects them instead."""
     raise error
+
+
+def at_most(count: int, fail: Callable[[RuleError], object]) -> Callable[[RuleError], None]:
+    """``fail`` for the first ``count`` errors; the next one is raised."""
+    told = 0
+
+    def told_or_thrown(error: RuleError) -> None:
+        nonlocal told
+        told += 1
+        if told > count:
+            raise error
+        fail(error)
+
+    return told_or_thrown
 
 
 class TraceError(PrunusError):

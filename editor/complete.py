@@ -12,8 +12,8 @@ from ..grammar.layout import settle
 from ..grammar.verbs import CLAUSES, VERBS
 from ..rules import load
 from ..rules.signatures import argument_names
-from ..rules.targets import MissingTarget, locate, resolve
-from .cursor import Cursor, cursor
+from ..rules.targets import MissingTarget, importing, locate, resolve
+from .cursor import Cursor, cursor, lines_of
 
 # What is completed, in the words of the language server protocol.
 TARGET, MODULE, ARGUMENT, FACTOR = "Function", "Module", "Field", "Variable"
@@ -21,13 +21,20 @@ VERB, KEYWORD, RULE = "Operator", "Keyword", "Class"
 
 
 def complete(text: str, line: int, column: int) -> list[tuple[str, str]]:
-    """Names that may stand at this place, each with its kind; lines and columns count from 0."""
-    place = cursor(text, line, column)
-    dotted = re.search(r"[\w.]*$", place.before)
+    """Names that may stand at this place, each with its kind; lines and columns count from 0.
+
+    Nothing is imported: what is not has no names that are known.
+    """
+    with importing(False):
+        return _complete(cursor(text, line, column), text)
+
+
+def _complete(place: Cursor, text: str) -> list[tuple[str, str]]:
+    dotted = re.search(r"(?<![\w.])[\w.]*$", place.before)
     if place.kind == "targets" or re.match(r"\s*module\s+[\w.]*$", place.before):
         return _targets(dotted[0] if dotted else "")
     if place.kind is None:
-        return [*_as(KEYWORD, ("module", "use")), *_as(RULE, _awaited(text))]
+        return [*_as(KEYWORD, ("module", "use")), *_as(RULE, _awaited("\n".join(lines_of(text))))]
     return _in_rule(place, text) if place.kind == "rule" else []
 
 

@@ -7,9 +7,11 @@ import re
 from attrs import frozen
 
 from ..grammar.layout import settle
+from ..grammar.limits import LINE, SIZE
 
 _HEAD = re.compile(r"\s*(?:module\s+(?P<module>[\w.]+)\s*:|(?P<rule>\w+)\s*:|(?P<targets>\w+)\s*=)", re.ASCII)
 _WORD = re.compile(r"\*?[A-Za-z_][\w.]*")
+_OPERAND = re.compile(r"(?<![\w.])([A-Za-z_][\w.]*?)(?:\.\.\.)?\[")
 _STRING = re.compile(r'"[^"\n]*"?')
 
 
@@ -41,13 +43,13 @@ class Cursor:
 
     def operands(self) -> list[str]:
         """The operands that the statement's signature has so far."""
-        return list(dict.fromkeys(re.findall(r"([A-Za-z_][\w.]*?)(?:\.\.\.)?\[", self.whole)))
+        return list(dict.fromkeys(_OPERAND.findall(self.whole)))
 
 
 def cursor(text: str, line: int, column: int) -> Cursor:
     """Look at the place before which ``column`` characters of line ``line`` stand; both count from 0."""
-    lines = text.replace("\r", "").split("\n")
-    if not lines[line][:column]:
+    lines = lines_of(text)
+    if line >= len(lines) or not lines[line][:column]:
         return Cursor(None)
     first, end = _extent(lines, line)
     upto = settle("\n".join([*lines[first:line], f"{lines[line][:column]}_"]))
@@ -63,9 +65,15 @@ def cursor(text: str, line: int, column: int) -> Cursor:
     return Cursor(head.lastgroup, head[head.lastgroup], before, heads[-1] is not None, whole)
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines of a text; none of one that is longer than rules may be, or has such a line."""
+    lines = text.replace("\r", "").split("\n")
+    return lines if len(text) <= SIZE and max(map(len, lines)) <= LINE else []
+
+
 def word_at(text: str, line: int, column: int) -> tuple[str, int, int] | None:
     """The name at a place, a star before it included, and where it begins and ends on its line."""
-    for found in _WORD.finditer(text.replace("\r", "").split("\n")[line]):
+    for found in _WORD.finditer("".join(lines_of(text)[line : line + 1])):
         if found.start() <= column <= found.end():
             return found[0], found.start(), found.end()
     return None

@@ -13,36 +13,38 @@ from ..grammar.validate import mentioned, names_in
 from ..grammar.verbs import MEANINGS
 from ..rules import RuleSet, draft, load
 from ..rules.describe import describe, find_rule
-from ..rules.targets import MissingTarget, resolve
+from ..rules.targets import MissingTarget, importing, resolve
 from .complete import targets_of
-from .cursor import Cursor, cursor, word_at
+from .cursor import Cursor, cursor, lines_of, word_at
 
 
 def hover(text: str, path: str | Path, line: int, column: int) -> tuple[str, int, int] | None:
     """What is known of the word at a place, and from which to which column it stands; all count from 0.
 
     A rule or target gives its rule as `describe` does, a verb its documentation, a clause its meaning, a
-    factor or operand where the rule has it.
+    factor or operand where the rule has it. Nothing is imported.
     """
     found = word_at(text, line, column)
     if found is None:
         return None
     word, start, end = found
     place = cursor(text, line, end)
-    told = None if place.kind == "comment" else _told(word, text, path, line, end, place)
+    with importing(False):
+        told = None if place.kind == "comment" else _told(word, text, path, line, end, place)
     return (told, start, end) if told else None
 
 
 def definition(text: str, path: str | Path, line: int, column: int) -> tuple[Path, int] | None:
     """The file and the line, from 0, of the rule whose name or target stands at a place."""
     found = word_at(text, line, column)
-    _, rules = understood(text, path)
-    try:
-        span = find_rule(rules, found[0]).span if found else None
-    except PrunusError:
-        span = None
-    if span is None:
+    if found is None:
         return None
+    with importing(False):
+        _, rules = understood(text, path)
+        try:
+            span = find_rule(rules, found[0]).span
+        except PrunusError:
+            return None
     file = Path(span.file)  # the shipped ones go by their names
     return (file if file.is_absolute() else Path(__file__).parent.parent / "rules" / file), span.line - 1
 
@@ -58,7 +60,7 @@ def understood(text: str, path: str | Path) -> tuple[RuleFile | None, RuleSet]:
 def _told(word: str, text: str, path: str | Path, line: int, end: int, place: Cursor) -> str | None:
     file, rules = understood(text, path)
     before = place.before[: len(place.before) - len(word)].strip()
-    after = text.replace("\r", "").split("\n")[line][end:].lstrip()
+    after = lines_of(text)[line][end:].lstrip()
     if place.kind in ("targets", "module", None) or (not before and after[:1] in (":", "=")):
         return None if before == "use" or word in ("module", "use") else _described(rules, word)
     if not before and word in MEANINGS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pygls.workspace import TextDocument
 from ..errors import PrunusError
 from ..grammar.ast import Span
 from ..rules.lint import Finding, lint
+from ..rules.targets import importing
 from .complete import complete
 from .hover import definition, hover
 
@@ -23,10 +23,7 @@ _SEVERITIES = {"error": types.DiagnosticSeverity.Error, "warning": types.Diagnos
 
 
 def serve() -> None:
-    """Serve one editor on standard input and output.
-
-    The targets that rules name are imported; what they print goes to standard error.
-    """
+    """Serve one editor on standard input and output; what else is printed goes to standard error."""
     stdout, sys.stdout = sys.stdout.buffer, sys.stderr
     server.start_io(sys.stdin.buffer, stdout)
 
@@ -42,7 +39,7 @@ def check(
 ) -> None:
     """Publish the lints of a document as it is in the editor."""
     document = ls.workspace.get_text_document(params.text_document.uri)
-    diagnostics = [_diagnostic(document, finding) for finding in _findings(ls, document)]
+    diagnostics = [_diagnostic(document, finding) for finding in _findings(document)]
     ls.text_document_publish_diagnostics(types.PublishDiagnosticsParams(document.uri, diagnostics))
 
 
@@ -86,15 +83,11 @@ def find(ls: LanguageServer, params: types.DefinitionParams) -> types.Location |
     return types.Location(from_fs_path(str(found[0])) or "", types.Range(start, start))
 
 
-def _findings(ls: LanguageServer, document: TextDocument) -> list[Finding]:
-    """The lints of a document, with its folder and the workspace importable; edited modules are seen."""
-    path = _path(document)
-    for folder in (ls.workspace.root_path, str(path.parent)):
-        if folder and folder not in sys.path:
-            sys.path.append(folder)
-    importlib.invalidate_caches()
+def _findings(document: TextDocument) -> list[Finding]:
+    """The lints of a document; nothing is imported, so of targets that are not nothing is said."""
     try:
-        return lint(path, document.source)
+        with importing(False):
+            return lint(_path(document), document.source)
     except PrunusError as error:
         return [Finding("error", str(error))]
 

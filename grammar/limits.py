@@ -11,7 +11,7 @@ from ..errors import RuleSyntaxError
 from . import ast
 from .layout import Source
 
-SIZE = 4 * 2**20  # bytes of a file, characters of a text
+SIZE = 2 * 2**20  # bytes of a file, characters of a text
 LINE = 10_000  # characters
 DEPTH = 20  # brackets in brackets
 DIGITS = 18  # of a whole number, so that it fits into 64 bits

@@ -41,13 +41,14 @@ def _place(span: Span) -> list[str]:
     Of a long line a stretch is shown.
     """
     text = span.text.rstrip()
+    column = min(span.column - 1, len(text))
     start = len(text) - len(text.lstrip())
     if len(text) - start > _SHOWN:
-        start = max(start, span.column - 1 - _BEFORE)
+        start = max(start, column - _BEFORE)
     end = start + _SHOWN
     dots = ["... " if text[:start].strip() else "", " ..." if len(text) > end else ""]
-    before = len(dots[0]) + max(0, span.column - 1 - start)
-    width = max(1, min(span.end_column, end + 1) - span.column)
+    before = len(dots[0]) + max(0, column - start)
+    width = max(1, min(span.end_column - 1, end) - column)
     return [
         f"  {brief(span.file)}:{span.line}:{span.column}",
         f"    {dots[0]}{brief(text[start:end])}{dots[1]}",

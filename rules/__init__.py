@@ -13,13 +13,17 @@ from typing import Any, Union
 import torch
 from attrs import frozen
 
-from ..errors import RuleError, throw
-from ..grammar import did_you_mean, parse
-from ..grammar.ast import ModuleRule, Rule, RuleFile, Use
+from ..errors import RuleError, at_most, throw
+from ..grammar import parse
+from ..grammar.ast import ModuleRule, Rule, RuleFile
+from ..grammar.reading import identity, read
 from ..grammar.validate import Fail
+from .files import add_file, add_used
 from .layers import Layer, Tables, lay
 
 Rules = Union[str, PathLike, "RuleSet", Iterable[Union[str, PathLike, "RuleSet"]]]
+
+MOST = 100  # mistakes that are told of one text
 
 _SHIPPED = Path(__file__).resolve().parent
 
@@ -91,15 +95,20 @@ def load(rules: Rules = "default") -> RuleSet:
                 f"rules= takes 'default', paths, or a list of these, not a {type(source).__name__}",
                 help="example inputs are given as example_inputs=",
             )
-        for layer in _layers_of(source):
-            layers.setdefault(layer.name, layer)
+        if isinstance(source, RuleSet):
+            layers.update({layer.name: layer for layer in source.layers if layer.name not in layers})
+        elif source == "default":
+            layers.setdefault("default", _default())
+        else:
+            add_file(Path(source), str(source), layers, _default)
     return _build(tuple(layers.values()), _present(layers.values()))
 
 
 def draft(text: str, path: str | PathLike, fail: Fail = throw) -> tuple[RuleFile, RuleSet]:
     """The rules of a text as if it stood in the file ``path``, laid over the shipped ones and those it uses.
 
-    Each `RuleError` is given to ``fail``; if that returns, what is wrong is left out.
+    Each `RuleError` is given to ``fail``; if that returns, what is wrong is left out. After the first
+    hundred the next one is raised: to look for what might be meant takes its time.
 
     Raises
     ------
@@ -107,28 +116,22 @@ def draft(text: str, path: str | PathLike, fail: Fail = throw) -> tuple[RuleFile
         Of the text; and what is wrong with the files that it uses.
     """
     path = Path(path)
+    fail = at_most(MOST, fail)
     file = parse(text, str(path), fail)
-    below: dict[str, Layer] = {}
-    layer = Layer(str(path.resolve()), (file,), shipped=False)
-    if path.resolve().parent == _SHIPPED:
+    if Path(identity(path)).parent == _SHIPPED:
         others = (other for other in _default().files if other.path != path.name)
+        below: tuple[Layer, ...] = ()
         layer = Layer("default", (*others, file), shipped=True)
     else:
-        below = {one.name: one for one in (_default(), *_used_layers(file, path, (), fail))}
-    layers = (*below.values(), layer)
+        found = {"default": _default()}
+        add_used(path, file, found, _default, fail)
+        *below_, layer = found.values()
+        below = tuple(below_)
+    layers = (*below, layer)
     present = _present(layers)
-    tables = _build(tuple(below.values()), present)._tables.copy()
+    tables = _build(below, present)._tables.copy()
     lay(layer, tables, present, fail)
     return file, _rule_set(layers, tables)
-
-
-def _layers_of(source: str | PathLike | RuleSet) -> Iterable[Layer]:
-    """The layers of one entry of ``rules=``, lowest first."""
-    if isinstance(source, RuleSet):
-        return source.layers
-    if source == "default":
-        return (_default(),)
-    return _file_layers(Path(source), str(source), ())
 
 
 @functools.lru_cache(maxsize=1)
@@ -136,39 +139,6 @@ def _default() -> Layer:
     """All shipped files as one layer, parsed once per process."""
     files = (parse(read(path, path.name), path.name) for path in sorted(_SHIPPED.glob("*.rules")))
     return Layer("default", tuple(files), shipped=True)
-
-
-def _file_layers(path: Path, shown: str, above: tuple[Path, ...]) -> list[Layer]:
-    """A user's file as a layer, on top of those it uses."""
-    file = parse(read(path, shown), shown)
-    return [*_used_layers(file, path, above), Layer(str(path.resolve()), (file,), shipped=False)]
-
-
-def _used_layers(file: RuleFile, path: Path, above: tuple[Path, ...], fail: Fail = throw) -> list[Layer]:
-    """The layers that a file builds on with ``use``, lowest first."""
-    layers: list[Layer] = []
-    for use in (s for s in file.statements if isinstance(s, Use)):
-        used = path.parent / use.name
-        if use.name == "default":
-            layers.append(_default())
-        elif used.resolve() in (*above, path.resolve()):
-            fail(RuleError(f"'{use.name}' uses itself", use.span, "rule files may not go in circles"))
-        elif not used.is_file():
-            fail(RuleError(f"no rule file '{use.name}'", use.span, "write 'use default' or a path"))
-        else:
-            layers += _file_layers(used, str(used), (*above, path.resolve()))
-    return layers
-
-
-def read(path: Path, shown: str) -> str:
-    """The text of a rule file; ``shown`` is what errors call it."""
-    try:
-        return path.read_text(encoding="utf-8-sig")  # some editors of Windows mark UTF-8
-    except FileNotFoundError:
-        help = did_you_mean(shown, ["default"]) or "rules= takes 'default', paths and lists of these"
-        raise RuleError(f"no rule file '{shown}'", help=help) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RuleError(f"'{shown}' cannot be read: {error}", help="rules are text files in UTF-8") from None
 
 
 def _present(layers: Iterable[Layer]) -> tuple[str, ...]:

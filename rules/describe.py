@@ -6,7 +6,7 @@ from ..errors import RuleError
 from ..grammar import did_you_mean, format_statement
 from ..grammar.ast import Rule, Span, Target, Targets
 from . import RuleSet
-from .targets import MissingTarget, resolve
+from .targets import MissingTarget, NotImported, resolve
 
 
 def describe(rules: RuleSet, name: str) -> str:
@@ -38,6 +38,8 @@ def find_rule(rules: RuleSet, name: str) -> Rule:
     try:
         rule = rules.rule_for(resolve(name))
     except MissingTarget as missing:
+        if isinstance(missing, NotImported):
+            raise RuleError(f"nothing is known of '{name}': {missing.help}") from None
         close = None if "." in name else did_you_mean(name, rules.rules)
         help = close or missing.help or "give a rule's name or a dotted target"
         raise RuleError(f"no rule and no target is called '{name}'", help=help) from None

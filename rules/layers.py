@@ -12,6 +12,7 @@ from ..errors import RuleError, throw
 from ..grammar import did_you_mean, narrow, validate
 from ..grammar.ast import (
     At,
+    Clause,
     ModuleRule,
     Relation,
     Rule,
@@ -25,7 +26,7 @@ from ..grammar.ast import (
 )
 from ..grammar.validate import OF_OPERANDS, Fail
 from .signatures import argument_names
-from .targets import MissingTarget, fallbacks, resolve, spellings
+from .targets import MissingTarget, NotImported, fallbacks, resolve, spellings
 
 
 @frozen(eq=False)
@@ -113,30 +114,46 @@ def lay(layer: Layer, tables: Tables, present: tuple[str, ...], fail: Fail = thr
 def _lay_rules(layer: Layer, tables: Tables, fail: Fail) -> None:
     """Take the rules of a layer: with a body they replace, without one they refine."""
     named = {statement.rule for statement in layer.statements(Targets)}
+    # Of each name the rule below and those that replace it, in order, with what refines each of them.
+    versions: dict[str, list[tuple[Rule, list[Clause]]]] = {}
     for rule in layer.statements(Rule):
-        below = tables.rules.get(rule.name)
-        if rule.body is None:
-            if below is None:
-                fail(_no_body(rule, named, tables))
-                continue
-            new = evolve(below, clauses=below.clauses + rule.clauses)
-            validate(evolve(below, clauses=rule.clauses), fail)
+        old = tables.rules.get(rule.name)
+        found = versions.setdefault(rule.name, [] if old is None else [(old, [])])
+        if rule.body is not None:
+            if not found and rule.name not in named:
+                fail(_no_targets(rule, [*tables.rules, *versions, *named]))
+            found.append((rule, []))
+        elif found:
+            found[-1][1].extend(rule.clauses)
         else:
-            new = rule
-            if below is None and rule.name not in named:
-                fail(_no_targets(rule, named, tables))
-        tables.rules[rule.name] = new
-        if below is not None and (rule.body is None or rule.name not in named):
-            _replace(tables, below, new, fail)
+            fail(_no_body(rule, named, [*tables.rules, *versions]))
+    heirs: dict[int, Rule] = {}
+    for name, found in versions.items():
+        rules = [_refined(rule, clauses, fail) for rule, clauses in found]
+        heir = rules[0 if name in named else -1] if rules else None
+        if heir is not None and name in tables.rules:
+            heirs[id(tables.rules[name])] = heir
+        tables.rules.update({name: rules[-1]} if rules else {})
+    _replace(tables, heirs, fail)
 
 
-def _replace(tables: Tables, old: Rule, new: Rule, fail: Fail) -> None:
-    """Let every callable that had the old rule have the new one."""
+def _refined(rule: Rule, clauses: list[Clause], fail: Fail) -> Rule:
+    """A rule with more clauses."""
+    if not clauses:
+        return rule
+    validate(evolve(rule, clauses=tuple(clauses)), fail)
+    return evolve(rule, clauses=(*rule.clauses, *clauses))
+
+
+def _replace(tables: Tables, heirs: dict[int, Rule], fail: Fail) -> None:
+    """Let every callable that had an old rule have its heir; all in one go, as there may be many of both."""
+    if not heirs:
+        return
     for found, rule in tables.explicit.items():
-        if rule is old:
-            check_arguments(new, tables.written[found], found, fail)
+        if heirs.get(id(rule), rule) is not rule:
+            check_arguments(heirs[id(rule)], tables.written[found], found, fail)
     for table in (tables.explicit, tables.speaks):
-        table.update({target: new for target, rule in table.items() if rule is old})
+        table.update({target: heirs[id(rule)] for target, rule in table.items() if id(rule) in heirs})
 
 
 def find(
@@ -150,7 +167,7 @@ def find(
     try:
         return resolve(target.name)
     except MissingTarget as missing:
-        if not layer.shipped:
+        if not layer.shipped and not isinstance(missing, NotImported):
             fail(RuleError(f"no target '{target.name}'", target.span, missing.help))
         return None
 
@@ -192,16 +209,18 @@ def _arguments_of(rule: Rule) -> Iterator[tuple[str, Span]]:
                 yield clause.unless, evolve(clause.span, column=max(start + 1, clause.span.column))
 
 
-def _no_body(rule: Rule, named: set[str], tables: Tables) -> RuleError:
+def _no_body(rule: Rule, named: set[str], known: list[str]) -> RuleError:
     if rule.name in named:
         help = "give it a signature or a relation: 'input[...] -> [...]'"
         return _error(f"rule '{rule.name}' has no body", rule.span, rule.name, help)
-    help = did_you_mean(rule.name, tables.rules) or "a rule without a body refines one of a lower layer"
+    others = [name for name in known if name != rule.name]
+    help = did_you_mean(rule.name, others) or "a rule without a body refines one of a lower layer"
     return _error(f"no rule '{rule.name}' to refine", rule.span, rule.name, help)
 
 
-def _no_targets(rule: Rule, named: set[str], tables: Tables) -> RuleError:
-    help = did_you_mean(rule.name, [*tables.rules, *named]) or f"write '{rule.name} = ...' above it"
+def _no_targets(rule: Rule, known: list[str]) -> RuleError:
+    others = [name for name in known if name != rule.name]
+    help = did_you_mean(rule.name, others) or f"write '{rule.name} = ...' above it"
     return _error(f"rule '{rule.name}' has no targets", rule.span, rule.name, help)
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import islice
 from os import PathLike
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import converters, evolve, field, frozen
 
-from ..errors import RuleFileError
+from ..errors import RuleFileError, brief
 from ..grammar import did_you_mean, narrow, report
 from ..grammar.ast import (
     At,
+    Clause,
     Dim,
     Factor,
     Operand,
@@ -27,8 +29,9 @@ from ..grammar.ast import (
     Targets,
     Where,
 )
+from ..grammar.reading import read
 from ..grammar.validate import mentioned, names_in
-from . import RuleSet, draft, read
+from . import MOST, RuleSet, draft
 from .layers import Layer, find
 
 
@@ -37,9 +40,9 @@ class Finding:
     """What a lint has to say: an "error" is what loading the file raises, or a rule that never fits."""
 
     severity: str
-    message: str
+    message: str = field(converter=brief)
     span: Span | None = None
-    help: str | None = None
+    help: str | None = field(default=None, converter=converters.optional(brief))
 
     def __str__(self) -> str:
         return report(self.message, self.span, self.help, self.severity)
@@ -63,18 +66,23 @@ class Linted:
 
     def whole_rules(self) -> Iterator[Rule]:
         """The file's rules with a body, each with the clauses that refine it further down."""
-        rules = [statement for statement in self.file.statements if isinstance(statement, Rule)]
-        for index, rule in enumerate(rules):
+        found: list[tuple[Rule, list[Clause]]] = []
+        last: dict[str, list[Clause]] = {}
+        for rule in (statement for statement in self.file.statements if isinstance(statement, Rule)):
             if rule.body is not None:
-                later = [one for one in rules[index + 1 :] if one.name == rule.name and one.body is None]
-                yield evolve(rule, clauses=sum((one.clauses for one in later), rule.clauses))
+                last[rule.name] = [*rule.clauses]
+                found.append((rule, last[rule.name]))
+            elif rule.name in last:
+                last[rule.name] += rule.clauses
+        return (evolve(rule, clauses=tuple(clauses)) for rule, clauses in found)
 
 
 def lint(path: str | PathLike, text: str | None = None) -> list[Finding]:
     """Lint the rule file ``path``, or ``text`` as if it stood there, in the order of its lines.
 
     The file is taken to lie over the shipped rules, whether or not it says ``use default``.
-    A syntax error is found alone; every other finding does not hide the rest.
+    A syntax error is found alone; every other finding does not hide the rest, up to a
+    hundred errors and a hundred warnings.
 
     Raises
     ------
@@ -94,7 +102,7 @@ def lint(path: str | PathLike, text: str | None = None) -> list[Finding]:
     found: list[Finding] = []
     try:
         linted = Linted(*draft(read(Path(path), str(path)) if text is None else text, path, errors.append))
-        found = [finding for check in LINTS for finding in check(linted)]
+        found = list(islice((finding for check in LINTS for finding in check(linted)), MOST))
     except RuleFileError as error:
         if error.span is None:
             raise
@@ -136,7 +144,9 @@ def unsized_parts(linted: Linted) -> Iterator[Finding]:
         sized = {clause.factor for clause in rule.clauses if isinstance(clause, Where)}
         sized |= {dim.name for operand in operands for dim in operand.dims if isinstance(dim, Factor)}
         compounds = [(operand, dim) for operand in operands for dim in operand.dims if _is_compound(dim)]
-        for _ in compounds:
+        before = -1
+        while before < len(sized):
+            before = len(sized)
             for _, dim in compounds:
                 sized |= _solved(dim, sized)
         for operand, dim in compounds:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -42,13 +44,34 @@ class MissingTarget(LookupError):
         self.help = help
 
 
+class NotImported(MissingTarget):
+    """A dotted name of a module that nobody has imported, where nothing is to be imported."""
+
+
+_imports: ContextVar[bool] = ContextVar("imports", default=True)
+
+
+@contextmanager
+def importing(allowed: bool) -> Iterator[None]:
+    """Whether dotted names are followed into modules that are not imported yet, as importing one runs it.
+
+    A rule is looked at in many ways that all end here, so this is no argument of each of them.
+    """
+    token = _imports.set(allowed)
+    try:
+        yield
+    finally:
+        _imports.reset(token)
+
+
 def resolve(name: str) -> Callable[..., Any]:
     """The callable of a dotted name, as a ``TorchFunctionMode`` sees it.
 
     Raises
     ------
     MissingTarget
-        A package that is not installed, or an attribute that does not exist.
+        A package that is not installed, or an attribute that does not exist. `NotImported` where only an
+        import could tell.
     """
     found = locate(name)
     if not callable(found) and not hasattr(found, "__get__"):
@@ -63,8 +86,8 @@ def locate(name: str) -> Any:
     for part in parts[used:]:
         try:
             found = getattr(found, part)
-        except AttributeError:
-            help = did_you_mean(part, dir(found))
+        except Exception:  # what a user's module has may raise anything when it is asked
+            help = did_you_mean(part, _names_of(found))
             if name.startswith("torch.ops."):
                 # An operator is only there once its module is imported, which this name does not do.
                 help = help or "name it as the Python module that defines it does: 'mypkg.ops.gate'"
@@ -72,12 +95,38 @@ def locate(name: str) -> Any:
     return _built_in(name, found)
 
 
+def _has(module: Any, name: str) -> bool:
+    try:
+        return hasattr(module, name)
+    except Exception:
+        return False
+
+
+def _is_module(name: str) -> bool:
+    """Whether there is such a module, of a package that is imported; it is not run."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except Exception:  # not a package, or one that looks for its modules in a way of its own
+        return False
+
+
+def _names_of(found: Any) -> list[str]:
+    try:
+        return dir(found)
+    except Exception:
+        return []
+
+
 def _import(parts: list[str]) -> tuple[Any, int]:
     """The innermost module that the name begins with, and how many parts it takes."""
     module = None
     for used in range(1, len(parts) + 1):
         name = ".".join(parts[:used])
-        if module is not None and hasattr(module, parts[used - 1]) and name not in sys.modules:
+        if module is not None and _has(module, parts[used - 1]) and name not in sys.modules:
+            return module, used - 1
+        if not _imports.get() and name not in sys.modules:
+            if module is None or _is_module(name):
+                raise NotImported(f"{name} is not imported")
             return module, used - 1
         try:
             module = importlib.import_module(name)
