@@ -1,6 +1,8 @@
 """Structural pruning as type inference: smaller PyTorch models, exact and explained."""
 
-from . import engine
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .errors import (
     CheckpointError,
     PlanError,
@@ -10,6 +12,9 @@ from .errors import (
     TraceError,
     VerificationError,
 )
+
+if TYPE_CHECKING:
+    from . import engine
 
 __all__ = [
     "CheckpointError",
@@ -21,3 +26,10 @@ __all__ = [
     "VerificationError",
     "engine",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``prunus.engine``, which imports torch, when it is first asked for: the command line starts without."""
+    if name == "engine":
+        return import_module(".engine", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

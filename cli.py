@@ -1,30 +1,44 @@
-"""The command line: ``prunus prune``, ``groups``, ``why``, ``report`` and ``demo``.
+# PYTHON_ARGCOMPLETE_OK: shells that complete for every program look for this.
+"""The command line: ``prunus prune``, ``groups``, ``why``, ``report``, ``demo`` and ``rules``.
 
-Whatever the user got wrong ends as one line ``error: ...`` on standard error and exit status 2.
+Whatever the user got wrong, or the user's code raises, ends as one line ``error: ...`` on standard error and
+exit status 2; an interrupt as one line and status 130. Torch is imported by the commands that need it, which
+takes seconds: help, completion and an interrupt do not wait for it.
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
-import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from types import ModuleType
+from importlib import import_module
 from typing import Any, NoReturn
 
-import torch
-
-from . import cli_rules, engine
-from .display import print_groups
+from . import output
 from .errors import PrunusError
-from .files import expect_writable, shown, write_text
 
 MODEL_HELP = "package.module:factory, timm:NAME or torchvision:NAME"
 INPUT_HELP = "shape of an example input, 1x3x224x224, or ints:2x16 for tokens; once for each argument"
 BUDGETS = {"params": "the parameters", "macs": "the multiply-accumulates", "latency": "the measured time"}
-RULES_HELP = "a rule set's name or a .rules file; may be repeated, later ones win (default: default)"
+RULES_HELP = (
+    "a rule set's name or a .rules file; may be repeated, later ones win (default: default). "
+    "The modules that a file names as targets are imported: use only files that you trust"
+)
+JSON_HELP = "print one JSON object instead, see below"
+GROUPS_JSON = """\
+With --json: {"model", "groups", "unknown"}. A group is {"name", "kind", "slots", "layers", "axes", "exact",
+"tie", "blocked"}: "tie" is the same number in groups that shrink by the same proportion, or null; "blocked"
+is what holds the group back, or null. An unknown operation is {"operation", "reason", "source", "holds",
+"rule"}. After an error: {"error": "..."}."""
+WHY_JSON = """\
+With --json: {"kind", "headline", "start", "end", "path", "relation", "cuts", "also", "held", "axes",
+"meeting", "remarks"}; "kind" is coupled, tied, apart or unknown of two, and free, follows or held of one.
+After an error: {"error": "..."}."""
+PRUNE_JSON = """\
+With --json: {"model", "inputs", "parameters", "macs", "groups", "notes", "unknown", "plan"}. Costs are
+{"before", "after"}; a group is {"name", "kind", "slots", "kept", "exact", "why"}; an unknown operation as
+in 'prunus groups --help'; "plan" is what --plan writes. After an error: {"error": "..."}."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,27 +49,88 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status, 2 after an error that the user can mend."""
+    """Run one command and return its exit status.
+
+    0 is success, 1 that ``rules check`` or ``fmt --check`` found something, 2 an error that the user can
+    mend, 130 an interrupt. With ``arguments`` this is a function like others; without, standard output is
+    taken over for the rest of the process.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        options = parser().parse_args(arguments)
-        status: int | None = options.run(options)
-        sys.stdout.flush()
-        return status or 0
-    except PrunusError as error:
-        message = str(error)
-        print(message if message.startswith("error:") else f"error: {message}", file=sys.stderr)
-        return 2
+        if arguments is None:
+            output.take_over()
+        return _run(words)
+    except KeyboardInterrupt:
+        return output.end("interrupted", 130)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return output.let_go(0)
+    except PrunusError as error:
+        return output.fail(str(error), as_json="--json" in words)
+    except OSError as error:  # most likely of standard output: the disk is full
+        return output.let_go(output.fail(f"{type(error).__name__}: {error}", as_json=False))
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}\nhelp: a mistake of prunus; PRUNUS_TRACEBACK=1 shows where"
+        return output.fail(text, as_json="--json" in words)
+
+
+def _run(words: list[str]) -> int:
+    top = parser()
+    if "_ARGCOMPLETE" in os.environ:
+        _complete(top)
+    try:
+        options = top.parse_args(words)
+    except SystemExit:  # --help and --version
+        options = argparse.Namespace(run=lambda _: 0)
+    status: int | None = options.run(options)
+    sys.stdout.flush()
+    return status or 0
+
+
+def _complete(top: argparse.ArgumentParser) -> None:
+    """Answer a shell that asks what could be typed next, and exit."""
+    try:
+        import argcomplete
+    except ModuleNotFoundError:
+        return
+    argcomplete.autocomplete(top)
+
+
+def later(function: str) -> Callable[[argparse.Namespace], Any]:
+    """A function of a module of this package, which is imported when it is called: ``cli_models.run_why``."""
+    module, _, name = function.partition(".")
+
+    def run(options: argparse.Namespace) -> Any:
+        try:
+            found = getattr(import_module(f".{module}", __package__), name)
+        except ImportError as error:
+            raise PrunusError(f"prunus cannot start: {type(error).__name__}: {error}") from error
+        return found(options)
+
+    return run
+
+
+class Version(argparse.Action):
+    """``--version``, looked up only when it is asked for."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(nargs=0, default=argparse.SUPPRESS, help="print the version", **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"prunus {version('prunus')}")
+        parser.exit()
 
 
 def parser() -> argparse.ArgumentParser:
     """Every command and option, each command bound to the function that runs it."""
+    from .cli_rules import add_commands
+
     top = Parser(prog="prunus", description="Structural pruning of PyTorch models, exact and explained.")
+    top.add_argument("--version", action=Version)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
 
-    prune = commands.add_parser("prune", help="prune a model and report what changed; --plan keeps the plan")
+    prune = add(commands, "prune", "prune a model and report what changed; --plan keeps the plan", PRUNE_JSON)
     add_model(prune)
     add_choice(prune)
     prune.add_argument(
@@ -65,33 +140,37 @@ def parser() -> argparse.ArgumentParser:
     )
     add_force(prune)
     prune.add_argument("--dry-run", action="store_true", help="plan and report, but slice nothing")
-    prune.set_defaults(run=run_prune)
 
-    groups = commands.add_parser("groups", help="show what shrinks together")
+    groups = add(commands, "groups", "show what shrinks together", GROUPS_JSON)
     add_model(groups)
-    groups.set_defaults(run=run_groups)
 
-    why = commands.add_parser("why", help="explain why two layers shrink together, or what holds one back")
+    why = add(commands, "why", "explain why two layers shrink together, or what holds one back", WHY_JSON)
     add_model(why)
     why.add_argument(
         "a", metavar="A", help="a layer, a parameter or an axis: conv1, conv1.weight, conv1.weight[0]"
     )
     why.add_argument("b", metavar="B", nargs="?", help="another one")
-    why.set_defaults(run=run_why)
 
-    page = commands.add_parser("report", help="write a page to look at: groups, graph, reasons, and a plan")
+    page = add(commands, "report", "write a page to look at: groups, graph, reasons, and a plan")
     add_model(page)
     add_choice(page)
     page.add_argument("-o", "--output", default="report.html", metavar="FILE", help="default: report.html")
     add_force(page)
-    page.set_defaults(run=run_report)
 
-    demo = commands.add_parser(
-        "demo", help="train, prune and fine-tune a small network on handwritten digits"
-    )
-    demo.set_defaults(run=run_demo)
-    cli_rules.add_commands(commands)
+    add(commands, "demo", "train, prune and fine-tune a small network on handwritten digits")
+    add_commands(commands)
     return top
+
+
+def add(commands: Any, name: str, help: str, json: str | None = None) -> argparse.ArgumentParser:
+    """A command, which ``cli_models`` runs; with ``json`` it has the option, and that text describes it."""
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, epilog=json, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    if json:
+        command.add_argument("--json", action="store_true", help=JSON_HELP)
+    command.set_defaults(run=later(f"cli_models.run_{name}"))
+    return command
 
 
 def add_model(command: argparse.ArgumentParser) -> None:
@@ -128,169 +207,3 @@ def add_choice(command: argparse.ArgumentParser) -> None:
 def add_force(command: argparse.ArgumentParser) -> None:
     """The option of every command that writes a file."""
     command.add_argument("--force", action="store_true", help="replace a file that prunus did not write")
-
-
-def prune(options: argparse.Namespace, dry_run: bool) -> engine.Result:
-    inputs = example_inputs(options.input)
-    return engine.prune(
-        load_model(options.model),
-        rules(options),
-        example_inputs=inputs,
-        ratio=options.ratio,
-        **{budget: getattr(options, budget) for budget in BUDGETS},
-        scope=options.scope,
-        criterion=options.criterion,
-        skip=tuple(options.skip),
-        only=tuple(options.only),
-        prefer=options.prefer,
-        round_to=options.round_to,
-        min_keep=options.min_keep,
-        dry_run=dry_run,
-    )
-
-
-def run_prune(options: argparse.Namespace) -> None:
-    if options.plan is not None:
-        expect_place(options.plan, engine.Plan.is_json, options.force)
-    result = prune(options, options.dry_run)
-    print(result)
-    if options.plan is not None:
-        write_text(options.plan, result.plan.to_json())
-
-
-def run_groups(options: argparse.Namespace) -> None:
-    print_groups(analyze(options))
-
-
-def run_why(options: argparse.Namespace) -> None:
-    print(analyze(options).why(options.a, options.b))
-
-
-def run_report(options: argparse.Namespace) -> None:
-    from . import report
-
-    expect_place(options.output, report.is_page, options.force)
-    result = prune(options, dry_run=True)
-    inputs = None if options.input else result.inputs
-    write_text(options.output, report.page(result.graph, result.plan, title=options.model, inputs=inputs))
-    print(f"wrote {options.output}")
-
-
-def run_demo(options: argparse.Namespace) -> None:
-    from .demo import run
-
-    run()
-
-
-def analyze(options: argparse.Namespace) -> engine.DependencyGraph:
-    inputs = example_inputs(options.input)
-    return engine.analyze(load_model(options.model), inputs, rules=rules(options))
-
-
-def rules(options: argparse.Namespace) -> list[str]:
-    return options.rules or ["default"]
-
-
-def expect_place(path: str, is_ours: Callable[[str], bool], force: bool) -> None:
-    """Before the work: a file can be written there, and what it would replace is one of the same kind."""
-    expect_writable(path)
-    if force or not os.path.exists(path):
-        return
-    with open(path, encoding="utf-8", errors="replace") as file:
-        start = file.read(4096)
-    if start and not is_ours(start):
-        raise PrunusError(f"{shown(path)} is there, and is none of prunus: choose another name, or --force")
-
-
-def example_inputs(shapes: list[str]) -> tuple[torch.Tensor, ...] | None:
-    """One random tensor for each shape given; None lets the engine guess."""
-    return tuple(map(example_input, shapes)) or None
-
-
-def example_input(text: str) -> torch.Tensor:
-    """A tensor from ``1x3x224x224`` (floats) or ``ints:2x16`` (token numbers, which any vocabulary has)."""
-    kind, _, sizes = text.rpartition(":")
-    parts = sizes.split("x")
-    if kind not in ("", "ints") or not all(
-        part.isascii() and part.isdigit() and int(part) > 0 for part in parts
-    ):
-        raise PrunusError(f"--input {text!r} is not a shape; write 1x3x224x224, or ints:2x16 for tokens")
-    shape = [int(part) for part in parts]
-    return torch.randint(0, 2, shape) if kind else torch.randn(shape)
-
-
-def load_model(name: str) -> torch.nn.Module:
-    """The model that MODEL names, with the same random weights every time.
-
-    The current directory is importable, so a model of one's own needs no installation.
-    """
-    source, colon, wanted = name.partition(":")
-    if not (source and colon and wanted):
-        raise PrunusError(f"{name!r} does not name a model; write {MODEL_HELP}")
-    torch.manual_seed(0)
-    if source in LIBRARIES:
-        return LIBRARIES[source](wanted)
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    return own_model(source, wanted)
-
-
-def torchvision_model(name: str) -> torch.nn.Module:
-    models = import_named("torchvision.models")
-    expect_known(name, models.list_models(), "torchvision")
-    return build(f"torchvision:{name}", lambda: models.get_model(name, weights=None))
-
-
-def timm_model(name: str) -> torch.nn.Module:
-    timm = import_named("timm")
-    expect_known(name.partition(".")[0], timm.list_models(), "timm")
-    return build(f"timm:{name}", lambda: timm.create_model(name, pretrained=False))
-
-
-LIBRARIES = {"timm": timm_model, "torchvision": torchvision_model}
-
-
-def own_model(module_name: str, wanted: str) -> torch.nn.Module:
-    """A module instance, or what a callable that returns one builds."""
-    found: Any = import_named(module_name)
-    for part in wanted.split("."):
-        if not hasattr(found, part):
-            raise PrunusError(f"{module_name} has no {wanted!r}{did_you_mean(part, dir(found))}")
-        found = getattr(found, part)
-    if isinstance(found, torch.nn.Module):
-        return found
-    if not callable(found):
-        raise PrunusError(f"{module_name}:{wanted} is neither a module nor a callable that returns one")
-    return build(f"{module_name}:{wanted}", found)
-
-
-def build(name: str, factory: Any) -> torch.nn.Module:
-    try:
-        model = factory()
-    except Exception as error:  # the user's own code: whatever it raises is to be reported, not ours to know
-        raise PrunusError(f"{name} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(model, torch.nn.Module):
-        raise PrunusError(f"{name} returned a {type(model).__name__}, not a torch.nn.Module")
-    return model
-
-
-def import_named(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        missing = error.name or name
-        raise PrunusError(
-            f"no module named {missing!r}; is it installed, or in the current directory?"
-        ) from error
-    except Exception as error:  # the user's own module: see `build`
-        raise PrunusError(f"importing {name} failed: {type(error).__name__}: {error}") from error
-
-
-def expect_known(name: str, known: Sequence[str], library: str) -> None:
-    if name not in known:
-        raise PrunusError(f"{library} has no model {name!r}{did_you_mean(name, known)}")
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import json
-import os
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .cli_modules import import_all, make_folders_importable, make_importable
 from .engine.check import Checked, check, complaint
 from .engine.probe import is_recorded
 from .engine.stub import blank, stub_tried_apart
@@ -19,6 +16,7 @@ from .engine.verdict import EXACT, HELD, MIXES, SUMS, WRONG
 from .errors import PrunusError, RuleError
 from .grammar import did_you_mean
 from .grammar.ast import Rule
+from .output import answer, working
 from .rules import RuleSet, import_packages, load
 from .rules.describe import describe, find_rule
 from .rules.examples import Example, evaluate
@@ -29,54 +27,15 @@ from .rules.targets import MissingTarget, resolve
 _KINDS = (EXACT, SUMS, MIXES, HELD, WRONG)
 
 
-def add_check(subcommands: Any) -> None:
-    command = subcommands.add_parser(
-        "check", help="lint rules, then try each on the operations it speaks for"
-    )
-    command.add_argument("files", nargs="*", metavar="FILE", help="default: the shipped rules")
-    command.add_argument("--rule", action="append", metavar="NAME", help="only this one; may be repeated")
-    command.add_argument("--json", action="store_true", help="everything that was found, as JSON")
-    add_import(command)
-    command.set_defaults(run=run_check)
-
-
-def add_explain(subcommands: Any) -> None:
-    command = subcommands.add_parser("explain", help="print a rule, where it is from, and its verdicts")
-    command.add_argument("name", metavar="NAME", help="a rule's name, or a target: conv, torch.conv2d")
-    command.add_argument(
-        "--rules", action="append", metavar="FILE", help="rules to look in (default: default)"
-    )
-    add_import(command)
-    command.set_defaults(run=run_explain)
-
-
-def add_new(subcommands: Any) -> None:
-    command = subcommands.add_parser("new", help="write a rule to start from, for an operation or a module")
-    command.add_argument(
-        "call", metavar="CALL", help="a call to try, 'my.ops.gate(randn(3, 8), randn(4))', or just a name"
-    )
-    add_import(command)
-    command.set_defaults(run=run_new)
-
-
-def add_import(command: Any) -> None:
-    """Operators written in C++ have no Python name: only their package makes ``torch.ops.NAME`` known."""
-    help = "a package to import first, for the operators that it registers; may be repeated"
-    command.add_argument(
-        "--import", action="append", default=[], dest="packages", metavar="PACKAGE", help=help
-    )
-
-
 def run_check(options: argparse.Namespace) -> int:
     """Exit status 1 if any lint finds an error or any rule is not what it says."""
-    make_importable(options.files)
-    import_all(options.packages)
-    absent = import_packages()
+    absent = packages_for(options.packages, options.files)
     findings: list[Finding] = []
     tried: list[Checked] = []
     seen: set[str] = set()
     for file in options.files or [None]:
-        found = lint_all(file)
+        with working(f"reading {file or 'the shipped rules'} ..."):
+            found = lint_all(file)
         findings += found
         if any(finding.severity == "error" for finding in found):
             continue
@@ -84,14 +43,15 @@ def run_check(options: argparse.Namespace) -> int:
         seen.update(rule.name for rule in own)
         for rule in own:
             if options.rule is None or rule.name in options.rule:
-                tried.append(check(rule, rules))
+                with working(f"trying {rule.name}, {len(tried) + 1} ..."):
+                    tried.append(check(rule, rules))
                 if not options.json:
                     print_checked(tried[-1])
     failed = any(finding.severity == "error" for finding in findings) or any(one.failures for one in tried)
     if not failed:
         expect_names(options.rule or (), seen)
     if options.json:
-        print(json.dumps({**as_dict(findings, tried), "absent": absent}, indent=2))
+        answer({**as_dict(findings, tried), "absent": absent})
     else:
         print_absent(absent)
         for finding in findings:
@@ -109,28 +69,32 @@ def expect_names(names: Iterable[str], known: Iterable[str]) -> None:
 
 
 def run_explain(options: argparse.Namespace) -> None:
-    make_importable(options.rules or ())
-    import_all(options.packages)
-    print_absent(import_packages())
-    rules = load(options.rules or ["default"])
-    print(describe(rules, options.name))
-    checked = check(find_rule(rules, options.name), rules)
+    print_absent(packages_for(options.packages, options.rules or ()))
+    make_importable(options.name)
+    with working(f"trying {options.name} ..."):
+        rules = load(options.rules or ["default"])
+        told = describe(rules, options.name)
+        checked = check(find_rule(rules, options.name), rules)
+    print(told)
     print(f"{checked.calls} calls tried: {verdicts_of(checked)}")
     for line in [*checked.notes, *map(str, checked.failures)]:
         print(line)
 
 
 def run_new(options: argparse.Namespace) -> None:
-    make_importable()
-    import_all(options.packages)
+    packages_for(options.packages, ())
+    make_importable(options.call)
     if "(" in options.call or "[" in options.call:
         try:
-            example = evaluate(options.call)
+            with working(f"trying {options.call} ..."):
+                example = evaluate(options.call)
         except ValueError as error:
             help = "write it as in Python, tensors as randn(3, 4)"
             raise PrunusError(f"the call {error}\nhelp: {help}") from error
-        expect_recorded(example)
-        print(stub_tried_apart(example))
+        with working(f"trying {options.call} ..."):
+            expect_recorded(example)
+            stub = stub_tried_apart(example)
+        print(stub)
         return
     try:
         target = resolve(options.call)
@@ -166,19 +130,17 @@ def rules_of(file: str | None) -> tuple[RuleSet, list[Rule]]:
     return rules, [rules.rules[name] for name in names]
 
 
-def make_importable(files: Iterable[str] = ()) -> None:
-    """Targets may be in the current directory, as models may, or beside the file that names them."""
-    for folder in [os.getcwd(), *(str(Path(file).resolve().parent) for file in files)]:
-        if folder not in sys.path:
-            sys.path.append(folder)
+def packages_for(wanted: Iterable[str], files: Iterable[str]) -> dict[str, str]:
+    """Import what rules may speak of; for each package of shipped ones that is not there, the reason.
 
-
-def import_all(packages: Iterable[str]) -> None:
-    for package in packages:
-        try:
-            importlib.import_module(package)
-        except Exception as error:  # the package's own code: whatever it raises is to be reported
-            raise PrunusError(f"importing {package} failed: {type(error).__name__}: {error}") from error
+    Those come from where packages are installed; only what the user names may be in the current folder, or
+    beside its file.
+    """
+    with working("importing packages ..."):
+        absent = import_packages()
+    make_folders_importable(files)
+    import_all(wanted)
+    return absent
 
 
 def print_absent(packages: Mapping[str, str]) -> None:

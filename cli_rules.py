@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .cli_check import add_check, add_explain, add_new
+from .cli import later
 from .errors import PrunusError
 from .files import expect_writable, write_text
 from .grammar import format_rules
+from .grammar.limits import SIZE
+from .grammar.reading import decoded, read_exactly
 
 SHIPPED = Path(__file__).parent / "rules"
 
@@ -35,16 +37,59 @@ def add_fmt(subcommands: Any) -> None:
 
 def add_lsp(subcommands: Any) -> None:
     lsp = subcommands.add_parser("lsp", help="the language server that editors start; see editor/README.md")
+    add_import(lsp)
     lsp.set_defaults(run=run_lsp)
 
 
+def add_check(subcommands: Any) -> None:
+    command = subcommands.add_parser(
+        "check", help="lint rules, then try each on the operations it speaks for: it runs what the rules name"
+    )
+    command.add_argument("files", nargs="*", metavar="FILE", help="default: the shipped rules")
+    command.add_argument("--rule", action="append", metavar="NAME", help="only this one; may be repeated")
+    command.add_argument("--json", action="store_true", help="everything that was found, as JSON")
+    add_import(command)
+    command.set_defaults(run=later("cli_check.run_check"))
+
+
+def add_explain(subcommands: Any) -> None:
+    command = subcommands.add_parser("explain", help="print a rule, where it is from, and its verdicts")
+    command.add_argument("name", metavar="NAME", help="a rule's name, or a target: conv, torch.conv2d")
+    command.add_argument(
+        "--rules", action="append", metavar="FILE", help="rules to look in (default: default)"
+    )
+    add_import(command)
+    command.set_defaults(run=later("cli_check.run_explain"))
+
+
+def add_new(subcommands: Any) -> None:
+    command = subcommands.add_parser("new", help="write a rule to start from, for an operation or a module")
+    command.add_argument(
+        "call", metavar="CALL", help="a call to try, 'my.ops.gate(randn(3, 8), randn(4))', or just a name"
+    )
+    add_import(command)
+    command.set_defaults(run=later("cli_check.run_new"))
+
+
+def add_import(command: Any) -> None:
+    """Operators written in C++ have no Python name: only their package makes ``torch.ops.NAME`` known."""
+    help = "a package to import first, for the operators that it registers; may be repeated"
+    command.add_argument(
+        "--import", action="append", default=[], dest="packages", metavar="PACKAGE", help=help
+    )
+
+
 def run_lsp(options: argparse.Namespace) -> None:
+    """Serve an editor, which may know of the targets in no other modules than those asked for and torch."""
     try:
         from .editor.server import serve
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("pygls", "lsprotocol"):
             raise
         raise PrunusError("the language server needs pygls\nhelp: pip install 'prunus[editor]'") from error
+    from .cli_modules import import_all
+
+    import_all(options.packages)
     serve()
 
 
@@ -73,9 +118,6 @@ def shipped_files() -> list[Path]:
 
 def read(name: str) -> str:
     """The text of a file, or of standard input for ``-``, with the line ends that it has."""
-    try:
-        data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        return data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise PrunusError(f"cannot read {name}: {reason}") from error
+    if name == "-":
+        return decoded(sys.stdin.buffer.read(SIZE + 1), "standard input")
+    return read_exactly(Path(name), name)

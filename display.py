@@ -18,13 +18,20 @@ PIPE_WIDTH = 120
 NAMES_SHOWN = 2
 
 
+class _Console(Console):
+    """A console that leaves it to `main` what is done when nobody reads on."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """A console on standard output: as wide as the terminal, or of fixed width where there is none.
 
     Markup and emoji are off, since tensor names such as ``weight[0]`` are not styles.
     """
     width = None if sys.stdout.isatty() else PIPE_WIDTH
-    return Console(width=width, markup=False, emoji=False, highlight=False)
+    return _Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def groups_table(graph: DependencyGraph) -> Table:

@@ -91,9 +91,10 @@ def parse(
         found += _statements(settled, start, source)
         start += len(settled) + 1
     statements = commented(found, source)
-    for statement in statements if fail else ():
-        if isinstance(statement, ast.Rule):
-            validate(statement, fail)
+    if fail is not None:
+        for statement in statements:
+            if isinstance(statement, ast.Rule):
+                validate(statement, fail)
     return ast.RuleFile(file, statements)
 
 

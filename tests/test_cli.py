@@ -5,7 +5,8 @@ import sys
 from importlib.metadata import entry_points
 
 import pytest
-from prunus.cli import example_input, load_model, main
+from prunus.cli import main
+from prunus.cli_inputs import example_inputs, load_model
 from prunus.engine import Plan
 
 NETS = '''
@@ -182,7 +183,7 @@ def test_tokens(capsys):
 
 def test_example_inputs_have_the_shape_and_kind_asked_for():
     """Floats by default, token numbers with ``ints:``."""
-    image, tokens = example_input("2x3x4"), example_input("ints:5")
+    image, tokens = example_inputs(["2x3x4", "ints:5"])
     assert image.shape == (2, 3, 4) and image.is_floating_point()
     assert tokens.shape == (5,) and not tokens.is_floating_point()
 

@@ -1,0 +1,80 @@
+"""What the command line writes: answers on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from typing import Any
+
+from .errors import brief
+
+_LONGEST = 4000  # characters of a message: whatever a model or an argument has in it ends up there
+
+
+def take_over() -> None:
+    """Keep standard output for answers: what else is written there, by whatever means, is an aside.
+
+    Characters that the terminal's encoding does not have are escaped.
+    """
+    with suppress(OSError, ValueError, AttributeError):  # closed, or no stream of the system
+        sys.stdout.flush()
+        ours = os.dup(sys.stdout.fileno())
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        sys.stdout = open(ours, "w", encoding=sys.stdout.encoding, errors="backslashreplace")  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """While something long is done: it is shown on a terminal, and what the work prints goes beside."""
+    with _spinner(what), redirect_stdout(sys.stderr):
+        yield
+
+
+def _spinner(what: str) -> Any:
+    """Words that move on a terminal, and are gone at the end; nothing in a pipe or a file."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return nullcontext()
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(stderr=True)
+    return nullcontext() if console.is_dumb_terminal else console.status(escape(brief(what, 100)))
+
+
+def answer(data: dict[str, Any]) -> None:
+    """Print plain data as JSON, in nothing but ASCII."""
+    print(json.dumps(data, indent=2))
+
+
+def fail(message: str, as_json: bool) -> int:
+    """Tell of the error that is being handled, and return the exit status 2."""
+    if os.environ.get("PRUNUS_TRACEBACK"):
+        traceback.print_exc()
+    message = brief(message.removeprefix("error:").strip(), _LONGEST)
+    if as_json:
+        with suppress(OSError):
+            answer({"error": message})
+            sys.stdout.flush()
+    return end(f"error: {message}", 2)
+
+
+def end(message: str, status: int) -> int:
+    """Say a last word on standard error, and return the exit status."""
+    with suppress(OSError, ValueError):
+        print(message, file=sys.stderr)
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    return status
+
+
+def let_go(status: int) -> int:
+    """Forget what is still to be written to standard output, which nobody reads, and return the status."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return status
