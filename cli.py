@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     top = parser()
-    if "_ARGCOMPLETE" in os.environ:
+    if os.environ.get("_ARGCOMPLETE"):
         _complete(top)
     try:
         options = top.parse_args(words)
@@ -101,7 +101,8 @@ def later(function: str) -> Callable[[argparse.Namespace], Any]:
 
     def run(options: argparse.Namespace) -> Any:
         try:
-            found = getattr(import_module(f".{module}", __package__), name)
+            with output.ended_by_interrupts():
+                found = getattr(import_module(f".{module}", __package__), name)
         except ImportError as error:
             raise PrunusError(f"prunus cannot start: {type(error).__name__}: {error}") from error
         return found(options)

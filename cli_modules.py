@@ -38,8 +38,8 @@ def import_installed(name: str) -> ModuleType:
         missing = error.__cause__
         if not isinstance(missing, ModuleNotFoundError):
             raise
-        text = f"no module named {missing.name or name!r}; is it installed, or in the current directory?"
-        raise PrunusError(text) from missing
+        which = f"no module named {missing.name or name!r}{_place(missing)}"
+        raise PrunusError(f"{which}; is it installed, or in the current directory?") from missing
 
 
 def import_all(packages: Iterable[str]) -> None:
@@ -73,8 +73,13 @@ def told(error: BaseException) -> str:
         said = type(error).__name__
     if isinstance(error, SystemExit):
         said = f"it calls sys.exit({error.code!r})"
+    return said + _place(error)
+
+
+def _place(error: BaseException) -> str:
+    """In brackets, the innermost line of the user's code that an exception passed, if there is one."""
     place = _line_of(error.__traceback__)
-    return f"{said} ({place})" if place else said
+    return f" ({place})" if place else ""
 
 
 def _line_of(trace: TracebackType | None) -> str | None:
@@ -82,7 +87,8 @@ def _line_of(trace: TracebackType | None) -> str | None:
     own = elsewhere = None
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if not is_library_file(file) and not file.startswith("<frozen"):
+        is_own = trace.tb_frame.f_globals.get("__package__") == __package__
+        if not is_own and not is_library_file(file) and not file.startswith("<frozen"):
             elsewhere = f"{file}:{trace.tb_lineno}"
             own = own if file.startswith(_INSTALLED) else elsewhere
         trace = trace.tb_next

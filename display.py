@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Sequence
+from shutil import get_terminal_size
 
 from rich import box
 from rich.console import Console
@@ -15,6 +16,7 @@ from .engine.listing import listing
 from .engine.unknown import with_stubs
 
 PIPE_WIDTH = 120
+NARROWEST = 60
 NAMES_SHOWN = 2
 
 
@@ -28,9 +30,12 @@ class _Console(Console):
 def console() -> Console:
     """A console on standard output: as wide as the terminal, or of fixed width where there is none.
 
-    Markup and emoji are off, since tensor names such as ``weight[0]`` are not styles.
+    A narrow terminal breaks the lines of a table itself: in one as narrow, words would be left
+    out. Markup and emoji are off, since tensor names such as ``weight[0]`` are not styles.
     """
-    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    width = PIPE_WIDTH
+    if sys.stdout.isatty():
+        width = max(NARROWEST, get_terminal_size().columns)
     return _Console(width=width, markup=False, emoji=False, highlight=False)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from threading import current_thread, main_thread
 from typing import Any
 
 from .errors import brief
@@ -18,15 +20,35 @@ _LONGEST = 4000  # characters of a message: whatever a model or an argument has 
 def take_over() -> None:
     """Keep standard output for answers: what else is written there, by whatever means, is an aside.
 
-    Characters that the terminal's encoding does not have are escaped.
+    Characters that the terminal's encoding does not have are escaped. A stream that is closed is none.
     """
-    with suppress(OSError, ValueError, AttributeError):  # closed, or no stream of the system
+    global _is_taken_over
+    _is_taken_over = True
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    with suppress(OSError, ValueError):  # no streams of the system
         sys.stdout.flush()
         ours = os.dup(sys.stdout.fileno())
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         sys.stdout = open(ours, "w", encoding=sys.stdout.encoding, errors="backslashreplace")  # noqa: SIM115
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+
+
+_is_taken_over = False
+
+
+@contextmanager
+def ended_by_interrupts() -> Iterator[None]:
+    """While torch is imported, which swallows interrupts here and there, one ends the process at once."""
+    if not _is_taken_over or current_thread() is not main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(end("interrupted", 130)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -43,8 +65,11 @@ def _spinner(what: str) -> Any:
     from rich.console import Console
     from rich.markup import escape
 
+    what = brief(what, 60)
     console = Console(stderr=True)
-    return nullcontext() if console.is_dumb_terminal else console.status(escape(brief(what, 100)))
+    if console.is_dumb_terminal or console.width < len(what) + 3:  # it would leave lines behind
+        return nullcontext()
+    return console.status(escape(what))
 
 
 def answer(data: dict[str, Any]) -> None:
@@ -66,10 +91,9 @@ def fail(message: str, as_json: bool) -> int:
 
 def end(message: str, status: int) -> int:
     """Say a last word on standard error, and return the exit status."""
-    with suppress(OSError, ValueError):
-        print(message, file=sys.stderr)
-        if sys.stderr is not None:
-            sys.stderr.flush()
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(message, file=sys.stderr, flush=True)
     return status
 
 

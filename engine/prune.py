@@ -57,7 +57,8 @@ def analyze(
     example_inputs : a tensor, a tuple of positional arguments, a dict of keyword arguments, or the pair
         ``(args, kwargs)``; or a list of several calls, each in one of these forms, which are traced and
         coupled together, where one alone does not reach all of the model. Guessed if not given.
-    rules : ``"default"``, paths of ``.rules`` files, or a list of these; later ones win.
+    rules : ``"default"``, paths of ``.rules`` files, or a list of these; later ones win. The modules that a
+        file names as targets are imported, and so run: give only files that you trust.
     prefer : ``"outer"`` prunes whole heads and groups, ``"inner"`` the slots inside them.
     fake : run on fake tensors: no memory and no arithmetic, for models larger than the machine.
     strict : an operation without a rule is a `RuleError` instead of being held, and a tensor that was not

@@ -73,6 +73,8 @@ class RuleSet:
 def load(rules: Rules = "default") -> RuleSet:
     """Load rules and lay them over one another; later ones win.
 
+    The modules that a file names as targets are imported, and so run: load only files that you trust.
+
     Parameters
     ----------
     rules : ``"default"`` (all rules that prunus ships), a path, a ``RuleSet``, or several of these.

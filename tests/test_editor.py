@@ -1,6 +1,7 @@
 """Help for editors: colours, and the language server through a real client over stdio."""
 
 import asyncio
+import importlib
 import json
 import re
 import sys
@@ -245,10 +246,13 @@ def test_what_is_not_offered(text):
 
 
 def test_completion_of_a_users_module(tmp_path, monkeypatch):
-    """What the user's own package has can be completed; one that cannot be imported offers nothing."""
+    """What the user's own package has can be completed once it is imported; until then it offers nothing."""
     (tmp_path / "my_layers.py").write_text("def gate(x, width): return x\n")
     (tmp_path / "my_broken.py").write_text("raise SystemExit(3)\n")
     monkeypatch.syspath_prepend(tmp_path)
+    assert complete(*marked("g = my_layers.|")) == []
+    assert "width" not in {name for name, _ in complete(*marked("g = my_layers.gate\ng: x[a], |"))}
+    importlib.import_module("my_layers")
     assert ("gate", "Function") in complete(*marked("g = my_layers.|"))
     assert ("width", "Field") in complete(*marked("g = my_layers.gate\ng: x[a], |"))
     assert complete(*marked("g = my_broken.|")) == []
@@ -310,6 +314,9 @@ def test_definition(tmp_path):
 LONELY = "write 'hold {}' if it is meant to stay, or '_' to say nothing of this axis"
 
 
+GATES = "print('imported')\n\ndef gate(x, width):\n    return x\n"
+
+
 class Editor:
     """A client that talks to the language server as an editor would."""
 
@@ -324,7 +331,8 @@ class Editor:
 
     async def start(self):
         """Start the server and introduce oneself."""
-        code = "from prunus.cli import main; main(['rules', 'lsp'])"
+        (self.folder / "my_gates.py").write_text(GATES)
+        code = "from prunus.cli import main; main(['rules', 'lsp', '--import', 'my_gates'])"
         await self.client.start_io(sys.executable, "-c", code, cwd=str(self.folder))
         self.capabilities = await self.client.initialize_async(
             types.InitializeParams(types.ClientCapabilities(), root_uri=self.folder.as_uri())
@@ -374,11 +382,9 @@ def in_editor(tmp_path_factory):
 
 
 def test_diagnostics(in_editor):
-    """Unsaved text is linted when it is opened and whenever it changes, with the user's modules at hand."""
+    """Unsaved text is linted when it is opened and whenever it changes, with the modules asked for."""
 
     async def talk(editor):
-        module = "print('imported')\n\ndef gate(x, width):\n    return x\n"
-        (editor.folder / "my_gates.py").write_text(module)
         assert await editor.open("my.rules", "g = my_gates.gat\ng: x[n d] -> [n]\n") == [
             ("Error", "no target 'my_gates.gat'\ndid you mean 'gate'?", 0, 4, 16),
             ("Warning", f"'d' is written only once in g\n{LONELY.format('d')}", 1, 7, 8),
@@ -386,6 +392,31 @@ def test_diagnostics(in_editor):
         assert await editor.change("g = my_gates.gate\ng: x[n (2 c)] -> [n c]") == []
         (syntax,) = await editor.change("g = my_gates.gate\ng: x[")
         assert syntax[1].startswith("unexpected end of line") and syntax[2:4] == (1, 5)
+
+    in_editor(talk)
+
+
+def test_an_editor_imports_nothing(in_editor):
+    """A module that a text names is not run, whatever is asked: of its targets nothing is said."""
+
+    async def talk(editor):
+        ran = editor.folder / "ran"
+        (editor.folder / "evil.py").write_text(f"open({str(ran)!r}, 'w')\ndef gate(x): return x\n")
+        (editor.folder / "base.rules").write_text("e = evil.gate\ne: x[n] -> [n]\n")
+        text = "use base.rules\ng = evil.gate, torch.reluu\ng: x[n c] -> [n c]\nmodule evil.Gate: a = b[0]"
+        assert await editor.open("my.rules", text) == [
+            ("Error", "no target 'torch.reluu'\ndid you mean 'relu'?", 1, 15, 26)
+        ]
+        for line, written in enumerate(text.split("\n")):
+            for column in range(0, len(written), 3):
+                await editor.client.text_document_hover_async(editor.at(types.HoverParams, line, column))
+                await editor.client.text_document_completion_async(
+                    editor.at(types.CompletionParams, line, column)
+                )
+                await editor.client.text_document_definition_async(
+                    editor.at(types.DefinitionParams, line, column)
+                )
+        assert not ran.exists()
 
     in_editor(talk)
 
