@@ -41,10 +41,15 @@ _is_taken_over = False
 @contextmanager
 def ended_by_interrupts() -> Iterator[None]:
     """While torch is imported, which swallows interrupts here and there, one ends the process at once."""
-    if not _is_taken_over or current_thread() is not main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if (
+        not _is_taken_over
+        or before is not signal.default_int_handler
+        or current_thread() is not main_thread()
+    ):
         yield
         return
-    before = signal.signal(signal.SIGINT, lambda *_: os._exit(end("interrupted", 130)))
+    signal.signal(signal.SIGINT, lambda *_: os._exit(end("interrupted", 130)))
     try:
         yield
     finally:

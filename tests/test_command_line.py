@@ -225,7 +225,10 @@ def test_nothing_but_the_answer_is_on_standard_output():
 
 
 def test_an_interrupt_from_the_keyboard():
-    process = subprocess.Popen([*COMMAND, "groups", "odd_nets:waits"], stderr=subprocess.PIPE, text=True)
+    # Processes in the background of a shell are born deaf to interrupts.
+    start = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {START}"
+    words = [sys.executable, "-c", start, "groups", "odd_nets:waits"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     said = ""
     while "waiting" not in said:
         said = process.stderr.readline()

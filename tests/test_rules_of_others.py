@@ -190,7 +190,7 @@ def test_a_long_chain_of_files(file):
     for i in range(1200):
         file(f"use c{i + 1}.rules\n", f"c{i}.rules")
     file("r = torch.relu\nr: in <-> out\n", "c1200.rules")
-    assert [layer.name for layer in load("c0.rules").layers][0].endswith("c1200.rules")
+    assert next(layer.name for layer in load("c0.rules").layers).endswith("c1200.rules")
     file("use c0.rules\n", "c1200.rules")
     assert "uses itself" in str(loaded("c0.rules"))
 

@@ -1,0 +1,8 @@
+"""A few of the tries of ``python -m chaos --kind command_lines``: what nobody should type."""
+
+from chaos.command_lines import run
+
+
+def test_no_command_line_ends_in_a_traceback():
+    (tally,) = run(0, 60)
+    assert tally.first == [] and tally.tried == 60
