@@ -68,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return output.fail(str(error), as_json="--json" in words)
     except OSError as error:  # most likely of standard output: the disk is full
         return output.let_go(output.fail(f"{type(error).__name__}: {error}", as_json=False))
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}\nhelp: a mistake of prunus; PRUNUS_TRACEBACK=1 shows where"
+    except BaseException as error:  # of code that rules have run, perhaps: sys.exit() is no success then
+        text = f"{type(error).__name__}: {error}\nhelp: PRUNUS_TRACEBACK=1 shows where it comes from"
         return output.fail(text, as_json="--json" in words)
 
 
@@ -117,9 +117,12 @@ class Version(argparse.Action):
         super().__init__(nargs=0, default=argparse.SUPPRESS, help="print the version", **options)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        print(f"prunus {version('prunus')}")
+        try:
+            print(f"prunus {version('prunus')}")
+        except PackageNotFoundError:  # run from its sources
+            print("prunus, not installed")
         parser.exit()
 
 

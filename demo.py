@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from . import engine
 from .display import console, groups_table
 from .errors import PrunusError
+from .output import working
 
 
 class Block(nn.Module):
@@ -97,7 +98,8 @@ def run() -> None:
     model = DigitNet()
 
     out.print("Training a residual network on scikit-learn's handwritten digits ...")
-    train(model, digits, epochs=8, learning_rate=3e-3)
+    with working("training ..."):
+        train(model, digits, epochs=8, learning_rate=3e-3)
     rows: dict[str, Any] = {"trained": measure(model, digits)}
 
     image = digits.test_images[:1]
@@ -109,13 +111,15 @@ def run() -> None:
 
     out.print("\nKeeping half of the multiply-accumulates; the same with corrected weights; fine-tuning ...")
     plain = copy.deepcopy(model)
-    engine.prune(plain, example_inputs=image, macs=0.5)
-    rows["pruned"] = measure(plain, digits)
     batches = digits.train_images.split(256)
-    engine.prune(model, example_inputs=image, macs=0.5, data=batches, compensate="lstsq")
-    engine.recalibrate(model, batches)
-    rows["corrected"] = measure(model, digits)
-    train(model, digits, epochs=4, learning_rate=2e-3)
+    with working("pruning ..."):
+        engine.prune(plain, example_inputs=image, macs=0.5)
+        rows["pruned"] = measure(plain, digits)
+        engine.prune(model, example_inputs=image, macs=0.5, data=batches, compensate="lstsq")
+        engine.recalibrate(model, batches)
+        rows["corrected"] = measure(model, digits)
+    with working("training on ..."):
+        train(model, digits, epochs=4, learning_rate=2e-3)
     rows["fine-tuned"] = measure(model, digits)
 
     out.print(f"\n{'':12}{'accuracy':>10}{'parameters':>13}{'MACs':>13}")

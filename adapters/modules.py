@@ -39,12 +39,15 @@ def bookkeeping(
         for entry in rule.attributes if rule else ():
             tensor, axes = _parameter(module, path, entry.parameter, kept)
             before = getattr(module, entry.attribute, None)
-            if tensor is None or entry.axis >= tensor.dim() or type(before) is not int:
+            factor = 1 if entry.times is None else getattr(module, entry.times, None)
+            if tensor is None or type(before) is not int or type(factor) is not int:
                 continue
-            size = tensor.shape[entry.axis]
-            new = len(axes[entry.axis]) if entry.axis in axes else size
+            if not -tensor.dim() <= entry.axis < tensor.dim():
+                continue
+            axis = entry.axis % tensor.dim()
+            size = tensor.shape[axis]
+            new = len(axes[axis]) if axis in axes else size
             if entry.times is not None:
-                factor = getattr(module, entry.times)
                 size, new = size * factor, new * changed.get(_join(path, entry.times), factor)
             if before == size and new != size:
                 found[_join(path, entry.attribute)] = new

@@ -5,6 +5,7 @@ import sys
 import tracemalloc
 
 import pytest
+import torch
 from prunus import engine
 from prunus.cli import main
 from prunus.errors import RuleError, RuleFileError, RuleSyntaxError
@@ -314,3 +315,27 @@ ODD_TARGETS = [
 @pytest.mark.parametrize("target", [*ODD_TARGETS, ".".join(["torch"] * 1000), "torch." + "a" * 5000])
 def test_odd_targets_are_one_error(target, file):
     assert "no target" in str(loaded(file(f"a = {target}\na: in <-> out\n")))
+
+
+BOOKKEEPING = {
+    "in_features = weight[1]": 4,
+    "in_features = weight[-1]": 4,
+    "in_features = weight[-1] * no_such": 8,
+    "in_features = weight[-1] * forward": 8,
+    "in_features = weight[7]": 8,
+    "in_features = weight[-7]": 8,
+    "in_features = no.such[1]": 8,
+    "no_such = weight[1]": 8,
+    "forward = weight[1]": 8,
+    "in_features[0].weight = weight[1]": 8,
+}
+
+
+@pytest.mark.parametrize("entry", BOOKKEEPING)
+def test_a_module_rule_of_what_is_not_there_changes_nothing(entry, file):
+    """An attribute follows its parameter where both are there; anything else is left as it is."""
+    model = nn.Sequential(nn.Linear(3, 8), nn.Linear(8, 2))
+    name = file(f"use default\nmodule torch.nn.Linear: {entry}\n")
+    engine.prune(model, name, example_inputs=torch.randn(2, 3))
+    assert model[1].weight.shape == (2, 4)
+    assert model[1].in_features == BOOKKEEPING[entry]
