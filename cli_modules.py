@@ -15,7 +15,6 @@ from types import ModuleType, TracebackType
 
 from .engine.values import is_library_file
 from .errors import PrunusError
-from .grammar.reading import identity
 from .output import working
 
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -112,7 +111,7 @@ def make_importable(name: str) -> None:
 def make_folders_importable(files: Iterable[str]) -> None:
     """Let targets be found beside the rule file that names them, and in the current folder if it is above."""
     here = Path.cwd()
-    for folder in [Path(identity(Path(file))).parent for file in files]:
+    for folder in [Path(file).resolve().parent for file in files if os.path.isfile(file)]:
         for chosen in [folder, *([here] if here in folder.parents else [])]:
             if str(chosen) not in sys.path:
                 sys.path.append(str(chosen))

@@ -60,11 +60,11 @@ def decoded(data: bytes, shown: str, span: Span | None = None) -> str:
 
 
 def identity(path: Path) -> str:
-    """What two paths to one file have in common; a path that cannot be one is itself."""
+    """What two paths to one file have in common: an absolute path, without links if it can be a file's."""
     try:
         return os.path.realpath(path)
     except (OSError, ValueError):
-        return str(path)
+        return os.path.abspath(path)
 
 
 def _bytes(path: Path) -> bytes:

@@ -22,6 +22,7 @@ LONGEST = 2000  # characters of a message
 def file(tmp_path, monkeypatch):
     """Writes a rule file and returns its name; its folder is the current one."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
     def write(text, name="a.rules"):
         (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -237,6 +238,7 @@ def test_what_is_used_must_be_a_rule_file(text, file, tmp_path):
 
 @pytest.mark.parametrize("path", [".", "/dev/zero", "a\0b", "a" * 5000, "\ud800", "absent.rules"], ids=ascii)
 def test_what_is_given_must_be_a_rule_file(path, file, capsys):
+    before = [*sys.path]
     loaded(path)
     if "\0" not in path:
         for command in (
@@ -247,6 +249,7 @@ def test_what_is_given_must_be_a_rule_file(path, file, capsys):
             assert main(command) == 2
             err = capsys.readouterr().err
             assert err.startswith("error: ") and len(err) < LONGEST and "Traceback" not in err
+    assert sys.path == before
 
 
 def test_a_used_file_may_be_anywhere(file, tmp_path):
