@@ -6,6 +6,8 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .undo import undoing
+
 
 @contextmanager
 def paused() -> Iterator[None]:
@@ -17,8 +19,7 @@ def paused() -> Iterator[None]:
     if not gc.isenabled():
         yield
         return
-    gc.disable()
-    try:
+    with undoing() as undo:
+        undo.add(gc.enable)
+        gc.disable()
         yield
-    finally:
-        gc.enable()
