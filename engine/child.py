@@ -170,7 +170,15 @@ class _Child:
                     stream.close()  # type: ignore[union-attr]
 
 
+def _renew_lock() -> None:
+    """A process that is forked meanwhile has no thread that would give the lock back."""
+    global _lock
+    _lock = Lock()
+
+
 _lock = Lock()
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(after_in_child=_renew_lock)
 _current: list[_Child] = []
 
 

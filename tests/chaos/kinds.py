@@ -23,7 +23,7 @@ KINDS: dict[str, Kind] = {
     "odd_models": Kind(count=600, at_once=50),
     "failures": Kind(count=1_000, at_once=10),
     "signals": Kind(count=500, at_once=10),
-    "threads": Kind(count=600, at_once=600),  # eight threads for about a minute
+    "threads": Kind(count=150, at_once=150),  # eight threads for about a minute
     "rule_texts": Kind(count=10_000, at_once=200),
     "command_lines": Kind(count=1_000, at_once=200),
     "files": Kind(count=2_000, at_once=100),
