@@ -114,9 +114,8 @@ class Tensors(Mapping[str, Tensor]):
             for term in terms:
                 added = len(term) == 1 and (len(terms) > 1 or _is_looked_up(term[0], reading))
                 (by_themselves if added else multiplied).update(one for one in term if isinstance(one, Value))
-        found = {
-            name for name, value in self.graph.trace.tensors.items() if value in by_themselves - multiplied
-        }
+        alone = by_themselves - multiplied
+        found = {name for name, value in self.graph.trace.tensors.items() if value in alone}
         followed = self.graph.state.followed.items()
         return frozenset(found | {name for name, sibling in followed if sibling in found})
 
