@@ -196,3 +196,39 @@ def test_a_slice_of_float8_is_taken_back():
         with pytest.raises(VerificationError, match="as it was"):
             carry_out(model, plan, then=lambda notes: 1 / 0)
         assert all(map(torch.equal, bits(model), before))
+
+
+class WrittenOut(nn.Module):
+    """A weight norm in a forward, which nobody sees outside of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.v, self.g = nn.Parameter(torch.randn(8, 6)), nn.Parameter(torch.rand(8) + 0.5)
+        self.leave = nn.Linear(8, 3)
+
+    def forward(self, x):
+        weight = self.v * (self.g / self.v.norm(dim=1)).unsqueeze(1)
+        return self.leave(F.relu(F.linear(x, weight)))
+
+
+def test_a_weight_norm_that_is_written_out_has_no_zero():
+    """The mask shows nan, not another number; next to nothing serves."""
+    model, x = WrittenOut(), torch.randn(4, 6)
+    plan = engine.prune(model, example_inputs=x, dry_run=True).plan
+    assert plan.groups
+    with engine.mask(model, plan):
+        assert run(model, x)[0].isnan().any()
+    with engine.mask(model, plan, nothing=1e-12):
+        masked = run(model, x)
+    engine.apply(model, plan)
+    assert distance(masked, run(model, x)) < 1e-5
+
+
+def test_what_is_changed_inside_of_a_mask_in_shared_memory_is_gone_afterwards():
+    """The copy that stood for the tensor is; elsewhere it stays."""
+    model, x = Scaled(torch.full((1,), 1.7).expand(8)), torch.randn(4, 6)
+    plan = engine.prune(model, example_inputs=x, dry_run=True).plan
+    with engine.mask(model, plan), torch.no_grad():
+        model.scale += 1
+        model.leave.bias.fill_(5)
+    assert (model.scale == 1.7).all() and (model.leave.bias == 5).all()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -101,19 +100,26 @@ def _pruning(**options: Any) -> Callable[[str], Case]:
     return prepare
 
 
-def _plan(one: Start) -> Any:
-    return engine.prune(copy.deepcopy(one.model), example_inputs=one.x, ratio=0.4, dry_run=True).plan
+_plans: dict[str, str] = {}
+
+
+def _plan(net: str) -> Any:
+    """A plan for what `start` gives, which is found out once."""
+    if net not in _plans:
+        one = start(net)
+        _plans[net] = engine.prune(one.model, example_inputs=one.x, ratio=0.4, dry_run=True).plan.to_json()
+    return engine.Plan.from_json(_plans[net])
 
 
 def apply(net: str) -> Case:
+    plan = _plan(net)
     one = start(net)
-    plan = _plan(one)
     return Case(lambda: str(engine.apply(one.model, plan, optimizer=one.optimizer)), one.watched)
 
 
 def mask(net: str) -> Case:
+    plan = _plan(net)
     one = start(net)
-    plan = _plan(one)
 
     def run() -> str:
         with engine.mask(one.model, plan):
