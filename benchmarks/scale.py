@@ -93,14 +93,14 @@ def measured(row: Row, job: str, repeats: int) -> tuple[list[float], float]:
 def grow(rows: Sequence[Row], jobs: Sequence[str], repeats: int) -> None:
     """Print a line for each row and job as soon as it is measured."""
     print(f"CPU seconds, the least of {repeats}; torch {torch.__version__}")
-    print(f"{'what grows':16}{'job':9}{'sizes':36}{'seconds':23}exponent")
+    print(f"{'what grows':16}{'job':9}{'sizes':42}{'seconds':23}exponent")
     for row in rows:
         for job in jobs:
             seconds(job, row, row.sizes[0])  # what is done once, and the caches of the machine
             times, exponent = measured(row, job, repeats)
             numbers = f"{', '.join(f'{row.number(size):,}' for size in row.sizes)} {row.counted}"
             spent = "  ".join(f"{one:.2f}" for one in times)
-            print(f"{row.name:16}{job:9}{numbers:36}{spent:23}{exponent:.2f}", flush=True)
+            print(f"{row.name:16}{job:9}{numbers:42}{spent:23}{exponent:.2f}", flush=True)
     print(f"peak memory {peak():.2f} GB")
 
 

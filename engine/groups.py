@@ -65,7 +65,7 @@ class Group(Flattening):
     @property
     def tie(self) -> tuple[tuple[str, int], ...] | None:
         """The names and sizes of the groups that shrink by the same proportion, if there are any."""
-        return tuple((one.name, one.size) for one in self.tied if one is not self) or None
+        return tuple([(one.name, one.size) for one in self.tied if one is not self]) or None
 
     @property
     def layers(self) -> list[str]:

@@ -8,6 +8,7 @@ import re
 from importlib.resources import files
 
 from ..engine import DependencyGraph, Plan
+from ..engine.collector import paused
 from ..files import PathLike, expect_writable, write_text
 from .data import data_of
 
@@ -28,13 +29,15 @@ def page(
     inputs : what the model was traced with, in words; the shapes of the example inputs if not given.
     """
     title = title or graph.trace.model_name
+    with paused():
+        data = data_of(graph, plan)
     parts = {
         "title": html.escape(title),
         "inputs": html.escape(inputs or shapes_of(graph)),
         "style": text_of("page.css"),
         "libraries": "\n".join(library(name) for name in LIBRARIES),
         "licences": "\n".join(f"{name}\n{text_of(f'vendor/{name}.LICENSE')}" for name in LIBRARIES),
-        "data": escaped(data_of(graph, plan)),
+        "data": escaped(data),
         "scripts": "\n".join(text_of(f"{name}.js") for name in SCRIPTS),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], text_of("template.html"))
