@@ -67,8 +67,10 @@ def cursor(text: str, line: int, column: int) -> Cursor:
 
 def lines_of(text: str) -> list[str]:
     """The lines of a text; none of one that is longer than rules may be, or has such a line."""
+    if len(text) > SIZE:
+        return []
     lines = text.replace("\r", "").split("\n")
-    return lines if len(text) <= SIZE and max(map(len, lines)) <= LINE else []
+    return lines if max(map(len, lines)) <= LINE else []
 
 
 def word_at(text: str, line: int, column: int) -> tuple[str, int, int] | None:

@@ -19,6 +19,7 @@ from prunus.editor.complete import complete
 from prunus.editor.hover import definition, hover
 from prunus.errors import RuleError, RuleFileError, RuleSyntaxError
 from prunus.grammar import format_rules, parse
+from prunus.grammar.limits import SIZE
 from prunus.grammar.verbs import CLAUSES, VERBS
 from prunus.rules import load
 from prunus.rules.lint import lint
@@ -184,7 +185,7 @@ def _text(random: Random) -> str:
     tokens = _TOKEN.findall(text)
     for _ in range(random.choice((0, 1, 1, 2, 3, 8))):
         random.choices(_MUTATIONS, _WEIGHTS)[0](tokens, random)
-    return "".join(tokens)
+    return "".join(tokens)[: 4 * SIZE]
 
 
 def _at(tokens: list[str], random: Random) -> int:
