@@ -13,7 +13,7 @@ from torch._subclasses import FakeTensor
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from ..engine.submodules import held, modules_of
+from ..engine.submodules import held, modules_of, own_attributes
 from ..errors import PlanError
 from ..files import shown
 
@@ -23,7 +23,7 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for path, module in modules_of(model):
         prefix = f"{path}." if path else ""
-        for own in (held(module, "_parameters"), held(module, "_buffers"), vars(module)):
+        for own in (held(module, "_parameters"), held(module, "_buffers"), own_attributes(module)):
             for name, value in own.items():
                 if isinstance(value, Tensor):
                     found[prefix + name] = value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
@@ -24,16 +24,18 @@ def modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
     A module that leads back to one around it ends there: it has names without end.
     """
-    return list(_below(model, "", frozenset()))
+    found: list[tuple[str, nn.Module]] = []
+    _add(found, model, "", frozenset())
+    return found
 
 
-def _below(module: nn.Module, path: str, around: frozenset[int]) -> Iterator[tuple[str, nn.Module]]:
-    yield path, module
+def _add(found: list[tuple[str, nn.Module]], module: nn.Module, path: str, around: frozenset[int]) -> None:
+    found.append((path, module))
     if children := held(module, "_modules"):
         around |= {id(module)}
         for name, child in children.items():
             if child is not None and id(child) not in around:
-                yield from _below(child, f"{path}.{name}" if path else name, around)
+                _add(found, child, f"{path}.{name}" if path else name, around)
 
 
 def each_module(model: nn.Module) -> list[tuple[str, nn.Module]]:
