@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
-from ..engine.undo import Undo
 from ..errors import PrunusError, VerificationError
 from .memories import ForgottenShapes, ForgottenValues
 from .modules import ChangedAttribute, Emptied
@@ -16,6 +15,7 @@ from .optimizers import Optimizers, sliced_optimizers
 from .outdated import Outdated
 from .scales import check_scales, scaled
 from .tensors import Indices, Replaced, SlicedTensor, check_fits, named_tensors
+from .undo import Undo
 
 if TYPE_CHECKING:
     from ..engine.groups import Groups

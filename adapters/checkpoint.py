@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..engine.plan import Plan
-from ..engine.submodules import each_module, modules_of
 from ..errors import CheckpointError, PlanError, VerificationError
 from ..files import expect_writable, shown
 from .apply import all_or_nothing
@@ -20,6 +19,7 @@ from .modules import ChangedAttribute, Emptied
 from .outdated import Outdated
 from .settings import attribute_of
 from .strides import is_dense
+from .submodules import each_module, modules_of
 from .tensors import Replaced, check_fits, memory_order, named_tensors
 from .wrappers import check_sliceable
 

@@ -10,8 +10,8 @@ from attrs import frozen
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..engine.submodules import each_module, held
-from ..engine.undisturbed import undisturbed
+from .submodules import each_module, held
+from .undisturbed import undisturbed
 
 
 @frozen(eq=False)

@@ -17,7 +17,7 @@ import torch
 from attrs import field, frozen
 from torch import Tensor, nn
 
-from ..engine.submodules import each_module, parameters_of, tensors_of
+from .submodules import each_module, parameters_of, tensors_of
 
 TOKENS = 16
 NODES = 12

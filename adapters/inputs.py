@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..engine.contents import copied
-from ..engine.undisturbed import undisturbed
 from ..errors import TraceError
+from .contents import copied
 from .guesses import GUESSERS
+from .undisturbed import undisturbed
 
 
 def _forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:

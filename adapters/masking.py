@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..engine.undo import undoing
 from ..errors import PlanError
 from .computed import Computed, computed
 from .memories import forget_values
 from .modules import Emptied
 from .overlaps import overlapping
 from .tensors import bits, check_fits, named_tensors
+from .undo import undoing
 from .wrappers import check_sliceable
 
 if TYPE_CHECKING:

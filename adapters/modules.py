@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
-from ..engine.submodules import MODULE_STATE, each_module, module_at
 from ..errors import PlanError
 from ..files import shown
 from .settings import module_of, setting_of
+from .submodules import MODULE_STATE, each_module, module_at
 
 if TYPE_CHECKING:
     from ..rules import RuleSet

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine.contents import tensors_in
 from ..errors import PlanError
+from .contents import tensors_in
 from .tensors import sliced
 
 Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]

@@ -6,8 +6,12 @@ A plan may come from anywhere, so a name leads to nothing else: no hook, no tens
 from __future__ import annotations
 
 import re
+import sys
+from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Iterable
+from enum import Enum
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,13 +19,13 @@ import torch
 from attrs import frozen
 from torch import nn
 
-from ..engine.contents import text_of
-from ..engine.stage import is_config
-from ..engine.submodules import own_attributes
 from ..errors import PlanError
 from ..files import shown
+from .contents import names_of, text_of
+from .submodules import own_attributes
 
 _DEEPEST = 16  # as deep as containers of sizes are looked into, which may be inside of themselves
+_NOT_CONFIGS = frozenset({"torch", "numpy", "builtins", *sys.stdlib_module_names})
 
 
 @frozen(eq=False)
@@ -64,6 +68,18 @@ def setting_of(model: nn.Module, name: str) -> Setting:
 def attribute_of(model: nn.Module, name: str) -> int:
     """The integer of that name; raises as `setting_of`."""
     return setting_of(model, name).value
+
+
+def is_config(value: Any) -> bool:
+    """Whether an object is a plain bag of settings: a transformers config, a dataclass, a namespace."""
+    if isinstance(value, (SimpleNamespace, Namespace)):
+        return True
+    if (
+        isinstance(value, (type, Enum, nn.Module, torch.Tensor))
+        or type(value).__module__.split(".")[0] in _NOT_CONFIGS
+    ):
+        return False
+    return names_of(value) is not None
 
 
 def module_of(model: nn.Module, path: str) -> nn.Module | None:

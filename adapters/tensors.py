@@ -13,9 +13,9 @@ from torch._subclasses import FakeTensor
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from ..engine.submodules import held, modules_of, own_attributes
 from ..errors import PlanError
 from ..files import shown
+from .submodules import held, modules_of, own_attributes
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:

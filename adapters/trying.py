@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..engine.undo import undoing
 from .memories import ForgottenValues
 from .modules import ChangedAttribute, Emptied
 from .tensors import Indices, Replaced, named_tensors, sliced
+from .undo import undoing
 
 if TYPE_CHECKING:
     from ..engine.plan import Plan

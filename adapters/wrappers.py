@@ -15,8 +15,8 @@ from attrs import frozen
 from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 
-from ..engine.submodules import each_module
 from ..errors import PlanError, PrunusError, TraceError
+from .submodules import each_module
 from .tensors import can_be_sliced, is_ordinary
 
 

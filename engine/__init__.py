@@ -2,11 +2,11 @@
 
 from ..adapters.checkpoint import load, save
 from ..adapters.masking import mask
-from ..adapters.recalibrate import recalibrate
 from .graph import DependencyGraph
 from .groups import Group, Member
 from .plan import Plan
 from .prune import analyze, apply, cost, prune
+from .recalibrate import recalibrate
 from .regularizer import Regularizer
 from .result import Result
 from .schedule import Schedule

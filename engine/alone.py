@@ -13,9 +13,9 @@ from functools import wraps
 from threading import RLock
 from typing import ParamSpec, TypeVar
 
-from .modes import left_modes
+from ..adapters.modes import left_modes
+from ..adapters.undo import undoing
 from .telling import telling
-from .undo import undoing
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")

@@ -8,7 +8,7 @@ from math import prod
 
 from attrs import define, frozen
 
-from . import submodules
+from ..adapters import submodules
 from .axes import Atom, Layout, atoms
 from .equations import size_of
 from .flat import Flattening

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .undo import undoing
+from ..adapters.undo import undoing
 from .values import Trace
 
 # How Python's own library hands work over, by file and class; what nobody has imported hands over none.

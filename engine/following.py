@@ -12,13 +12,13 @@ import torch
 from attrs import field, frozen
 from torch import nn
 
+from ..adapters.contents import tensors_in
+from ..adapters.submodules import each_module, held, modules_of, tensors_of
+from ..adapters.undo import undoing
 from ..errors import TraceError
 from .constants import is_constant
-from .contents import tensors_in
 from .elsewhere import handing_over
 from .recorder import Recorder, has_axes
-from .submodules import each_module, held, modules_of, tensors_of
-from .undo import undoing
 from .values import Value, locate
 
 

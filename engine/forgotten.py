@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from attrs import frozen
 
-from .contents import tensors_in, text_of
-from .submodules import each_module, own_attributes
-from .undo import undoing
+from ..adapters.contents import tensors_in, text_of
+from ..adapters.submodules import each_module, own_attributes
+from ..adapters.undo import undoing
 
 Place = tuple[int, Any]
 _GONE = object()

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
+from ..adapters.contents import named_tensors_in, outputs_in
+from ..adapters.submodules import each_module, set_training
 from ..errors import TraceError, lacks_memory
 from .arguments import paired
-from .contents import named_tensors_in, outputs_in
 from .recorder import Recorder
-from .submodules import each_module, set_training
 from .values import Call, Read, Run, Value
 
 Tensor = torch.Tensor

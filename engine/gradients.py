@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..adapters.contents import copied, tensors_in
+from ..adapters.undisturbed import undisturbed
+from ..adapters.undo import undoing
 from ..errors import PlanError
-from .contents import copied, tensors_in
 from .groups import Group, Member
 from .slotwise import Tensors
 from .sums import Along, mean_one, slot_sums, sums_along, total
-from .undisturbed import undisturbed
-from .undo import undoing
 
 
 def taylor(group: Group, tensors: Tensors) -> Tensor:

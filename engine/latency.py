@@ -9,6 +9,7 @@ import torch
 from attrs import frozen
 from torch.utils.benchmark import Timer
 
+from ..adapters.submodules import parameters_of
 from ..errors import PlanError
 from ..rules.examples import called
 from .arguments import rebuilt
@@ -16,7 +17,6 @@ from .cost import Count
 from .equations import size_of
 from .groups import Groups
 from .sizes import SizeInt
-from .submodules import parameters_of
 from .values import Call, Value
 
 Shapes = Mapping[str, tuple[int, ...]]

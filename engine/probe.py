@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..adapters.contents import tensors_in
 from ..rules.examples import Example
 from ..rules.signatures import argument_names, bind, changed_arguments
-from .contents import tensors_in
 from .trace import trace
 
 

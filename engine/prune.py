@@ -13,6 +13,7 @@ from ..adapters.apply import carry_out
 from ..adapters.inputs import guess_inputs
 from ..adapters.lower import LOWERINGS
 from ..adapters.optimizers import Optimizers
+from ..adapters.submodules import parameters_of
 from ..adapters.wrappers import check_sliceable
 from ..errors import PlanError, RuleError
 from ..rules import load
@@ -31,7 +32,6 @@ from .repeated import repeated_notes
 from .rerun import DoesOtherwise
 from .result import Result
 from .slotwise import Loss
-from .submodules import parameters_of
 from .trace import trace
 from .units import units_of
 from .unreached import check_reached, unreached_notes

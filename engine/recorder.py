@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
+from ..adapters.contents import tensors_in
+from ..adapters.modes import without_autocast
 from ..adapters.strides import axes_inside
 from ..rules.signatures import bind, changed_arguments
 from .constants import is_constant, version
-from .contents import tensors_in
-from .modes import without_autocast
 from .reads import reads_data
 from .sizes import Const, Dim, Ledger, Op, SizeInt, expr_of
 from .values import Call, Read, Trace, Value, locate

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..adapters.contents import tensors_in
 from ..rules.examples import called
 from .arguments import rebuilt
-from .contents import tensors_in
 from .couplings import Reading
 from .sizes import SizeInt
 from .values import Call, Value

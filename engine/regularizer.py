@@ -9,11 +9,11 @@ import torch
 from attrs import define, field, fields
 from torch import Tensor, nn
 
+from ..adapters.submodules import module_at
 from ..errors import PlanError
 from .groups import Group, Groups
 from .numbered import NumberedSlots, Part
 from .slotwise import Tensors
-from .submodules import module_at
 from .units import check_pattern, matches, units_of
 
 Norms = Callable[[], Tensor]

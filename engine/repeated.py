@@ -12,13 +12,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..adapters.settings import attribute_of
+from ..adapters.submodules import modules_of
 from ..adapters.tensors import named_tensors
 from .axes import resolve
 from .equations import AttributeKey
 from .groups import Member
 from .listing import listing
 from .sizes import attribute_name
-from .submodules import modules_of
 
 if TYPE_CHECKING:
     from .groups import Groups

@@ -11,12 +11,12 @@ import torch
 from attrs import evolve
 from torch import nn
 
+from ..adapters.submodules import module_at
 from ..rules.examples import Example, called
 from ..rules.targets import written_name
 from .arguments import rebuilt
 from .child import CannotBeTried
 from .sizes import SizeInt
-from .submodules import module_at
 from .values import Call, Value
 
 _SMALL = 8  # sizes up to here are left alone: they may be what the operation insists on

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..adapters.contents import copied, outputs_in
+from ..adapters.undisturbed import undisturbed
 from ..errors import PrunusError, lacks_memory
-from .contents import copied, outputs_in
 from .forwards import calls_of
-from .undisturbed import undisturbed
 from .witness import is_as_told
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from ..adapters.submodules import module_at
 from .groups import Group, Groups
-from .submodules import module_at
 from .units import Unit
 
 # The scores of a unit's steps, those with the highest scores first.

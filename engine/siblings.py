@@ -15,6 +15,7 @@ from typing import Any
 from attrs import define, field
 from torch import Tensor, nn
 
+from ..adapters.submodules import modules_of
 from ..adapters.tensors import named_tensors
 from .axes import Atom, Layout, atoms, blocked, resolve
 from .couplings import Coupling, Couplings, Produced
@@ -22,7 +23,6 @@ from .elements import KnownElements, levels
 from .equations import Sizes
 from .likeness import pair, put, same
 from .origin import Origin
-from .submodules import modules_of
 from .values import Call, Value
 
 _CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.Sequential, nn.ParameterList, nn.ParameterDict)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from argparse import Namespace
 from collections import OrderedDict
-from enum import Enum
 from operator import is_
-from types import BuiltinFunctionType, FunctionType, SimpleNamespace
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import numpy as np
 import torch
 
-from .contents import can_be_told, names_of
+from ..adapters.contents import can_be_told
+from ..adapters.settings import is_config
+from ..adapters.submodules import own_attributes
 from .sizes import Attribute, Ledger, NumpySizeInt, SizeInt
-from .submodules import own_attributes
 
 # What holds no traced integer and no tensor.
 _PLAIN = frozenset({int, bool, float, str, type(None), FunctionType, BuiltinFunctionType, torch.dtype})
 _CONFIG_DEPTH = 2
 _LARGEST = 4096  # a longer container is data, not a setting
-_NOT_CONFIGS = frozenset({"torch", "numpy", "builtins", *sys.stdlib_module_names})
 
 
 class Stage:
@@ -89,18 +86,6 @@ class Stage:
             return False
         self._visited[id(value)] = value
         return True
-
-
-def is_config(value: Any) -> bool:
-    """Whether an object is a plain bag of settings: a transformers config, a dataclass, a namespace."""
-    if isinstance(value, (SimpleNamespace, Namespace)):
-        return True
-    if (
-        isinstance(value, (type, Enum, torch.nn.Module, torch.Tensor))
-        or type(value).__module__.split(".")[0] in _NOT_CONFIGS
-    ):
-        return False
-    return names_of(value) is not None
 
 
 def _tuple_like(value: tuple[Any, ...], parts: list[Any]) -> tuple[Any, ...]:

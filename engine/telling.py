@@ -9,8 +9,8 @@ from typing import ParamSpec, TypeVar
 
 from torch import nn
 
+from ..adapters.contents import text_of
 from ..errors import PrunusError, TraceError
-from .contents import text_of
 from .values import is_library_file, locate_error
 
 Given = ParamSpec("Given")

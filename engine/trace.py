@@ -11,23 +11,23 @@ from typing import Any
 import torch
 from torch.overrides import _get_current_function_mode_stack
 
+from ..adapters.contents import copied, tensors_in, text_of
+from ..adapters.modes import told_modes
+from ..adapters.submodules import modules_of, own_attributes
 from ..adapters.tensors import can_be_sliced, named_tensors
+from ..adapters.undisturbed import undisturbed
 from ..adapters.wrappers import check_sliceable
 from ..errors import TraceError, lacks_memory
 from .alone import alone
 from .collector import paused
 from .constants import remember
-from .contents import copied, tensors_in, text_of
 from .fake import Fakes, depends_on_data
 from .following import following
 from .forgotten import Entry, Place, are_equal, caches_of, entries_of, places_in, without
 from .forwards import calls_of, record_forwards, run_forward
-from .modes import told_modes
 from .recorder import Observe, Recorder
 from .sizes import Ledger
 from .stage import Stage
-from .submodules import modules_of, own_attributes
-from .undisturbed import undisturbed
 from .values import Trace, Value, dotted_name, locate_error
 
 Tensor = torch.Tensor

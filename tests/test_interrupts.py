@@ -15,10 +15,10 @@ from prunus.adapters.apply import all_or_nothing
 from torch import nn
 
 PLACES = {
-    "apply": ("adapters/apply.py", "adapters/memories.py", "engine/undo.py"),
-    "mask": ("adapters/masking.py", "engine/undo.py"),
+    "apply": ("adapters/apply.py", "adapters/memories.py", "adapters/undo.py"),
+    "mask": ("adapters/masking.py", "adapters/undo.py"),
     "schedule step": ("engine/schedule.py", "engine/alone.py"),
-    "recalibrate": ("adapters/recalibrate.py",),
+    "recalibrate": ("engine/recalibrate.py",),
     "regularizer growing": ("engine/regularizer.py",),
 }
 

@@ -9,7 +9,7 @@ import oracle
 import pytest
 import torch
 from prunus import engine
-from prunus.engine.contents import tensors_in
+from prunus.adapters.contents import tensors_in
 from prunus.engine.plan import Plan
 from torch import nn
 from trap_nets import Net

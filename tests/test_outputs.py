@@ -16,7 +16,7 @@ import pytest
 import torch
 from prunus import engine
 from prunus.adapters.apply import verify
-from prunus.engine.contents import outputs_in, tensors_in
+from prunus.adapters.contents import outputs_in, tensors_in
 from prunus.engine.rerun import output_shapes
 from prunus.errors import PrunusError, TraceError, VerificationError
 from torch import nn

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import numpy
 import pytest
 import torch
+from prunus.adapters.submodules import MODULE_STATE
 from prunus.engine.forwards import call_arguments
 from prunus.engine.sizes import SizeInt
-from prunus.engine.submodules import MODULE_STATE
 from prunus.engine.trace import trace
 from prunus.errors import TraceError
 from torch import nn

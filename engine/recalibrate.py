@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..engine.alone import alone
-from ..engine.forwards import call_arguments
-from ..engine.ranks import check_statistics_alike
-from ..engine.submodules import each_module, set_training
-from ..engine.undisturbed import undisturbed
-from ..engine.undo import raise_first, try_each
+from ..adapters.submodules import each_module, set_training
+from ..adapters.undisturbed import undisturbed
+from ..adapters.undo import raise_first, try_each
+from ..adapters.wrappers import check_sliceable
 from ..errors import PlanError
-from .wrappers import check_sliceable
+from .alone import alone
+from .forwards import call_arguments
+from .ranks import check_statistics_alike
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .contents import MISSING, attribute_of, names_of
+from ..adapters.contents import MISSING, attribute_of, names_of
+from ..adapters.undo import raise_first, try_each
 from .states import captured, classes_of, data_of, undo_of, undo_of_cell, undo_of_class
-from .undo import raise_first, try_each
 from .writes import Contents, memory_of
 
 _PLAIN = frozenset({int, bool, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size})
