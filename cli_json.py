@@ -8,7 +8,7 @@ from typing import Any
 from .display import tie_numbers
 from .engine import DependencyGraph, Group, Result
 from .engine.cost import macs_of, whole
-from .engine.plan import kept_slots
+from .engine.make_plan import kept_slots
 from .engine.unknown import with_stubs
 
 Data = dict[str, Any]

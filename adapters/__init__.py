@@ -1,1 +1,1 @@
-from .. import engine  # noqa: F401  the two import each other: whichever is asked for, the engine comes first
+"""What touches a model: its tensors, modules, files and memories. Knows nothing of the engine."""

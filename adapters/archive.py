@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .. import plain
-from ..engine.plan import Plan
 from ..errors import CheckpointError, PlanError
 from ..files import PathLike, expect_regular, shown, written
+from .plan import Plan
 from .strides import is_dense
 
 FORMAT, VERSION = "prunus", "1"

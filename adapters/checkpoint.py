@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from ..engine.plan import Plan
 from ..errors import CheckpointError, PlanError, VerificationError
 from ..files import expect_writable, shown
 from .apply import all_or_nothing
@@ -17,6 +16,7 @@ from .archive import Archive, PathLike, read, write
 from .memories import ForgottenShapes, ForgottenValues
 from .modules import ChangedAttribute, Emptied
 from .outdated import Outdated
+from .plan import Plan
 from .settings import attribute_of
 from .strides import is_dense
 from .submodules import each_module, modules_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,10 @@ from .computed import Computed, computed
 from .memories import forget_values
 from .modules import Emptied
 from .overlaps import overlapping
+from .plan import Plan
 from .tensors import bits, check_fits, named_tensors
 from .undo import undoing
 from .wrappers import check_sliceable
-
-if TYPE_CHECKING:
-    from ..engine.plan import Plan
 
 
 @contextmanager

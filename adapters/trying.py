@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from .memories import ForgottenValues
 from .modules import ChangedAttribute, Emptied
+from .plan import Plan
 from .tensors import Indices, Replaced, named_tensors, sliced
 from .undo import undoing
-
-if TYPE_CHECKING:
-    from ..engine.plan import Plan
 
 
 @contextmanager

@@ -2,9 +2,9 @@
 
 from ..adapters.checkpoint import load, save
 from ..adapters.masking import mask
+from ..adapters.plan import Plan
 from .graph import DependencyGraph
 from .groups import Group, Member
-from .plan import Plan
 from .prune import analyze, apply, cost, prune
 from .recalibrate import recalibrate
 from .regularizer import Regularizer

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ..adapters.plan import Plan
 from ..errors import PlanError
 from .axes import Atom
 from .groups import Group, Groups
+from .make_plan import counts, make_plan
 from .near import broken_plan, nearest
-from .plan import Plan, counts, make_plan
 from .units import Unit
 
 Chosen = dict[Atom, np.ndarray]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..adapters.lower import LOWERINGS
+from ..adapters.plan import Plan
 from ..errors import PrunusError
 from ..rules import RuleSet
 from ..rules.examples import Example
@@ -17,7 +18,7 @@ from .axes import Atom, Layout, arranged, atoms
 from .couplings import Beside
 from .derive import told_by_rules
 from .graph import DependencyGraph
-from .plan import Plan, counts, make_plan
+from .make_plan import counts, make_plan
 from .probe import Probe, draws_of, has_fractions, is_equal, results_of, run, tensors_of
 from .sizes import attribute_name
 from .trace import trace

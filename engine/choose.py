@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..adapters.plan import Plan
 from ..errors import PlanError
 from .axes import Atom
 from .budget import Budget
 from .cost import COSTS
 from .criteria import Criterion, criterion_of
 from .groups import Group, Groups
+from .make_plan import make_plan
 from .near import keep_more
-from .plan import Plan, make_plan
 from .scopes import SCOPES, families_of
 from .slotwise import Loss, Tensors
 from .units import Unit, check_pattern, matches, units_of

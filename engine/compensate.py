@@ -19,12 +19,12 @@ import torch
 from attrs import Factory, define, frozen
 from torch import Tensor
 
+from ..adapters.plan import Plan
 from ..adapters.tensors import named_tensors
 from ..errors import PlanError
 from .calibrate import Statistics, batches, calibrate
 from .couplings import Place
 from .groups import Groups, Member
-from .plan import Plan
 from .readers import Reader, added_axes, readers, uses
 from .values import Call
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 from attrs import define
 from torch import nn
 
+from ..adapters.plan import Plan
 from ..rules import RuleSet
 from .axes import atoms, terms
 from .collector import paused
@@ -16,7 +17,6 @@ from .couple import couple
 from .couplings import Couplings
 from .equations import Equation, SizeOf
 from .graph import DependencyGraph
-from .plan import Plan
 from .repair import solve
 from .siblings import follow_attributes, follow_siblings
 from .sizes import Const

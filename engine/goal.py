@@ -12,7 +12,7 @@ from ..errors import PlanError
 from .budget import Budget
 from .cost import COSTS
 from .graph import DependencyGraph
-from .plan import kept_slots
+from .make_plan import kept_slots
 from .result import Result
 from .units import matches, units_of
 

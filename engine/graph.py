@@ -8,11 +8,11 @@ from typing import Any
 
 import networkx as nx
 
+from ..adapters.plan import Plan
 from .by_hand import plan_by_hand
 from .choose import choose
 from .explain import Explanation, explain
 from .groups import Groups
-from .plan import Plan
 from .unknown import Unknown, unknown_calls
 from .unreached import Unreached, unreached_tensors
 

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..adapters.plan import Plan
 from ..errors import PlanError
 from ..rules import RuleSet
 from ..rules.examples import Example
 from .axes import Atom, Layout, arranged, atoms
 from .case import Case, Draw, Slots
 from .claims import false_constants, false_cost, false_multilinear, false_zeros
-from .plan import Plan
 from .probe import Probe, has_fractions, is_equal, run
 from .prune import apply
 from .verdict import EXACT, HELD, MIXES, SEVERITY, SUMS, WRONG, Verdict, severity

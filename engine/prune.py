@@ -13,6 +13,7 @@ from ..adapters.apply import carry_out
 from ..adapters.inputs import guess_inputs
 from ..adapters.lower import LOWERINGS
 from ..adapters.optimizers import Optimizers
+from ..adapters.plan import Plan
 from ..adapters.submodules import parameters_of
 from ..adapters.wrappers import check_sliceable
 from ..errors import PlanError, RuleError
@@ -26,10 +27,10 @@ from .criteria import Criterion
 from .derive import derive, rederive, retracing
 from .elsewhere import handed_notes
 from .graph import DependencyGraph
-from .plan import Plan, kept_slots
+from .make_plan import kept_slots
 from .ranks import check_alike
 from .repeated import repeated_notes
-from .rerun import DoesOtherwise
+from .rerun import DoesOtherwise, check_pruned
 from .result import Result
 from .slotwise import Loss
 from .trace import trace
@@ -167,9 +168,8 @@ def prune(
             model,
             plan,
             optimizer=optimizer,
-            graph=graph if verify else None,
-            retrace=retrace,
             corrections=corrected.tensors if corrected else None,
+            check=partial(check_pruned, model, graph, plan, retrace) if verify else None,
             then=lambda dropped: Result(
                 model, plan, graph, before, count_parameters(model), noted + dropped, described, left_alone
             ),

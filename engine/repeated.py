@@ -21,8 +21,8 @@ from .listing import listing
 from .sizes import attribute_name
 
 if TYPE_CHECKING:
+    from ..adapters.plan import Plan
     from .groups import Groups
-    from .plan import Plan
 
 _SMALL = 4  # a smaller number is a stride or a depth as often as a width
 _SHOWN = 4

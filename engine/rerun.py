@@ -1,28 +1,67 @@
-"""Runs a pruned model once more on the example inputs: what verification looks at."""
+"""Verifies a pruned model: it is run once more on the example inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
 from ..adapters.contents import copied, outputs_in
+from ..adapters.plan import Plan
 from ..adapters.undisturbed import undisturbed
-from ..errors import PrunusError, lacks_memory
+from ..errors import PrunusError, VerificationError, lacks_memory
 from .forwards import calls_of
+from .groups import Groups
+from .values import Trace
 from .witness import is_as_told
-
-if TYPE_CHECKING:
-    from .groups import Groups
-    from .plan import Plan
-    from .values import Trace
 
 Shapes = tuple[tuple[int, ...], ...]
 
 
 class DoesOtherwise(PrunusError):
     """The pruned model does something else than the trace says of these sizes; `prune` looks closer then."""
+
+
+def check_pruned(
+    model: torch.nn.Module,
+    graph: Groups,
+    plan: Plan | None = None,
+    retrace: Callable[[], Trace] | None = None,
+) -> None:
+    """Run the pruned model once; raise `VerificationError` if it fails or its output shapes differ.
+
+    With `retrace` it is traced, and must do what the graph says of `plan`, else `DoesOtherwise` is raised.
+    """
+    shapes = shapes_as_told(graph, plan, retrace) if plan and retrace else None
+    try:
+        shapes = shapes or output_shapes(model, graph.example_inputs)
+    except Exception as error:
+        raise VerificationError(
+            f"the pruned model does not run ({type(error).__name__}: {error}); the model is as it was. "
+            "Skip the groups involved, or report the model"
+        ) from error
+    expected = graph.trace.output_shapes
+    if not graph.free_outputs and not _as_expected(shapes, expected, graph):
+        raise VerificationError(
+            f"the pruned model gives outputs of {list(shapes)}, not {list(expected)}; the model is as it was"
+        )
+
+
+def _as_expected(
+    shapes: Sequence[tuple[int, ...]], expected: Sequence[tuple[int, ...]], graph: Groups
+) -> bool:
+    """Whether the outputs are of the shapes that they had, but for what the data tell (how many boxes)."""
+    if list(map(len, shapes)) != list(map(len, expected)):
+        return False
+    axes = [
+        ((wanted, size), graph.told_by_data((value, axis)))
+        for value, shape, before in zip(graph.trace.outputs, shapes, expected)
+        for axis, (size, wanted) in enumerate(zip(shape, before))
+    ]
+    # ``len(boxes)`` is a plain number: what was as many before and is as many now is one for each of them.
+    found = {sizes for sizes, by_data in axes if by_data}
+    return all(sizes in found or sizes[0] == sizes[1] for sizes, _ in axes)
 
 
 def output_shapes(model: torch.nn.Module, example_inputs: Any) -> Shapes:

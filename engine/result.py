@@ -9,10 +9,11 @@ from torch import nn
 
 from ..adapters.archive import PathLike
 from ..adapters.checkpoint import save
+from ..adapters.plan import Plan
 from .cost import macs_of, whole
 from .graph import DependencyGraph
 from .groups import Group
-from .plan import Plan, kept_slots
+from .make_plan import kept_slots
 from .unknown import with_stubs
 
 # How many rows of each kind are printed; plan and graph have them all.

@@ -11,6 +11,7 @@ from typing import Any
 from attrs import evolve, frozen
 from torch import nn
 
+from ..adapters.plan import Plan
 from ..adapters.tensors import named_tensors
 from ..errors import PlanError
 from .alone import alone, inner
@@ -19,7 +20,6 @@ from .compensate import corrections
 from .criteria import CALIBRATED, criterion_of
 from .goal import Curve, Goal
 from .graph import DependencyGraph
-from .plan import Plan
 from .prune import apply, prune
 from .ranks import check_alike
 from .result import Result

@@ -6,10 +6,10 @@ from collections.abc import Set
 
 from attrs import frozen
 
+from ..adapters.plan import Plan
 from ..errors import PlanError
 from .groups import Groups
 from .listing import listing
-from .plan import Plan
 from .siblings import is_below
 
 SHOWN = 6

@@ -15,6 +15,7 @@ import numpy as np
 from attrs import define, field, frozen
 
 from ..adapters.masking import mask
+from ..adapters.plan import Plan
 from ..adapters.trying import tried
 from ..errors import PlanError, TraceError, lacks_memory
 from .axes import Atom, Reason, block
@@ -22,9 +23,9 @@ from .budget import counts
 from .couplings import Couplings
 from .differences import Difference, differences
 from .groups import Groups
+from .make_plan import kept_slots, make_plan
 from .near import keep_more
 from .origin import Origin
-from .plan import Plan, kept_slots, make_plan
 from .units import Unit
 from .values import Trace, locate_error
 

@@ -1,6 +1,7 @@
 """Correcting the readers of what is pruned: by the mean, and by least squares."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from prunus.adapters.apply import carry_out
 from prunus.engine.calibrate import calibrate
 from prunus.engine.compensate import corrections
 from prunus.engine.readers import readers
+from prunus.engine.rerun import check_pruned
 from torch import nn
 from torch.nn import functional as F
 
@@ -114,10 +116,10 @@ def pruned(model, data, kept, how=None, **options):
     graph = engine.analyze(model, data[0])
     plan = graph.plan(kept)
     if how is None:
-        carry_out(model, plan, graph=graph)
+        carry_out(model, plan, check=partial(check_pruned, model, graph))
         return model, []
     found = corrections(graph, plan, data, how, **options)
-    carry_out(model, plan, graph=graph, corrections=found.tensors)
+    carry_out(model, plan, check=partial(check_pruned, model, graph), corrections=found.tensors)
     return model, found.notes
 
 
@@ -313,7 +315,7 @@ def test_a_failed_verification_takes_corrections_back():
     before, objects = copy.deepcopy(model.state_dict()), list(model.parameters())
     graph.example_inputs = torch.randn(2, 7)
     with pytest.raises(VerificationError):
-        carry_out(model, plan, graph=graph, corrections=found.tensors)
+        carry_out(model, plan, check=partial(check_pruned, model, graph), corrections=found.tensors)
     assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
     assert all(one is other for one, other in zip(model.parameters(), objects))
 

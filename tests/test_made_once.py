@@ -10,7 +10,7 @@ import pytest
 import torch
 from prunus import engine
 from prunus.adapters.contents import tensors_in
-from prunus.engine.plan import Plan
+from prunus.engine import Plan
 from torch import nn
 from trap_nets import Net
 

@@ -15,9 +15,8 @@ import oracle
 import pytest
 import torch
 from prunus import engine
-from prunus.adapters.apply import verify
 from prunus.adapters.contents import outputs_in, tensors_in
-from prunus.engine.rerun import output_shapes
+from prunus.engine.rerun import check_pruned, output_shapes
 from prunus.errors import PrunusError, TraceError, VerificationError
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
@@ -234,7 +233,7 @@ def test_verification_compares_what_it_finds(form):
     graph = engine.analyze(model, X)
     engine.apply(model, graph.choose(0.5))
     with pytest.raises(VerificationError, match="gives outputs of"):
-        verify(model, graph)
+        check_pruned(model, graph)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +261,7 @@ def test_fewer_outputs_than_before_are_an_error():
     graph = engine.analyze(model, X)
     engine.apply(model, graph.choose(0.5))
     with pytest.raises(VerificationError):
-        verify(model, graph)
+        check_pruned(model, graph)
 
 
 def test_a_generator_that_fails_is_a_forward_that_fails():
