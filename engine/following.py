@@ -95,7 +95,7 @@ class _Follower:
 
     def leave(self, module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
         """The module has run, or has failed."""
-        entered = self._entered.pop() if self.is_here else None
+        entered = self._entered.pop() if self.is_here and self._entered else None
         if entered is None:
             return
         recorder, error = self.recorder, sys.exc_info()[1]

@@ -11,7 +11,6 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from importlib import import_module
 from itertools import count
 from multiprocessing import get_context
 from time import monotonic
@@ -21,8 +20,7 @@ from rich.table import Table
 
 from .kinds import KINDS
 from .tally import Tally, merged
-
-Task = tuple[str, int, int]  # a kind, a seed, and how many tries
+from .tasks import Task, run
 
 
 def main() -> None:
@@ -64,21 +62,11 @@ def _tasks(kind: str, options: Namespace) -> Iterator[Task]:
 def _run_all(tasks: Iterable[Task], jobs: int, deadline: float) -> Iterator[Tally]:
     if jobs == 1:
         for task in tasks:
-            yield from _run(task, deadline)
+            yield from run(task, deadline)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for found in [pool.submit(_run, task, deadline) for task in tasks]:
+        for found in [pool.submit(run, task, deadline) for task in tasks]:
             yield from found.result()
-
-
-def _run(task: Task, deadline: float) -> list[Tally]:
-    kind, seed, tries = task
-    if monotonic() > deadline:
-        return []
-    import torch
-
-    torch.set_num_threads(1)
-    return import_module(f"chaos.{kind}").run(seed, tries)
 
 
 def _table(tallies: list[Tally]) -> Table:
