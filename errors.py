@@ -95,3 +95,11 @@ def lacks_memory(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def raise_interrupt(error: BaseException | None) -> None:
+    """Raise the interrupt in whose wake an error came up, if there was one: torch may have lost a mode."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        error = error.__cause__ or error.__context__

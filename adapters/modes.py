@@ -79,12 +79,15 @@ def keep_modes(undo: Undo) -> None:
     """Let `undo` leave the modes that an interrupt keeps from being left, and switch gradients as now."""
     undo.add(torch.set_grad_enabled, torch.is_grad_enabled())
     for stack in (_get_current_function_mode_stack, _get_current_dispatch_mode_stack):
-        undo.add(_leave_to, stack, len(stack()))
+        undo.add(_lead_back, stack, stack())
 
 
-def _leave_to(stack: Callable[[], list[Any]], length: int) -> None:
-    while len(stack()) > length:
+def _lead_back(stack: Callable[[], list[Any]], before: list[Any]) -> None:
+    """Leave the modes that have not been left; enter those again that torch has lost on its own way."""
+    while len(stack()) > len(before):
         stack()[-1].__exit__(None, None, None)
+    for mode in before[len(stack()) :]:
+        mode.__enter__()
 
 
 def told_modes() -> str:

@@ -17,7 +17,7 @@ from ..adapters.submodules import modules_of, own_attributes
 from ..adapters.tensors import can_be_sliced, named_tensors
 from ..adapters.undisturbed import undisturbed
 from ..adapters.wrappers import check_sliceable
-from ..errors import TraceError, lacks_memory
+from ..errors import TraceError, lacks_memory, raise_interrupt
 from .alone import alone
 from .collector import paused
 from .constants import remember
@@ -165,6 +165,7 @@ def _trace(
         except TraceError:
             raise
         except Exception as error:
+            raise_interrupt(error)
             raise TraceError(_explain(error, recorder, model, fake)) from error
         finally:
             ledger.open = False
