@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from . import output
+from . import cli_output
 from .errors import PrunusError
 
 MODEL_HELP = "package.module:factory, timm:NAME or torchvision:NAME"
@@ -58,19 +58,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if arguments is None:
-            output.take_over()
+            cli_output.take_over()
         return _run(words)
     except KeyboardInterrupt:
-        return output.end("interrupted", 130)
+        return cli_output.end("interrupted", 130)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        return output.let_go(0)
+        return cli_output.let_go(0)
     except PrunusError as error:
-        return output.fail(str(error), as_json="--json" in words)
+        return cli_output.fail(str(error), as_json="--json" in words)
     except OSError as error:  # most likely of standard output: the disk is full
-        return output.let_go(output.fail(f"{type(error).__name__}: {error}", as_json=False))
+        return cli_output.let_go(cli_output.fail(f"{type(error).__name__}: {error}", as_json=False))
     except BaseException as error:  # of code that rules have run, perhaps: sys.exit() is no success then
         text = f"{type(error).__name__}: {error}\nhelp: PRUNUS_TRACEBACK=1 shows where it comes from"
-        return output.fail(text, as_json="--json" in words)
+        return cli_output.fail(text, as_json="--json" in words)
 
 
 def _run(words: list[str]) -> int:
@@ -101,7 +101,7 @@ def later(function: str) -> Callable[[argparse.Namespace], Any]:
 
     def run(options: argparse.Namespace) -> Any:
         try:
-            with output.ended_by_interrupts():
+            with cli_output.ended_by_interrupts():
                 found = getattr(import_module(f".{module}", __package__), name)
         except ImportError as error:
             raise PrunusError(f"prunus cannot start: {type(error).__name__}: {error}") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .cli_modules import import_all, make_folders_importable, make_importable
+from .cli_output import answer, working
 from .engine.check import Checked, check, complaint
 from .engine.probe import is_recorded
 from .engine.stub import blank, stub_tried_apart
@@ -16,7 +17,6 @@ from .engine.verdict import EXACT, HELD, MIXES, SUMS, WRONG
 from .errors import PrunusError, RuleError
 from .grammar import did_you_mean
 from .grammar.ast import Rule
-from .output import answer, working
 from .rules import RuleSet, import_packages, load
 from .rules.describe import describe, find_rule
 from .rules.examples import Example, evaluate

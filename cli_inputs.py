@@ -12,8 +12,8 @@ import torch
 
 from .cli import MODEL_HELP
 from .cli_modules import import_installed, import_named, of_the_user
+from .cli_output import working
 from .errors import PrunusError
-from .output import working
 
 _MOST_NUMBERS = 2**28  # of all inputs together: a gigabyte
 _MOST_AXES = 32

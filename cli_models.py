@@ -12,10 +12,10 @@ from .cli import BUDGETS
 from .cli_inputs import example_inputs, load_model
 from .cli_json import groups_data, prune_data
 from .cli_modules import of_the_user
+from .cli_output import answer, working
 from .display import print_groups
-from .errors import PrunusError
-from .files import expect_writable, shown, write_text
-from .output import answer, working
+from .errors import PrunusError, shown
+from .files import expect_writable, write_text
 
 T = TypeVar("T")
 

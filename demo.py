@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from . import engine
+from .cli_output import working
 from .display import console, groups_table
 from .errors import PrunusError
-from .output import working
 
 
 class Block(nn.Module):

@@ -1,12 +1,18 @@
-"""Every error that prunus raises on purpose. A failed call leaves the model as it was."""
+"""Every error that prunus raises on purpose, and how a text from elsewhere looks in a message.
+
+A failed call leaves the model as it was.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from .grammar.ast import Span
+
+_LONGEST_NAME = 200  # characters of a name in a message
 
 
 def brief(text: str, most: int = 600) -> str:
@@ -21,6 +27,19 @@ def brief(text: str, most: int = 600) -> str:
         kept = most - len(" ... ")
         text = f"{text[: kept - kept // 2]} ... {text[len(text) - kept // 2 :]}"
     return "".join(one if one.isprintable() or one == "\n" else "?" for one in text.expandtabs(1))
+
+
+def shown(name: Any) -> str:
+    """A name from elsewhere for a message: on one line, not endless, and with nothing that does not print.
+
+    Examples
+    --------
+    >>> print(shown("a\\nb"), shown(""), shown("conv.weight"))
+    'a\\nb' '' conv.weight
+    """
+    text = name if isinstance(name, str) else os.fspath(name) if isinstance(name, os.PathLike) else repr(name)
+    text = text if isinstance(text, str) and text.isprintable() and text else repr(text)
+    return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
 
 
 class PrunusError(Exception):

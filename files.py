@@ -16,7 +16,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import IO, Any
 
-from .errors import PrunusError
+from .errors import PrunusError, shown
 
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock
@@ -27,7 +27,6 @@ PathLike = str | os.PathLike[str]
 
 _PREFIX, _SUFFIX, _LOCK = ".prunus-", ".part", "lock"
 _DAY = 24 * 60 * 60
-_LONGEST = 200  # of a name in a message
 
 
 @contextmanager
@@ -74,13 +73,6 @@ def expect_regular(path: PathLike, error: type[PrunusError] = PrunusError) -> Pa
     if not stat.S_ISREG(kind):
         raise error(f"cannot read {shown(path)}: it is {_kind(kind)}, no file")
     return found
-
-
-def shown(name: Any) -> str:
-    """A name from elsewhere for a message: on one line, not endless, and with nothing that does not print."""
-    text = name if isinstance(name, str) else os.fspath(name) if isinstance(name, os.PathLike) else repr(name)
-    text = text if isinstance(text, str) and text.isprintable() and text else repr(text)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 # --- the place ---------------------------------------------------------------------------------------------

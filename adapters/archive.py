@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .. import plain
-from ..errors import CheckpointError, PlanError
-from ..files import PathLike, expect_regular, shown, written
+from ..errors import CheckpointError, PlanError, shown
+from ..files import PathLike, expect_regular, written
+from . import strict_json
 from .plan import Plan
 from .strides import is_dense
 
@@ -77,23 +77,23 @@ def read(path: PathLike) -> Archive:
         raise CheckpointError(f"{shown(path)} was changed after it was saved: copy or save it again")
     try:
         return _archive(metadata, tensors)
-    except (PlanError, plain.Malformed) as error:
+    except (PlanError, strict_json.Malformed) as error:
         raise CheckpointError(f"{shown(path)} is not what prunus saves ({error}): save it again") from error
 
 
 def _archive(metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> Archive:
     """What the metadata say; raises `PlanError` or `Malformed` if that cannot be of these tensors."""
-    texts = {"plan": plain.text, "tied": plain.text, "strides": plain.text}
-    plain.record(texts, {"format": plain.text, "version": plain.text})(metadata, "metadata")
-    tied, strides = plain.parsed(metadata["tied"]), plain.parsed(metadata["strides"])
-    plain.table(plain.text)(tied, "tied")
-    plain.table(plain.shape)(strides, "strides")
+    texts = {"plan": strict_json.text, "tied": strict_json.text, "strides": strict_json.text}
+    strict_json.record(texts, {"format": strict_json.text, "version": strict_json.text})(metadata, "metadata")
+    tied, strides = strict_json.parsed(metadata["tied"]), strict_json.parsed(metadata["strides"])
+    strict_json.table(strict_json.text)(tied, "tied")
+    strict_json.table(strict_json.shape)(strides, "strides")
     for name, first in tied.items():
         if name in tensors or first not in tensors:
-            raise plain.Malformed(f"tied[{shown(name)}] is not the name of another tensor")
+            raise strict_json.Malformed(f"tied[{shown(name)}] is not the name of another tensor")
     for name, steps in strides.items():
         if name not in tensors or not is_dense(tensors[name].shape, steps):
-            raise plain.Malformed(f"strides[{shown(name)}] is no order of a tensor's axes")
+            raise strict_json.Malformed(f"strides[{shown(name)}] is no order of a tensor's axes")
     return Archive(Plan.from_json(metadata["plan"]), tensors, tied, strides)
 
 

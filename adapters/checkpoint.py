@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from ..errors import CheckpointError, PlanError, VerificationError
-from ..files import expect_writable, shown
+from ..errors import CheckpointError, PlanError, VerificationError, shown
+from ..files import expect_writable
 from .apply import all_or_nothing
 from .archive import Archive, PathLike, read, write
 from .memories import ForgottenShapes, ForgottenValues

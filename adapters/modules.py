@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
-from ..errors import PlanError
-from ..files import shown
+from ..errors import PlanError, shown
 from .settings import module_of, setting_of
 from .submodules import MODULE_STATE, each_module, module_at
 

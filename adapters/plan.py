@@ -9,23 +9,22 @@ from typing import Any, TypeVar
 
 from attrs import field, frozen
 
-from .. import plain
-from ..errors import PlanError
-from ..files import shown
+from ..errors import PlanError, shown
+from . import strict_json
 
 K = TypeVar("K", str, int)
 Scales = dict[str, dict[int, list[float]]]
 
 # What the JSON of a plan must be, by field.
-_FORM = plain.record(
+_FORM = strict_json.record(
     {
-        "groups": plain.table(plain.slots),
-        "tensors": plain.table(plain.by_axis(plain.slots)),
-        "attributes": plain.table(plain.positive),
-        "shapes": plain.table(plain.shape),
-        "before": plain.table(plain.positive),
+        "groups": strict_json.table(strict_json.slots),
+        "tensors": strict_json.table(strict_json.by_axis(strict_json.slots)),
+        "attributes": strict_json.table(strict_json.positive),
+        "shapes": strict_json.table(strict_json.shape),
+        "before": strict_json.table(strict_json.positive),
     },
-    {"scales": plain.table(plain.by_axis(plain.factors)), "made": plain.names},
+    {"scales": strict_json.table(strict_json.by_axis(strict_json.factors)), "made": strict_json.names},
 )
 
 
@@ -83,10 +82,10 @@ class Plan:
     def from_json(cls, text: str) -> Plan:
         """The plan that `to_json` wrote; raises `PlanError` if `text` is not one."""
         try:
-            data = plain.parsed(text)
+            data = strict_json.parsed(text)
             _FORM(data, "")
             _check_consistent(data)
-        except plain.Malformed as error:
+        except strict_json.Malformed as error:
             raise PlanError(f"this is not the JSON of a plan: {error}") from error
         scales = {
             name: {int(axis): list(map(float, factors)) for axis, factors in axes.items()}
@@ -153,16 +152,16 @@ def _check_consistent(data: Mapping[str, Any]) -> None:
     """
     for field_of, other in (("tensors", "shapes"), ("attributes", "before")):
         for name in data[field_of].keys() ^ data[other].keys():
-            raise plain.Malformed(f"{shown(name)} is only in one of {field_of} and {other}")
+            raise strict_json.Malformed(f"{shown(name)} is only in one of {field_of} and {other}")
     for name, axes in data["tensors"].items():
         shape = data["shapes"][name]
         for axis, kept in axes.items():
             if int(axis) >= len(shape) or kept[-1] >= shape[int(axis)]:
-                raise plain.Malformed(f"tensors[{shown(name)}][{axis}] keeps slots that are not there")
+                raise strict_json.Malformed(f"tensors[{shown(name)}][{axis}] keeps slots that are not there")
     largest = max([1, *data["before"].values(), *chain.from_iterable(data["shapes"].values())])
     for name, value in data["attributes"].items():
         if value > largest:
-            raise plain.Malformed(f"attributes[{shown(name)}] is {value}, and no size was so large")
+            raise strict_json.Malformed(f"attributes[{shown(name)}] is {value}, and no size was so large")
 
 
 def _composed(first: Mapping[K, list[int]], second: Mapping[K, list[int]]) -> dict[K, list[int]]:

@@ -8,8 +8,7 @@ from math import isfinite
 import torch
 from torch import Tensor
 
-from ..errors import PlanError
-from ..files import shown
+from ..errors import PlanError, shown
 from .tensors import Replaced
 
 Scales = Mapping[str, Mapping[int, Sequence[float]]]

@@ -19,8 +19,7 @@ import torch
 from attrs import frozen
 from torch import nn
 
-from ..errors import PlanError
-from ..files import shown
+from ..errors import PlanError, shown
 from .contents import names_of, text_of
 from .submodules import own_attributes
 

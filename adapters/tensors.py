@@ -13,8 +13,7 @@ from torch._subclasses import FakeTensor
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from ..errors import PlanError
-from ..files import shown
+from ..errors import PlanError, shown
 from .submodules import held, modules_of, own_attributes
 
 

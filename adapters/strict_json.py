@@ -10,7 +10,7 @@ from math import isfinite
 from operator import lt
 from typing import Any
 
-from .files import shown
+from ..errors import shown
 
 Check = Callable[[Any, str], None]
 
