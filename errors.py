@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ def shown(name: Any) -> str:
     >>> print(shown("a\\nb"), shown(""), shown("conv.weight"))
     'a\\nb' '' conv.weight
     """
-    text = name if isinstance(name, str) else os.fspath(name) if isinstance(name, os.PathLike) else repr(name)
+    text = name
+    with suppress(TypeError):  # of no path, or of a __fspath__ that gives something else
+        text = os.fspath(name)
     text = text if isinstance(text, str) and text.isprintable() and text else repr(text)
     return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
 

@@ -25,7 +25,9 @@ except ImportError:  # Windows
 
 PathLike = str | os.PathLike[str]
 
-_PREFIX, _SUFFIX, _LOCK = ".prunus-", ".part", "lock"
+_PREFIX, _SUFFIX = ".prunus-", ".part"  # of the folder
+_PART, _LOCK = "part", "lock"  # what is in it
+_OURS = {_PART, _LOCK}
 _DAY = 24 * 60 * 60
 
 
@@ -40,7 +42,7 @@ def written(path: PathLike, error: type[PrunusError] = PrunusError) -> Iterator[
         place = _place(path)
         _clear(place.parent)
         with _folder_in(place.parent) as folder:
-            part = folder.path / "part"
+            part = folder.path / _PART
             part.touch()
             mode = stat.S_IMODE((place if place.exists() else part).stat().st_mode)
             yield part
@@ -79,7 +81,11 @@ def expect_regular(path: PathLike, error: type[PrunusError] = PrunusError) -> Pa
 
 
 def _text(path: Any) -> str:
-    if not isinstance(path, (str, os.PathLike)) or not (text := os.fsdecode(path)):
+    try:
+        text = os.fsdecode(path) if isinstance(path, (str, os.PathLike)) else ""
+    except TypeError:  # of a __fspath__ that gives something else
+        text = ""
+    if not text:
         raise ValueError("it is no name of a file")
     if text.endswith(("/", os.sep)):
         raise ValueError("it is the name of a folder")
@@ -196,6 +202,8 @@ def _clear(parent: Path) -> None:
 def _clear_one(folder: Path) -> None:
     with suppress(OSError):
         folder.rmdir()  # its process has not come to lock it, and makes another one if it is alive
+    if not _OURS.issuperset(os.listdir(folder)):
+        return  # whoever made this, it is no leftover
     with (folder / _LOCK).open("rb") as file:
         free = _locked(file)
         if free is None:  # then age tells

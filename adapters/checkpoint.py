@@ -16,7 +16,7 @@ from .archive import Archive, PathLike, read, write
 from .memories import ForgottenShapes, ForgottenValues
 from .modules import ChangedAttribute, Emptied
 from .outdated import Outdated
-from .plan import Plan
+from .plan import Plan, expect_plan
 from .settings import attribute_of
 from .strides import is_dense
 from .submodules import each_module, modules_of
@@ -44,6 +44,7 @@ def save(path: PathLike, model: nn.Module, plan: Plan) -> None:
         The model is not what the plan makes, it has state that safetensors cannot hold, or the file cannot
         be written.
     """
+    expect_plan(plan)
     expect_writable(path, CheckpointError)  # before a model is fetched from its devices
     write(path, _archive(model, plan))
 

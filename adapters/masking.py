@@ -14,7 +14,7 @@ from .computed import Computed, computed
 from .memories import forget_values
 from .modules import Emptied
 from .overlaps import overlapping
-from .plan import Plan
+from .plan import Plan, expect_plan
 from .tensors import bits, check_fits, named_tensors
 from .undo import undoing
 from .wrappers import check_sliceable
@@ -29,6 +29,7 @@ def mask(model: nn.Module, plan: Plan, *, nothing: float = 0.0) -> Iterator[nn.M
     bit; what else was changed inside stays changed. Only the dropped values are kept meanwhile. A tensor
     whose memory has other numbers, too (an expanded one, two in the same place), is a copy meanwhile, which
     is gone afterwards. Of what torch computes a weight from (weight norm) it is enough that one is zero.
+    A model that is moved or converted inside (``model.cuda()``, ``model.half()``) gets its values back there.
 
     Where all groups of the plan are exact, the masked model computes what the pruned one will. Where one is
     not (`Group.exact`: a layer norm takes its statistic over the slots), it is only near to it.
@@ -50,11 +51,15 @@ def mask(model: nn.Module, plan: Plan, *, nothing: float = 0.0) -> Iterator[nn.M
     >>> with engine.mask(model, plan):
     ...     print(accuracy(model))
     """
+    expect_plan(plan)
+    if not isinstance(nothing, (int, float)):
+        raise PlanError(f"nothing= is the number that stands for zero, not {nothing!r}")
     check_sliceable(model)
     tensors = named_tensors(model)
     check_fits(tensors, plan.sliced, plan.shapes)
     apart = overlapping(tensors.values())
     with undoing() as undo:
+        undo.do(_Converted(model, tensors, plan))  # what is noted first is put back last
         for name in plan.made:
             undo.do(Emptied(model, name))
         fills: dict[str, list[Any]] = {}
@@ -78,6 +83,7 @@ class _Filled:
 
     def __init__(self, name: str, tensor: Tensor, axis: int, kept: Sequence[int], nothing: float):
         self.name, self._tensor, self._axis, self._shape = name, tensor, axis, tensor.shape
+        self._dtype = tensor.dtype
         self._dropped = _dropped(kept, tensor.shape[axis], tensor.device)
         self._values: Tensor | None = None
         self._nothing = nothing
@@ -93,8 +99,11 @@ class _Filled:
         """Write what was there."""
         if self._values is not None:
             _check_whole(self.name, self._tensor, self._shape)
+            values, dropped = self._values, self._dropped.to(self._tensor.device)
+            if (self._tensor.dtype, self._tensor.device) != (self._dtype, values.device):
+                values = bits(values.view(self._dtype).to(self._tensor))
             with _writing(self._tensor):
-                bits(self._tensor).index_copy_(self._axis, self._dropped, self._values)
+                bits(self._tensor).index_copy_(self._axis, dropped, values)
 
 
 class _Copied:
@@ -115,13 +124,37 @@ class _Copied:
     def take_back(self) -> None:
         """Put the data back."""
         _check_whole(self.name, self._tensor, self._before.shape)
-        self._put(self._before)
+        self._put(self._before.to(self._tensor))
 
     def _put(self, data: Tensor) -> None:
         with _writing(self._tensor):
             self._tensor.data = data
             if not self._tensor.is_inference():
                 torch.autograd.graph.increment_version(self._tensor)
+
+
+class _Converted:
+    """Tensors in whose place a conversion puts others, as it does with buffers: these get the values, too."""
+
+    def __init__(self, model: nn.Module, tensors: Mapping[str, Tensor], plan: Plan):
+        self._model, self._tensors, self._plan = model, tensors, plan
+
+    def carry_out(self) -> None:
+        """There is nothing to do on entering."""
+
+    def take_back(self) -> None:
+        """Copy the dropped slots to tensors of the same names that are of another dtype or device now."""
+        now = named_tensors(self._model)
+        for name, axes in self._plan.sliced.items():
+            tensor, before = now.get(name), self._tensors[name]
+            if tensor is None or (tensor.dtype, tensor.device) == (before.dtype, before.device):
+                continue
+            _check_whole(name, tensor, before.shape)
+            for axis, kept in axes.items():
+                dropped = _dropped(kept, before.shape[axis], before.device)
+                values = bits(before).index_select(axis, dropped).view(before.dtype).to(tensor)
+                with _writing(tensor):
+                    bits(tensor).index_copy_(axis, dropped.to(tensor.device), bits(values))
 
 
 def _keep_finite(weight: Computed, fills: Mapping[str, list[Any]]) -> None:

@@ -103,6 +103,7 @@ class Plan:
         Tensors and attributes are what counts; groups are put together by name. Raises `PlanError` if `later`
         is not for what this plan makes of its model.
         """
+        expect_plan(later)
         later._check_follows(self)
         # Once a group has one slot left it is none any more, and another may have its name.
         named = {
@@ -143,6 +144,12 @@ class Plan:
             f"a plan for {len(self.groups)} groups: {axes} axes of {len(self.tensors)} tensors, "
             f"{len(self.attributes)} attributes"
         )
+
+
+def expect_plan(given: Any) -> None:
+    """Raise `PlanError` if this is another thing than a plan."""
+    if not isinstance(given, Plan):
+        raise PlanError(f"this is no plan but a {type(given).__name__}; a result has its own as result.plan")
 
 
 def _check_consistent(data: Mapping[str, Any]) -> None:

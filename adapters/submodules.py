@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import TraceError
+
+_MOST_NAMES = 300_000  # of modules; the largest mixtures of experts have a third of that
 MODULE_STATE = frozenset(vars(nn.Module()))  # what every module has: parameters, hooks, flags
 
 
@@ -22,20 +25,27 @@ def held(module: nn.Module, kind: str) -> Mapping[str, Any]:
 def modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """The model and all below it with their paths, one that has several names once for each.
 
-    A module that leads back to one around it ends there: it has names without end.
+    A module that leads back to one around it ends there: it has names without end. Raises `TraceError` if
+    modules lead to one another in so many ways that their names cannot be listed.
     """
     found: list[tuple[str, nn.Module]] = []
-    _add(found, model, "", frozenset())
+    ahead: list[tuple[str, nn.Module, frozenset[int]]] = [("", model, frozenset())]
+    while ahead:
+        path, module, around = ahead.pop()
+        found.append((path, module))
+        if len(found) > _MOST_NAMES:
+            raise TraceError(
+                f"the modules of this model lead to one another in more than {_MOST_NAMES:,} ways\n"
+                "register each in one place, and keep other references to it in a list or a tuple"
+            )
+        if children := held(module, "_modules"):
+            around |= {id(module)}
+            ahead += [
+                (f"{path}.{name}" if path else name, child, around)
+                for name, child in reversed(list(children.items()))
+                if child is not None and id(child) not in around
+            ]
     return found
-
-
-def _add(found: list[tuple[str, nn.Module]], module: nn.Module, path: str, around: frozenset[int]) -> None:
-    found.append((path, module))
-    if children := held(module, "_modules"):
-        around |= {id(module)}
-        for name, child in children.items():
-            if child is not None and id(child) not in around:
-                _add(found, child, f"{path}.{name}" if path else name, around)
 
 
 def each_module(model: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -13,7 +13,7 @@ from ..adapters.apply import carry_out
 from ..adapters.inputs import guess_inputs
 from ..adapters.lower import LOWERINGS
 from ..adapters.optimizers import Optimizers
-from ..adapters.plan import Plan
+from ..adapters.plan import Plan, expect_plan
 from ..adapters.submodules import parameters_of
 from ..adapters.wrappers import check_sliceable
 from ..errors import PlanError, RuleError
@@ -194,8 +194,7 @@ def apply(model: nn.Module, plan: Plan, *, optimizer: Optimizers | None = None) 
 
     The state of `optimizer`, one or several in a list, goes along; a warning tells what had to be dropped.
     """
-    if not isinstance(plan, Plan):
-        raise PlanError(f"this is no plan but a {type(plan).__name__}; a result has its own as result.plan")
+    expect_plan(plan)
     check_sliceable(model)
     for note in carry_out(model, plan, optimizer=optimizer):
         warnings.warn(note, stacklevel=3)

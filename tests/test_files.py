@@ -271,6 +271,32 @@ def test_what_only_looks_like_a_leftover_stays(tmp_path):
     assert left(tmp_path / "mine") == {"work"}
 
 
+def test_a_folder_with_more_than_prunus_leaves_stays(tmp_path):
+    """Of the name of a leftover, with a lock that nobody holds, but with somebody's file."""
+    folder = tmp_path / ".prunus-mine.part"
+    folder.mkdir()
+    for name in ("lock", "precious"):
+        (folder / name).write_text("mine")
+    text(tmp_path / "x")
+    assert left(folder) == {"lock", "precious"}
+
+
+class Nowhere:
+    """Says that it is a path, and gives a number."""
+
+    def __fspath__(self):
+        return 5
+
+
+def test_a_path_that_is_none_is_one_line(tmp_path, monkeypatch):
+    """Whatever reads and writes says so."""
+    monkeypatch.chdir(tmp_path)
+    for use in (save, text, files.expect_regular):
+        with pytest.raises(PrunusError, match="it is no name of a file"):
+            use(Nowhere())
+    assert left(tmp_path) == set()
+
+
 def test_without_locks_age_tells(tmp_path, monkeypatch):
     """Where the system has none, only what is older than a day goes."""
     monkeypatch.setattr(files, "flock", None)

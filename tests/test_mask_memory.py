@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from oracle import distance, randomise, run
-from prunus import VerificationError, engine
+from prunus import PlanError, VerificationError, engine
 from prunus.adapters.apply import carry_out
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -232,3 +232,65 @@ def test_what_is_changed_inside_of_a_mask_in_shared_memory_is_gone_afterwards():
         model.scale += 1
         model.leave.bias.fill_(5)
     assert (model.scale == 1.7).all() and (model.leave.bias == 5).all()
+
+
+# --- what happens to a model inside ------------------------------------------------------------------------
+
+
+def normed() -> nn.Module:
+    """A model with statistics that are no one's initial values, and a bias that is expanded."""
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    randomise(model, torch.ones(1, 3, 8, 8))
+    model[3].bias = nn.Parameter(torch.ones(1).expand(4))
+    return model.eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("anew", [False, True])
+def test_a_model_that_is_converted_inside_has_its_values_back(dtype, anew):
+    """Where the conversion changes parameters, and where it puts new tensors in their place."""
+    model = normed()
+    plan = engine.prune(model, example_inputs=torch.ones(1, 3, 8, 8), ratio=0.5, dry_run=True).plan
+    expected = {name: tensor.to(dtype) for name, tensor in model.state_dict().items()}
+    was = torch.__future__.get_overwrite_module_params_on_conversion()
+    torch.__future__.set_overwrite_module_params_on_conversion(anew)
+    try:
+        with engine.mask(model, plan):
+            model.to(dtype)
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(was)
+    found = model.state_dict()
+    assert {name: one.dtype for name, one in found.items() if "num_" not in name} == {
+        name: dtype for name in found if "num_" not in name
+    }
+    assert all(torch.equal(one, expected[name].to(one.dtype)) for name, one in found.items())
+
+
+@pytest.mark.parametrize("given", [None, {}, "plan", 5])
+def test_what_is_no_plan_is_one_line(tmp_path, given):
+    """Whatever takes a plan says so, and does nothing."""
+    model = normed()
+    before = bits(model)
+    for use in (
+        lambda: engine.mask(model, given).__enter__(),
+        lambda: engine.apply(model, given),
+        lambda: engine.save(tmp_path / "x", model, given),
+        lambda: engine.Plan().followed_by(given),
+    ):
+        with pytest.raises(PlanError, match="this is no plan but a"):
+            use()
+    assert all(map(torch.equal, bits(model), before)) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("nothing", [None, "0", torch.ones(2)])
+def test_what_stands_for_zero_is_a_number(nothing):
+    """And else nothing is touched."""
+    model = normed()
+    plan = engine.prune(model, example_inputs=torch.ones(1, 3, 8, 8), ratio=0.5, dry_run=True).plan
+    before = bits(model)
+    with (
+        pytest.raises(PlanError, match="number that stands for zero"),
+        engine.mask(model, plan, nothing=nothing),
+    ):
+        pass
+    assert all(map(torch.equal, bits(model), before))
