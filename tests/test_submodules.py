@@ -1,4 +1,4 @@
-"""Models whose modules hold one another in odd ways: very deep, in circles, in more ways than can be listed."""
+"""Models whose modules hold one another oddly: very deep, in circles, in more ways than can be listed."""
 
 from __future__ import annotations
 
