@@ -87,7 +87,7 @@ def _line_of(trace: TracebackType | None) -> str | None:
     own = elsewhere = None
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        is_own = trace.tb_frame.f_globals.get("__package__") == __package__
+        is_own = trace.tb_frame.f_globals.get("__package__") == __package__ or file == importlib.__file__
         if not is_own and not is_library_file(file) and not file.startswith("<frozen"):
             elsewhere = f"{file}:{trace.tb_lineno}"
             own = own if file.startswith(_INSTALLED) else elsewhere
