@@ -104,24 +104,24 @@ class _Zeros:
 
     def read(self, call: Call, reading: Reading) -> Iterator[tuple[Call, Atom, Reason]]:
         """Follow a call whose rule says which operands have which factor."""
+        made = set(call.results)
         for factor, layout, places in reading.held:
+            operands = [place for place in places if place[0] not in made]
+            results = [place for place in places if place[0] in made]
+            summed = not results or factor in reading.summed
+            # Whole numbers are positions or flags, of which no rule says that they are zero.
+            fractions = {place: _has_fractions(place[0]) for place in results}
+            told: dict[tuple[bool, ...], tuple[bool, bool]] = {}  # many atoms are zero in the same operands
             for atom in free_atoms(layout):
-                vanishing: dict[Value, bool] = {}
-                results = []
-                for place in places:
-                    value = place[0]
-                    if value in call.results:
-                        results.append(place)
-                    else:
-                        vanishing[value] = vanishing.get(value, True) and self.zero(place, atom)
-                summed = not results or factor in reading.summed
-                if summed and not _adds_nothing(reading.terms or (), vanishing):
+                zeros = tuple([self.zero(place, atom) for place in operands])
+                if zeros not in told:
+                    told[zeros] = _told(reading.terms, operands, zeros)
+                adds_nothing, zero = told[zeros]
+                if summed and not adds_nothing:
                     text = f"'{factor}' is summed where its slots are not zero"
                     yield call, atom, Reason(text, reading.origin)
-                zero = _is_zero(reading.terms, vanishing)
                 for place in results:
-                    # Whole numbers are positions or flags, of which no rule says that they are zero.
-                    if not (zero and _has_fractions(place[0])):
+                    if not (zero and fractions[place]):
                         self.filled[place].add(atom)
 
     def move(self, state: Couplings, call: Call) -> None:
@@ -152,6 +152,19 @@ class _Zeros:
             for axis in range(len(result.shape)):
                 for atom in self.filled.get((result, axis), ()):
                     self.spoiled[atom] = result.index
+
+
+def _told(
+    terms: Sequence[Sequence[object]] | None, operands: Sequence[Place], zeros: Sequence[bool]
+) -> tuple[bool, bool]:
+    """Whether slots add nothing to a sum over them, and whether the results are zero there.
+
+    `zeros` says whether they are zero on each of the axes of operands that have them.
+    """
+    vanishing: dict[Value, bool] = {}
+    for (value, _), zero in zip(operands, zeros):
+        vanishing[value] = vanishing.get(value, True) and zero
+    return _adds_nothing(terms or (), vanishing), _is_zero(terms, vanishing)
 
 
 def _has_fractions(value: Value) -> bool:
