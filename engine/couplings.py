@@ -90,16 +90,16 @@ class Reading:
 @define(eq=False)
 class Couplings:
     """Everything that the rules say about a trace; ``from_input`` are the values that depend on its inputs,
-    ``needed`` those on which something depends that somebody looks at,
-    ``picked`` those among them that are weights all the same, ``fits`` how rules fit calls, by shapes and
-    numbers, ``zeros`` the calls whose results are zero, ``moves`` those that only put slots elsewhere,
-    ``live`` those whose results somebody looks at, ``given`` those on the way to what the model gives,
-    ``uniform`` the values that are one number everywhere,
-    ``sizes_read`` the arguments of a call that are sizes, ``trusted`` the equations of plain numbers that
-    were seen to follow, by call and argument, ``disguised`` atoms whose sizes became numbers in a way that
-    the trace cannot see. Of the tensors that no forward has reached, ``followed`` has by name the sibling
-    that they go along with, ``twins`` the same by whole elements of a list, and ``unfollowed`` a sibling
-    that was reached, but does not tell.
+    ``needed`` those on which something depends that somebody looks at, ``picked`` those among them that
+    are weights all the same, ``opened`` the signatures' dims with their stars opened, ``fits`` how
+    rules fit calls, by shapes and numbers, ``zeros`` the calls whose results are zero, ``moves`` those
+    that only put slots elsewhere, ``live`` those whose results somebody looks at, ``given`` those on
+    the way to what the model gives, ``uniform`` the values that are one number everywhere,
+    ``sizes_read`` the arguments of a call that are sizes, ``trusted`` the equations of plain numbers
+    that were seen to follow, by call and argument, ``disguised`` atoms whose sizes became numbers in a
+    way that the trace cannot see. Of the tensors that no forward has reached, ``followed`` has by name
+    the sibling that they go along with, ``twins`` the same by whole elements of a list, and
+    ``unfollowed`` a sibling that was reached, but does not tell.
     """
 
     trace: Trace
@@ -131,6 +131,7 @@ class Couplings:
     twins: dict[str, str] = Factory(dict)
     unfollowed: dict[str, str] = Factory(dict)
     unifier: Unifier = Factory(Unifier)
+    opened: dict[tuple, list] = Factory(dict)
     fits: dict[tuple, Any] = Factory(dict)
 
     def of(self, value: Value) -> list[Layout]:

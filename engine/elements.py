@@ -15,6 +15,9 @@ class KnownElements:
         self._names: dict[str, list[str]] = defaultdict(list)  # of every tensor all names but the first
         for other, name in trace.aliases.items():
             self._names[name].append(other)
+        # Only those are looked for that are called, or lie, like one that is left.
+        self._called = {name.rpartition(".")[2] for name in trace.left}
+        self._beside = {name.rpartition(".")[0] for name in trace.left}
         self._keys: dict[tuple[str, str], set[str]] = defaultdict(set)
         for name in trace.tensors:
             self.add(name)
@@ -22,8 +25,12 @@ class KnownElements:
     def add(self, name: str) -> None:
         """The tensor of this first name is known."""
         for one in (name, *self._names.get(name, ())):
-            for path, key, rest in levels(one):
-                self._keys[path, rest].add(key)
+            path, _, last = one.rpartition(".")
+            if last in self._called:
+                for path, key, rest in levels(one):
+                    self._keys[path, rest].add(key)
+            elif path in self._beside:
+                self._keys[path, ""].add(last)
 
     def of(self, path: str, rest: str) -> Set[str]:
         """The elements of a container in which the tensor of that name is known."""

@@ -36,10 +36,21 @@ class Fit:
 def fitted(site: Site, given: Given, operands: Tensors, results: Tensors) -> Fit:
     """How the rule of a call fits it; raises `Misfit` if it does not."""
     shapes = tuple([(id(dims), value.shape) for dims, value in (*operands, *results)])
-    key = (id(site.rule), shapes, given.numbers)
+    key = (id(site.rule), shapes, *given.lengths, *given.numbers)
     known = site.state.fits.get(key)
     if known is None:
-        known = site.state.fits[key] = _Fitting(site, given).fit(operands, results)
+        opened = _opened(site, given, operands, results)
+        known = site.state.fits[key] = _Fitting(site, given).fit(opened, operands, results)
+    return known
+
+
+def _opened(site: Site, given: Given, operands: Tensors, results: Tensors) -> list[list[Axis]]:
+    """The dims of every axis, found once for all calls of the same ranks."""
+    ranks = tuple([(id(dims), len(value.shape)) for dims, value in (*operands, *results)])
+    key = (id(site.rule), ranks, *given.lengths)
+    known = site.state.opened.get(key)
+    if known is None:
+        known = site.state.opened[key] = opened_axes(given, operands, results)
     return known
 
 
@@ -52,8 +63,7 @@ class _Fitting:
         self._places: dict[Key, list[Place]] = {}
         self._operands: Counter[Key] = Counter()  # how many tensors, and arguments, have a factor
 
-    def fit(self, operands: Tensors, results: Tensors) -> Fit:
-        opened = opened_axes(self._given, operands, results)
+    def fit(self, opened: list[list[Axis]], operands: Tensors, results: Tensors) -> Fit:
         values = [value for _, value in (*operands, *results)]
         sizes = factor_sizes(self._given, zip(opened, values))
         same = dict(_slid(self._given, sizes))

@@ -18,7 +18,8 @@ Axis = ast.Dim | Key  # type: ignore[operator]
 class Given:
     """What the call says for the rule's ``where``, ``at`` and ``slides`` clauses.
 
-    ``numbers`` is all of it that can make a difference to what the axes are.
+    ``lengths`` and ``numbers`` are all of it that can make a difference: to how many axes stars stand for,
+    and to what the axes are.
     """
 
     def __init__(self, site: Site):
@@ -43,10 +44,9 @@ class Given:
                 steps = as_tuple(argument_of(site, slides.step))
                 whole = tuple([int(step) if isinstance(step, int) else 0 for step in steps])
                 self.steps.append((slides, whole))
+        self.lengths = tuple(self.counts.values()), tuple(self.positions.values())
         self.numbers = (
             tuple([(key, int(number)) for key, (number, _) in self.sizes.items()]),
-            tuple(self.counts.values()),
-            tuple(self.positions.values()),
             tuple([steps for _, steps in self.steps]),
         )
 
