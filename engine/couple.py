@@ -44,6 +44,8 @@ def couple(trace: Trace, rules: RuleSet, free_outputs: Sequence[int] = ()) -> Co
             state.uniform.update(call.results)
     hold_ends(state, free_outputs)
     state.unifier.settle()
+    for known in (state.opened, state.fits):
+        known.clear()  # no more calls come
     return state
 
 
