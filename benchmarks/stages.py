@@ -17,7 +17,7 @@ STAGES = {
     "witness": ("engine.derive.findings", "engine.derive.findings_at", "engine.derive.untrusted"),
     "choose": ("engine.prune.choose",),
     "slice": ("engine.prune.carry_out",),
-    "verify": ("adapters.apply.verify",),
+    "verify": ("engine.prune.check_pruned",),
 }
 
 Clock = Callable[[], float]

@@ -288,7 +288,7 @@ def test_the_current_folder_is_looked_into_for_nothing_else(here):
     module = [sys.executable, "-m", "prunus", "rules", "fmt", "--check"]
     found = subprocess.run(module, capture_output=True, text=True)
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
-    found = run("rules", "new", "torchvision.ops.nms")
+    found = run("rules", "new", "torch.roll")
     assert "of the current folder" not in found.stderr + found.stdout
     assert found.returncode == 0, found.stderr
 
