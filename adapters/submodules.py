@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import chain
+from itertools import chain, filterfalse
 from typing import Any
 
 import torch
@@ -100,6 +100,9 @@ def tensors_of(model: nn.Module) -> list[Tensor]:
 def own_attributes(module: nn.Module) -> dict[str, Any]:
     """What a module holds beside parameters, buffers, modules and what else every module has."""
     # Nothing hinders a namespace from having other keys than texts: no code could name them.
+    names = vars(module)
     return {
-        name: value for name, value in vars(module).items() if name not in MODULE_STATE and type(name) is str
+        name: names[name]
+        for name in list(filterfalse(MODULE_STATE.__contains__, names))
+        if type(name) is str
     }

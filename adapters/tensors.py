@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -142,10 +142,15 @@ class _Cut:
             self._tensor.data = whole
 
 
-@contextmanager
-def as_made(tensor: Tensor) -> Iterator[None]:
+def as_made(tensor: Tensor) -> AbstractContextManager[None]:
     """Make data for a tensor in inference mode if it was made there, and nowhere else: else it is neither."""
-    with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+    is_so = tensor.is_inference() == torch.is_inference_mode_enabled() and not torch.is_grad_enabled()
+    return nullcontext() if is_so else _made_in(tensor.is_inference())
+
+
+@contextmanager
+def _made_in(inference: bool) -> Iterator[None]:
+    with torch.inference_mode(inference), torch.no_grad():
         yield
 
 

@@ -9,7 +9,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from types import FunctionType, ModuleType
 from typing import Any
@@ -71,7 +71,7 @@ def _owners(model: torch.nn.Module) -> list[Any]:
     kinds = dict.fromkeys(base for kind in dict.fromkeys(map(type, modules)) for base in kind.__mro__)
     kinds = {kind: None for kind in kinds if _package(kind.__module__) not in _OTHERS}
     packages = {"einops", *(_package(kind.__module__) for kind in kinds)}
-    named = [file for name, file in list(sys.modules.items()) if _package(name) in packages]
+    named = [file for name, file in list(sys.modules.items()) if name.partition(".")[0] in packages]
     files = [file for file in named if isinstance(file, ModuleType)]
     with_functions = [one for one in modules if not _FUNCTIONS.isdisjoint(map(type, vars(one).values()))]
     return [*files, *kinds, *with_functions]
@@ -84,7 +84,9 @@ def _package(name: str) -> str:
 def _places(owner: Any) -> Iterator[Place]:
     """Where a file, a class or an object has cached functions: under a name, or behind a wrapper's."""
     for name, found in list(vars(owner).items()):
-        function = _function_of(found) if _may_be_cached(type(found)) else None  # type: ignore[arg-type]
+        if not _may_be_cached(type(found)):  # type: ignore[arg-type]
+            continue
+        function = _function_of(found)
         if type(function) is _CACHED:
             yield partial(_put, owner, name), found
         elif type(function) is FunctionType and function.__closure__:
@@ -105,14 +107,17 @@ def _function_of(found: Any) -> Any:
     return found.__func__ if isinstance(found, (staticmethod, classmethod)) else found
 
 
-def _cells_of(function: Any, depth: int) -> Iterator[Any]:
+def _cells_of(function: FunctionType, depth: int) -> Iterator[Any]:
     """The variables that a wrapper has captured and that are cached functions; a wrapper may have its own."""
-    for cell in (type(function) is FunctionType and function.__closure__) or ():
-        with suppress(ValueError):  # it has no value yet
-            if type(cell.cell_contents) is _CACHED:
-                yield cell
-            elif depth:
-                yield from _cells_of(cell.cell_contents, depth - 1)
+    for cell in function.__closure__ or ():
+        try:
+            held = cell.cell_contents
+        except ValueError:  # it has no value yet
+            continue
+        if type(held) is _CACHED:
+            yield cell
+        elif depth and type(held) is FunctionType:
+            yield from _cells_of(held, depth - 1)
 
 
 def _like(found: Any, function: Callable[..., Any]) -> Any:

@@ -61,9 +61,11 @@ def record_forwards(
         start = len(trace.calls)
         outputs = _outputs(model, args, kwargs, recorder)
         trace.runs.append(Run(start, len(trace.calls), outputs))
+    if not training:
+        return
     left = _parameters_left(recorder)
     told = [module for _, module in each_module(model) if _is_told(module, left)]
-    if training and (left or any(map(_mentions_training, told))):
+    if left or any(map(_mentions_training, told)):
         for run, inputs, (args, kwargs) in zip(list(trace.runs), given, calls):
             before = recorder.first_values()
             before.update((recorder.value_of(tensor), value) for value, tensor in inputs)

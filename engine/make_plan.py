@@ -10,6 +10,7 @@ from ..adapters.modules import bookkeeping
 from ..adapters.plan import Plan, Scales
 from ..adapters.settings import attribute_of
 from .axes import Atom, atoms, mask, resolve
+from .collector import paused
 from .groups import Groups
 from .near import broken_plan
 from .repeated import repeating_attributes
@@ -17,6 +18,7 @@ from .sizes import attribute_name
 from .values import Value
 
 
+@paused()
 def make_plan(graph: Groups, kept: dict[Atom, np.ndarray]) -> Plan:
     """The plan that keeps `kept` (sorted slots) of these atoms and everything of all others.
 

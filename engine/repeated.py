@@ -8,7 +8,8 @@ like one that a module rule or the plan knows as a size, or for short. All other
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..adapters.settings import attribute_of
@@ -36,7 +37,7 @@ def repeating_attributes(graph: Groups, kept: Kept, changed: Mapping[str, int]) 
     return {
         attribute_name(*place): next(iter(now.values()))
         for place, now in _repeating(graph, kept, changed)
-        if len(now) == 1 and any(_abbreviates(_last_name(attribute_name(*place)), name) for name in names)
+        if len(now) == 1 and _is_named_like(_last_name(attribute_name(*place)), names)
     }
 
 
@@ -60,7 +61,10 @@ def _repeating(graph: Groups, kept: Kept, changed: Mapping[str, int]) -> Iterato
         for place, value in graph.trace.attributes.items()
         if value >= _SMALL and place[0] in own and attribute_name(*place) not in changed
     }
-    inside = _sizes_inside(graph, {path for path, _, _ in places}, kept, changed) if places else {}
+    looked_for: dict[str, set[int]] = defaultdict(set)
+    for (path, _, _), value in places.items():
+        looked_for[path].add(int(value))
+    inside = _sizes_inside(graph, looked_for, kept, changed) if places else {}
     for place, value in places.items():
         now = inside.get(place[0], {}).get(int(value), {})
         if not set(now.values()) <= {value} and place not in graph.attributes_read:
@@ -73,38 +77,46 @@ def _is_of_torch(kind: type) -> bool:
 
 
 def _sizes_inside(
-    graph: Groups, paths: Collection[str], kept: Kept, changed: Mapping[str, int]
+    graph: Groups, looked_for: Mapping[str, set[int]], kept: Kept, changed: Mapping[str, int]
 ) -> dict[str, dict[int, Now]]:
-    """For every module of these paths the sizes of the axes inside of it, or else of attributes, and what
-    they become.
+    """Of the sizes that are looked for inside of modules, by path, those of axes, or else of attributes, and
+    what they become.
 
     Axes of the same layout have the same size whatever is pruned; others are told apart by it.
     """
     tensors = named_tensors(graph.model)
     first = {id(tensors[name]): name for name in kept}  # one that is tied is pruned under its first name
     found: dict[str, dict[int, Now]] = defaultdict(lambda: defaultdict(dict))
+    around: dict[str, list[str]] = {}  # by the path of what has the tensor or attribute
     for name, tensor in tensors.items():
-        around = [path for path in _around(name) if path in paths]
-        pruned = kept.get(first.get(id(tensor), ""), {}) if around else {}
-        for axis, size in enumerate(tensor.shape if around else ()):
-            layout = resolve(graph.layout(Member(first[id(tensor)], axis))) if axis in pruned else None
-            for path in around:
-                found[path][size][layout] = len(pruned.get(axis, range(size)))
+        pruned = kept.get(first.get(id(tensor), ""), {})
+        modules = _around(name, looked_for, around)
+        for axis, size in enumerate(tensor.shape if modules else ()):
+            inside_of = [path for path in modules if size in looked_for[path]]
+            if inside_of:
+                layout = resolve(graph.layout(Member(first[id(tensor)], axis))) if axis in pruned else None
+                for path in inside_of:
+                    found[path][size][layout] = len(pruned.get(axis, range(size)))
     with_axes = {path: set(sizes) for path, sizes in found.items()}
     for name, new in changed.items():
-        around = [path for path in _around(name) if path in paths]
-        before = attribute_of(graph.model, name) if around else 0
-        for path in around:
-            if before not in with_axes.get(path, ()):
+        modules = _around(name, looked_for, around)
+        before = attribute_of(graph.model, name) if modules else 0
+        for path in modules:
+            if before in looked_for[path] and before not in with_axes.get(path, ()):
                 found[path][before][new] = new
     return found
 
 
-def _around(name: str) -> Iterator[str]:
-    """The paths of the modules around what has this name, from the innermost to the whole model."""
-    while name:
-        name = name.rpartition(".")[0]
-        yield name
+def _around(name: str, paths: Mapping[str, Any], known: dict[str, list[str]]) -> list[str]:
+    """Those of the paths whose modules are around what has this name, the innermost first."""
+    owner = path = name.rpartition(".")[0]
+    if owner not in known:
+        known[owner] = [path] if path in paths else []
+        while path:
+            path = path.rpartition(".")[0]
+            if path in paths:
+                known[owner].append(path)
+    return known[owner]
 
 
 def _last_name(name: str) -> str:
@@ -113,6 +125,11 @@ def _last_name(name: str) -> str:
     return next((part for part in reversed(plain) if not part.isdigit()), "")
 
 
+def _is_named_like(name: str, others: Iterable[str]) -> bool:
+    return any(_abbreviates(name, other) for other in others)
+
+
+@lru_cache(maxsize=4096)
 def _abbreviates(name: str, other: str) -> bool:
     """Whether it is the other name, or it cut short: ``in_chs`` is ``in_channels``, ``dim`` ``embed_dim``."""
     words, others = name.split("_"), other.split("_")

@@ -20,6 +20,7 @@ from ..adapters.trying import tried
 from ..errors import PlanError, TraceError, lacks_memory
 from .axes import Atom, Reason, block
 from .budget import counts
+from .collector import paused
 from .couplings import Couplings
 from .differences import Difference, differences
 from .groups import Groups
@@ -89,6 +90,7 @@ def _found(witness: _Witness, units: list[Unit], failures: bool = True) -> list[
     return found
 
 
+@paused()
 def is_as_told(graph: Groups, plan: Plan, second: Trace) -> bool:
     """Whether a trace at the sizes of `plan` shows nothing that the one of `graph` does not say of them."""
     seen = differences(graph, second, graph.whole_count(kept_slots(graph, plan)))
@@ -143,6 +145,7 @@ class _Witness:
     steps: Steps | None = None
     _by_chance: set | None = field(default=None)
 
+    @paused()
     def differences(self, units: Sequence[Unit]) -> dict[tuple, Difference]:
         """What is different with few slots of `units`, by key; what data or chance moves does not count."""
         for steps in [self.steps] if self.steps else (_few, _half):
