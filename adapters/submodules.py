@@ -102,7 +102,5 @@ def own_attributes(module: nn.Module) -> dict[str, Any]:
     # Nothing hinders a namespace from having other keys than texts: no code could name them.
     names = vars(module)
     return {
-        name: names[name]
-        for name in list(filterfalse(MODULE_STATE.__contains__, names))
-        if type(name) is str
+        name: names[name] for name in list(filterfalse(MODULE_STATE.__contains__, names)) if type(name) is str
     }

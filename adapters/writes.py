@@ -11,6 +11,8 @@ from attrs import define, field
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 
+_OF_TORCH = (Tensor, torch.nn.Parameter)  # which are no wrappers: to ask takes long
+
 
 @define(eq=False)
 class Contents:
@@ -52,17 +54,23 @@ class Contents:
 
 def memory_of(tensor: Tensor) -> int:
     """What tells whether two tensors share their memory."""
-    if is_traceable_wrapper_subclass(tensor) or tensor.layout is not torch.strided:
+    if not _has_strides(tensor):
         return id(tensor)
     return tensor.untyped_storage()._cdata
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:
     """Where a tensor's numbers are, and how they lie."""
-    if is_traceable_wrapper_subclass(tensor) or tensor.layout is not torch.strided:
+    if not _has_strides(tensor):
         return tensor.shape, tensor.dtype
-    strides = tensor.stride(), tensor.storage_offset()
-    return memory_of(tensor), tensor.dtype, tensor.shape, *strides
+    memory = tensor.untyped_storage()._cdata
+    return memory, tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset()
+
+
+def _has_strides(tensor: Tensor) -> bool:
+    """Whether it has memory of its own that strides lead through."""
+    is_wrapper = type(tensor) not in _OF_TORCH and is_traceable_wrapper_subclass(tensor)
+    return not is_wrapper and tensor.layout is torch.strided
 
 
 class Writes(TorchDispatchMode):

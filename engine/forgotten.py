@@ -17,9 +17,11 @@ from attrs import frozen
 from ..adapters.contents import tensors_in, text_of
 from ..adapters.submodules import each_module, own_attributes
 from ..adapters.undo import undoing
+from .sizes import SizeInt
 
 Place = tuple[int, Any]
 _GONE = object()
+_WITHOUT = frozenset({bool, int, float, str, type(None), SizeInt})  # what most attributes are
 _DEPTH = 2  # a cache holds tensors, or tuples and lists of them
 
 
@@ -76,6 +78,8 @@ def places_in(module: torch.nn.Module) -> Iterator[tuple[Entry, str, list[torch.
 
 def _tensors_of(item: Any) -> list[torch.Tensor]:
     """The tensors that an attribute or an entry is, or that are in it as a tuple or a list."""
+    if type(item) in _WITHOUT:
+        return []
     if isinstance(item, (tuple, list)):
         return [one for one in item if isinstance(one, torch.Tensor)]
     return [item] if isinstance(item, torch.Tensor) else []
