@@ -25,6 +25,8 @@ from .sizes import SizeInt
 from .values import Call, Source, Trace, Value
 
 _WORDS = (str, bytes, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
+_COMPARED = (*_WORDS, tuple, list, dict, slice)
+_NUMBERS = (int, float, Number, np.generic)  # those that are met most come first
 
 
 @frozen(eq=False)
@@ -155,18 +157,19 @@ def _of_seeds(first: Trace, second: Trace) -> Iterator[Difference]:
 
 def _without_state(item: Any) -> Any:
     """Of a source of random numbers only the seed counts."""
-    return item.initial_seed() if isinstance(item, torch.Generator) else item
+    is_source = issubclass(type(item), torch.Generator)  # torch makes `isinstance` slow here
+    return item.initial_seed() if is_source else item
 
 
 def _differs(was: Any, now: Any, may_be: Callable[[Any], list[Any]], same_path: bool) -> bool:
     """Whether a part of an argument is not what the first trace says of it."""
     if isinstance(was, Value):
         return not isinstance(now, Value) or (same_path and was.index != now.index)
-    if isinstance(was, (Number, np.generic)):
+    if isinstance(was, _NUMBERS):
         return not any(_is_same(number, now) for number in may_be(was))
     if isinstance(was, np.ndarray) and isinstance(now, np.ndarray):
         return not np.array_equal(was, now, equal_nan=was.dtype.kind in "fc")
-    return isinstance(was, (*_WORDS, tuple, list, dict, slice)) and bool(was != now)
+    return isinstance(was, _COMPARED) and bool(was != now)
 
 
 def _is_same(was: Any, now: Any) -> bool:

@@ -73,6 +73,8 @@ def trace(
     filed:
         Entries of dicts that an earlier run has filled, and this one is to fill again: ``Trace.filed`` of an
         earlier trace of the model. Where it is not given, they are looked for, which takes further runs.
+        Where it is, what the forward leaves behind or unused is not told again: ``made``, ``stored``,
+        ``left`` and ``whole`` are empty.
 
     Raises
     ------
@@ -89,7 +91,7 @@ def trace(
     if filed is None:  # else it was looked at before
         check_sliceable(model)
     options: dict[str, Any] = {"fake": fake, "opaque": opaque, "lower": dict(lower or {})}
-    options |= {"observe": observe, "training": training, "plain": plain}
+    options |= {"observe": observe, "training": training, "plain": plain, "first": filed is None}
     run = partial(_trace, model, example_inputs, **options)
     with without(filed or ()):
         record, untracked, _ = run()
@@ -131,6 +133,7 @@ def _trace(
     observe: Observe | None,
     training: bool,
     plain: bool,
+    first: bool,
 ) -> tuple[Trace, list[weakref.ref[Tensor]], MadeTensors]:
     """One trace, the tensors that came up in it and that no call made, and those that attributes got."""
     calls = calls_of(example_inputs)
@@ -146,7 +149,8 @@ def _trace(
         for tensor, kind, names in state
         for seen in [stand_ins.get(id(tensor), tensor)]
     }
-    filled = _filled(modules)
+    filled = _filled(modules) if first else set()
+    made: MadeTensors = {}
     recorder = Recorder(record, ledger, known, frozenset(opaque), lower, observe, plain)
     copy = fakes.convert if fakes else torch.clone
     # Each pass of the collector would walk over all that the caller has, and over the trace so far.
@@ -159,9 +163,10 @@ def _trace(
             paths = {id(module): path for path, module in reversed(modules)}
             with fakes.mode if fakes else nullcontext(), following(recorder, before.modules, paths):
                 record_forwards(model, calls, recorder, training)
-            record.stored = recorder.known_values(before.written())
-            record.left = recorder.values_left()
-            made = _made(recorder, modules, filled)
+            if first:
+                record.stored = recorder.known_values(before.written())
+                record.left = recorder.values_left()
+                made = _made(recorder, modules, filled)
         except TraceError:
             raise
         except Exception as error:
@@ -169,7 +174,8 @@ def _trace(
             raise TraceError(_explain(error, recorder, model, fake)) from error
         finally:
             ledger.open = False
-    record.whole = [names[0] for tensor, _, names in state if not can_be_sliced(tensor)]
+    if first:
+        record.whole = [names[0] for tensor, _, names in state if not can_be_sliced(tensor)]
     record.attributes = stage.originals
     record.conditions = ledger.conditions
     return record, recorder.untracked, made
