@@ -6,6 +6,6 @@ from chaos.rule_texts import run
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_spoilt_rule_text_is_understood_or_refused_with_one_short_error(seed):
-    tallies = run(seed, 60)
+    tallies = run(seed, 30)
     assert [tally.first for tally in tallies if tally.broken] == []
-    assert [tally.tried for tally in tallies] == [60] * 5
+    assert [tally.tried for tally in tallies] == [30] * 5
