@@ -67,7 +67,7 @@ def names_of(item: Any) -> dict[str, Any] | None:
     return own if isinstance(own, dict) else None
 
 
-def attribute_of(item: Any, name: str) -> Any:
+def attribute_or_missing(item: Any, name: str) -> Any:
     """What an object has in a slot or under a name, or `MISSING`; its class is not asked for more."""
     try:
         return object.__getattribute__(item, name)
@@ -164,11 +164,11 @@ def _named(item: Any, name: str, seen: dict[int, Any]) -> Iterator[tuple[str, Te
 def _attributes(item: Any) -> list[tuple[str, Any]]:
     """What an object itself has, in fields, slots and ``__dict__``; properties are not asked."""
     kind = type(item)
-    found = {name: attribute_of(item, name) for name in getattr(kind, "__dataclass_fields__", ())}
+    found = {name: attribute_or_missing(item, name) for name in getattr(kind, "__dataclass_fields__", ())}
     for base in kind.__mro__:
         for name, slot in vars(base).items():
             if isinstance(slot, MemberDescriptorType) and name != "__dict__":
-                found[name] = attribute_of(item, slot.__name__)
+                found[name] = attribute_or_missing(item, slot.__name__)
     found.update(names_of(item) or {})
     return [(name, value) for name, value in found.items() if value is not MISSING]
 

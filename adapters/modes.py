@@ -15,9 +15,9 @@ from torch._subclasses import FakeTensorMode
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from ..adapters.tensors import named_tensors
-from ..adapters.undo import Undo, undoing
 from ..errors import TraceError
+from .tensors import named_tensors
+from .undo import Undo, undoing
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu")  # that autocast may be on for
 _caller = threading.local()  # ``autocast``: what enters that of the caller again, while it is left

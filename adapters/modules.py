@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..errors import PlanError, shown
-from .settings import module_of, setting_of
-from .submodules import MODULE_STATE, each_module, module_at
+from .settings import setting_of
+from .submodules import MODULE_STATE, each_module, find_module, module_at
 
 if TYPE_CHECKING:
     from ..rules import RuleSet
@@ -75,7 +75,7 @@ class Emptied:
     def __init__(self, model: nn.Module, name: str):
         attribute, self._bracket, key = name.partition("[")
         path, _, self._name = attribute.rpartition(".")
-        module = module_of(model, path)
+        module = find_module(model, path)
         if module is None or self._name in MODULE_STATE:
             raise PlanError(f"the plan empties {shown(name)}, which this model does not have")
         self._module = module

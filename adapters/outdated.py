@@ -56,7 +56,7 @@ def _wrappers_of(tensors: Collection[Tensor]) -> list[nn.Module]:
         or not distributed.is_initialized()
     ):
         return []
-    from torch.nn.parallel import DistributedDataParallel
+    from torch.nn.parallel import DistributedDataParallel  # which takes long to import
 
     ids = set(map(id, tensors))
     wrappers = [one for one in _all_objects() if issubclass(type(one), DistributedDataParallel)]

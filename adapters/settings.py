@@ -81,14 +81,6 @@ def is_config(value: Any) -> bool:
     return names_of(value) is not None
 
 
-def module_of(model: nn.Module, path: str) -> nn.Module | None:
-    """The module at a path, if there is one; nothing of the user's is run to find it."""
-    found: nn.Module | None = model
-    for part in path.split(".") if path else ():
-        found = None if found is None else found._modules.get(part)
-    return found
-
-
 def _owner(model: nn.Module, path: str) -> Any:
     """The module, or the config object of a module, at a path; ``None`` if there is none."""
     owner: Any = model

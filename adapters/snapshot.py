@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..adapters.contents import MISSING, attribute_of, names_of
-from ..adapters.undo import raise_first, try_each
+from .contents import MISSING, attribute_or_missing, names_of
 from .states import captured, classes_of, data_of, undo_of, undo_of_cell, undo_of_class
+from .undo import raise_first, try_each
 from .writes import Contents, memory_of
 
 _PLAIN = frozenset({int, bool, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size})
@@ -106,7 +106,7 @@ class Snapshot:
         """Remember what an object has in slots; that, and what it has elsewhere."""
         inside = []
         for name in _slots_of(type(item)):  # type: ignore[arg-type]
-            value = attribute_of(item, name)
+            value = attribute_or_missing(item, name)
             if value is not MISSING:
                 self._slots.append((item, name, value))
                 inside.append(value)
@@ -160,7 +160,7 @@ class Snapshot:
         found = [item for holder in self._empty if holder for item in _items(holder)]
         for holder, before in self._holders:
             found += _new_in(holder, before)
-        now = ((attribute_of(item, name), value) for item, name, value in self._slots)
+        now = ((attribute_or_missing(item, name), value) for item, name, value in self._slots)
         return [*found, *(item for item, value in now if item is not value)]
 
     def put_back(self) -> None:
@@ -197,7 +197,7 @@ def _call(undo: Callable[[], Any]) -> None:
 
 def _put_into_slot(slot: tuple[Any, str, Any]) -> None:
     item, name, value = slot
-    if attribute_of(item, name) is not value:
+    if attribute_or_missing(item, name) is not value:
         object.__setattr__(item, name, value)
 
 

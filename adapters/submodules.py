@@ -64,13 +64,18 @@ def set_training(module: nn.Module, training: bool) -> None:
 
 def module_at(model: nn.Module, path: str) -> nn.Module:
     """The module at a dotted path; raises `AttributeError` if there is none."""
-    module = model
-    for name in path.split(".") if path else ():
-        child = held(module, "_modules").get(name)
-        if child is None:
-            raise AttributeError(f"there is no module {path}")
-        module = child
+    module = find_module(model, path)
+    if module is None:
+        raise AttributeError(f"there is no module {path}")
     return module
+
+
+def find_module(model: nn.Module, path: str) -> nn.Module | None:
+    """The module at a dotted path, if there is one; nothing of the user's is run to find it."""
+    found: nn.Module | None = model
+    for name in path.split(".") if path else ():
+        found = None if found is None else held(found, "_modules").get(name)
+    return found
 
 
 def parameters_of(model: nn.Module) -> dict[str, nn.Parameter]:

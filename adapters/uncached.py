@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from ..adapters.submodules import each_module
-from ..adapters.undo import undoing
+from .submodules import each_module
+from .undo import undoing
 
 _CACHED = type(functools.lru_cache(lambda: None))
 _FUNCTIONS = frozenset({_CACHED, FunctionType})

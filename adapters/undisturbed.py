@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ..adapters.submodules import each_module, set_training
-from ..adapters.undo import Undo, undoing
 from .modes import keep_modes, modes_of
 from .snapshot import Snapshot
+from .submodules import each_module, set_training
 from .uncached import uncached
+from .undo import Undo, undoing
 from .writes import Writes
 
 
