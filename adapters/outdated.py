@@ -39,6 +39,12 @@ class Outdated:
                 hooks.pop(key, None)
 
 
+def is_distributed() -> bool:
+    """Whether this process has joined others by torch.distributed; nothing is imported to find that out."""
+    distributed: Any = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
+
+
 def _refuse(wrapper: nn.Module, args: Any) -> None:
     raise PlanError(
         "the model in this DistributedDataParallel was pruned, and its buckets have the old sizes\n"
@@ -48,13 +54,7 @@ def _refuse(wrapper: nn.Module, args: Any) -> None:
 
 def _wrappers_of(tensors: Collection[Tensor]) -> list[nn.Module]:
     """The wrappers around any of these, which nothing on a parameter leads to: all objects are looked at."""
-    distributed: Any = sys.modules.get("torch.distributed")
-    if (
-        not tensors
-        or distributed is None
-        or not distributed.is_available()
-        or not distributed.is_initialized()
-    ):
+    if not tensors or not is_distributed():
         return []
     from torch.nn.parallel import DistributedDataParallel  # which takes long to import
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
+import torch
+
+from ..adapters.outdated import is_distributed
 from ..errors import PlanError
 from .criteria import READING, Criterion, criterion_of
 
@@ -20,9 +22,7 @@ _ONE_FILE = (
 
 def count_ranks() -> int:
     """How many processes torch.distributed has joined to one: 1 where it is not in use."""
-    distributed: Any = sys.modules.get("torch.distributed")
-    in_use = distributed is not None and distributed.is_available() and distributed.is_initialized()
-    return distributed.get_world_size() if in_use else 1
+    return torch.distributed.get_world_size() if is_distributed() else 1
 
 
 def check_alike(criterion: str | Criterion, data: Any, compensate: Any, latency: Any) -> None:
