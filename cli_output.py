@@ -88,9 +88,11 @@ def fail(message: str, as_json: bool) -> int:
         traceback.print_exc()
     message = brief(message.removeprefix("error:").strip(), _LONGEST)
     if as_json:
-        with suppress(OSError):
+        try:
             answer({"error": message})
             sys.stdout.flush()
+        except OSError:  # nobody can read it there, or the disk is full
+            let_go(2)
     return end(f"error: {message}", 2)
 
 

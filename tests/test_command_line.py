@@ -256,6 +256,15 @@ def test_a_full_disk():
     assert re.fullmatch(r"error: .*No space left on device\n", found.stderr)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")
+def test_an_error_that_a_full_disk_does_not_take():
+    """It is still one line on the other stream, and the end of the process complains of nothing else."""
+    with open("/dev/full", "w") as full:
+        found = run("groups", "--json", "nothing", stdout=full)
+    assert found.returncode == 2
+    assert re.fullmatch(r"(W\d+.*\n)*error: 'nothing' does not name a model; .*\n", found.stderr)
+
+
 def test_a_terminal_shows_that_work_goes_on(here):
     """In colours unless NO_COLOR is set, and in ASCII where the locale has nothing else; never too narrow."""
     outside, inside = pty.openpty()
