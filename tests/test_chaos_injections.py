@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from chaos import failures, injections, signals
+from chaos import failures, injections
 from chaos.nets import NETS
 from chaos.operations import OPERATIONS
 
 PLAIN = list(NETS).index("plain") * len(OPERATIONS)  # the seed of the first operation on the smallest network
 
 
-@pytest.mark.parametrize("kind", [injections, failures, signals], ids=lambda kind: kind.__name__)
+# Real signals come at moments that no seed decides: they are for `make chaos`.
+@pytest.mark.parametrize("kind", [injections, failures], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("number", range(len(OPERATIONS)), ids=list(OPERATIONS))
 def test_nothing_stays_changed(number, kind):
-    """Of an operation that is interrupted at a line, in torch, in the user's code, or by a signal."""
-    for tally in kind.run(PLAIN + number, {injections: 4, failures: 3, signals: 1}[kind]):
+    """Of an operation that is interrupted at a line, in torch, or in the user's code."""
+    for tally in kind.run(PLAIN + number, {injections: 4, failures: 3}[kind]):
         assert tally.tried
         assert not tally.broken, "\n".join(tally.first)
