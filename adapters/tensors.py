@@ -250,7 +250,7 @@ def sliced(tensor: Tensor, axes: Mapping[int, slice | Tensor]) -> Tensor:
 def is_ordinary(tensor: Tensor) -> bool:
     """Whether it is one of torch's own with all its values in memory, as most are."""
     is_own = type(tensor) is nn.Parameter or type(tensor) is Tensor
-    return is_own and tensor.layout is torch.strided and not tensor.is_quantized
+    return is_own and tensor.layout is torch.strided and not tensor.is_quantized and not tensor.is_nested
 
 
 def can_be_sliced(tensor: Tensor) -> bool:

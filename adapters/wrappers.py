@@ -216,6 +216,8 @@ def _check_tensor(name: str, tensor: Tensor) -> None:
     what = None
     if kind.__torch_dispatch__ is not Tensor.__torch_dispatch__ and not isinstance(tensor, FakeTensor):
         what = f"a {kind.__name__}, whose operations nobody else can follow"
+    elif tensor.is_nested:
+        what = "a nested tensor, which has no shape"
     elif tensor.requires_grad and not can_be_sliced(tensor):
         what = f"of {tensor.layout}, which cannot be sliced"
     if what is not None:

@@ -62,7 +62,7 @@ def memory_of(tensor: Tensor) -> int:
 def _place(tensor: Tensor) -> tuple[Any, ...]:
     """Where a tensor's numbers are, and how they lie."""
     if not _has_strides(tensor):
-        return tensor.shape, tensor.dtype
+        return None if tensor.is_nested else tensor.shape, tensor.dtype
     memory = tensor.untyped_storage()._cdata
     return memory, tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset()
 
@@ -70,7 +70,7 @@ def _place(tensor: Tensor) -> tuple[Any, ...]:
 def _has_strides(tensor: Tensor) -> bool:
     """Whether it has memory of its own that strides lead through."""
     is_wrapper = type(tensor) not in _OF_TORCH and is_traceable_wrapper_subclass(tensor)
-    return not is_wrapper and tensor.layout is torch.strided
+    return not is_wrapper and tensor.layout is torch.strided and not tensor.is_nested
 
 
 class Writes(TorchDispatchMode):

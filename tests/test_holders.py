@@ -231,3 +231,24 @@ def test_what_reads_a_packed_buffer_is_held(dtype):
     result = engine.prune(Packed(dtype), example_inputs=example())
     assert not result.plan.groups
     assert "the tensor is read as another dtype" in str(result)
+
+
+def ragged() -> torch.Tensor:
+    """Rows of two lengths, in the form that has no shape."""
+    return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.strided)
+
+
+def test_a_nested_tensor_among_the_buffers_is_named():
+    """Before anything asks for its shape, which is an error in torch."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    model[0].register_buffer("rows", ragged())
+    with pytest.raises(TraceError, match=r"0\.rows is a nested tensor"):
+        engine.prune(model, example_inputs=torch.ones(1, 4))
+
+
+def test_a_nested_tensor_beside_the_buffers_is_left_alone():
+    """It is an attribute like others."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    model[0].rows = kept = ragged()
+    engine.prune(model, example_inputs=torch.ones(1, 4), ratio=0.5)
+    assert model[0].rows is kept and model[0].out_features == 4
