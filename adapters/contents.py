@@ -87,6 +87,8 @@ def can_be_told(key: Any) -> bool:
 
 def text_of(key: Any, write: Callable[[Any], str] = repr) -> str:
     """A key as it is told; by its class if it does not let itself be written."""
+    if type(key) in (str, int):
+        return write(key)
     try:
         return write(key)
     except Exception:  # the key's own

@@ -87,5 +87,10 @@ def _no_compiled_code() -> Iterator[None]:
         yield
         return
     on_this_thread = getattr(compiler, "_use_eager_on_nested_compile", None)
-    with on_this_thread() if on_this_thread else torch.compiler.set_stance("force_eager"):
+    with undoing() as undo:
+        if on_this_thread:
+            undo.enter(on_this_thread())
+        else:
+            undo.add(compiler._set_stance, compiler._stance)
+            torch.compiler.set_stance("force_eager")
         yield
