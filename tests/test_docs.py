@@ -92,6 +92,9 @@ def run(command, patch):
     if command.startswith("cd "):
         patch.chdir(command[3:])
         return ""
+    if command.startswith("export PYTHONPATH="):
+        patch.syspath_prepend(Path(command.partition("=")[2]).resolve())
+        return ""
     if not command.startswith("prunus "):
         words = command.replace("python ", f"{shlex.quote(sys.executable)} ", 1)
         return subprocess.run(["bash", "-c", words], stdout=subprocess.PIPE, text=True, check=True).stdout
