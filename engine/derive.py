@@ -21,7 +21,7 @@ from .repair import solve
 from .siblings import follow_attributes, follow_siblings
 from .sizes import Const
 from .values import Trace
-from .witness import findings, findings_at, heed, untrusted
+from .witness import Finding, findings, findings_at, heed, untrusted
 
 # A call and one of its arguments, where the caller wrote a plain number for a size.
 Literal = tuple[int, str]
@@ -34,20 +34,22 @@ def derive(
     prefer: str = "outer",
     free_outputs: Sequence[int] = (),
 ) -> DependencyGraph:
-    """The dependency graph of `model`, which `retrace` runs and records, as often as it takes."""
+    """The dependency graph of `model`, which `retrace` runs and records; no other sizes are tried yet."""
     deriving = _Deriving(model, retrace(), rules, prefer, free_outputs)
-    retrace = retracing(deriving.trace, retrace)
-    graph = _with_followers(deriving, retrace)
-    found = findings(graph, retrace)
-    if found:
-        heed(found, graph.state)
-        graph = deriving.solved(graph.state)
-    return graph
+    return _with_followers(deriving, retracing(deriving.trace, retrace))
 
 
-def rederive(graph: DependencyGraph, plan: Plan, retrace: Callable[..., Trace]) -> DependencyGraph:
-    """The graph that knows what the forward does at the sizes of `plan`; the same one if nothing is new."""
-    found = findings_at(graph, plan, retracing(graph.trace, retrace))
+def witnessed(graph: DependencyGraph, retrace: Callable[..., Trace]) -> DependencyGraph:
+    """The graph that knows what the forward does at other sizes; the same one if nothing is new."""
+    return _heeding(graph, findings(graph, retracing(graph.trace, retrace)))
+
+
+def witnessed_at(graph: DependencyGraph, plan: Plan, retrace: Callable[..., Trace]) -> DependencyGraph:
+    """The graph that knows what it does at the sizes of `plan`; the same one if nothing is new."""
+    return _heeding(graph, findings_at(graph, plan, retracing(graph.trace, retrace)))
+
+
+def _heeding(graph: DependencyGraph, found: Sequence[Finding]) -> DependencyGraph:
     if not found:
         return graph
     heed(found, graph.state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..adapters.optimizers import Optimizers
 from ..adapters.plan import Plan, expect_plan
 from ..adapters.submodules import parameters_of
 from ..adapters.wrappers import check_sliceable
-from ..errors import PlanError, RuleError
+from ..errors import PlanError, RuleError, VerificationError
 from ..rules import load
 from .alone import alone
 from .calibrate import batches, inputs_of
@@ -24,13 +25,13 @@ from .choose import choose
 from .compensate import corrections
 from .cost import Cost, cost_of, parameters
 from .criteria import Criterion
-from .derive import derive, rederive, retracing
+from .derive import derive, witnessed, witnessed_at
 from .elsewhere import handed_notes
 from .graph import DependencyGraph
 from .make_plan import kept_slots
 from .ranks import check_alike
 from .repeated import repeated_notes
-from .rerun import DoesOtherwise, check_pruned
+from .rerun import DoesOtherwise, check_pruned, check_tried
 from .result import Result
 from .slotwise import Loss
 from .trace import trace
@@ -71,7 +72,8 @@ def analyze(
     RuleSyntaxError, RuleError, TraceError, PlanError
         The model is left as it was.
     """
-    graph, _, _ = _analyze(model, example_inputs, rules, prefer, fake, strict, free_outputs)
+    graph, _, retrace = _analyze(model, example_inputs, rules, prefer, fake, strict, free_outputs)
+    graph = witnessed(graph, retrace)
     if strict:
         groups = (group.name for unit in units_of(graph) for group in unit.groups)
         check_reached(graph.unreached, set(groups))
@@ -151,7 +153,7 @@ def prune(
         left_alone=left_alone,
     )
 
-    def finish(graph: DependencyGraph, plan: Plan, retrace: Callable[[], Trace] | None = None) -> Result:
+    def finish(graph: DependencyGraph, plan: Plan, retrace: Callable[..., Trace] | None = None) -> Result:
         if strict:
             check_reached(graph.unreached, plan.groups.keys())
         noted = [*notes, *unreached_notes(graph, graph.unreached, plan), *repeated_notes(graph, plan)]
@@ -162,6 +164,8 @@ def prune(
             corrected = corrections(graph, plan, data if loss is None else inputs_of(data), compensate)
             noted += corrected.notes
         if dry_run:
+            if retrace is not None:
+                check_tried(graph, plan, retrace)
             after = parameters(graph, kept_slots(graph, plan))
             return Result(model, plan, graph, before, after, noted, described, left_alone)
         return carry_out(
@@ -175,13 +179,16 @@ def prune(
             ),
         )
 
+    # The sizes of the plan are those that matter. Only if the model does not do there what its trace says, or
+    # a plan cannot be had, others have to tell whose fault that is.
+    if verify and not strict:
+        with suppress(DoesOtherwise, PlanError, VerificationError):
+            return finish(graph, choose_for(graph), retrace)
+        notes.clear()
+        left_alone.clear()
+    graph = witnessed(graph, retrace)
     plan = choose_for(graph)
-    if verify and not (dry_run or strict or graph.trace.lowered):
-        try:
-            return finish(graph, plan, partial(retracing(graph.trace, retrace), plain=True))
-        except DoesOtherwise:  # which is rare: now it has to be known what it does at these sizes
-            pass
-    while verify and (known := rederive(graph, plan, retrace)) is not graph:
+    while verify and (known := witnessed_at(graph, plan, retrace)) is not graph:
         notes.clear()
         left_alone.clear()
         graph, plan = known, choose_for(known)

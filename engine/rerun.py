@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from ..adapters.contents import copied, outputs_in
 from ..adapters.plan import Plan
+from ..adapters.trying import tried
 from ..adapters.undisturbed import undisturbed
 from ..errors import PrunusError, VerificationError, lacks_memory
+from .derive import retracing
 from .forwards import calls_of
 from .groups import Groups
 from .values import Trace
@@ -20,20 +23,24 @@ Shapes = tuple[tuple[int, ...], ...]
 
 
 class DoesOtherwise(PrunusError):
-    """The pruned model does something else than the trace says of these sizes; `prune` looks closer then."""
+    """The model does something else than the trace says of these sizes; `prune` looks closer then."""
 
 
 def check_pruned(
     model: torch.nn.Module,
     graph: Groups,
     plan: Plan | None = None,
-    retrace: Callable[[], Trace] | None = None,
+    retrace: Callable[..., Trace] | None = None,
 ) -> None:
     """Run the pruned model once; raise `VerificationError` if it fails or its output shapes differ.
 
     With `retrace` it is traced, and must do what the graph says of `plan`, else `DoesOtherwise` is raised.
     """
-    shapes = shapes_as_told(graph, plan, retrace) if plan and retrace else None
+    shapes = None
+    if plan and retrace:
+        plain = not graph.trace.lowered  # else what runs is not what was traced
+        second = traced_as_told(graph, plan, partial(retrace, plain=plain))
+        shapes = second.output_shapes if plain else None
     try:
         shapes = shapes or output_shapes(model, graph.example_inputs)
     except Exception as error:
@@ -72,17 +79,20 @@ def output_shapes(model: torch.nn.Module, example_inputs: Any) -> Shapes:
     return tuple(tuple(tensor.shape) for tensor in outputs)
 
 
-def shapes_as_told(graph: Groups, plan: Plan, retrace: Callable[[], Trace]) -> Shapes | None:
-    """The same, from a plain trace of the pruned model; `DoesOtherwise` if it is not what the graph tells.
+def check_tried(graph: Groups, plan: Plan, retrace: Callable[..., Trace]) -> None:
+    """Raise `DoesOtherwise` if the model, sliced for a while, would not do what the graph says of `plan`."""
+    with tried(graph.model, plan):
+        traced_as_told(graph, plan, retrace)
 
-    ``None`` if the model cannot be traced so, of which it may tell more by itself.
-    """
+
+def traced_as_told(graph: Groups, plan: Plan, retrace: Callable[..., Trace]) -> Trace:
+    """A trace at the sizes of `plan`; `DoesOtherwise` if it fails, or is not what the graph tells."""
     try:
-        second = retrace()
+        second = retracing(graph.trace, retrace)()
     except Exception as error:  # whatever it is
         if lacks_memory(error):
             raise
-        return None
+        raise DoesOtherwise("with these sizes the forward fails") from error
     if not is_as_told(graph, plan, second):
         raise DoesOtherwise("with these sizes the forward takes another way")
-    return second.output_shapes
+    return second

@@ -84,6 +84,32 @@ def test_if_nothing_else_can_go_all_stays(told):
         assert torch.equal(one["momentum_buffer"], other["momentum_buffer"])
 
 
+def test_only_the_sizes_of_the_plan_have_to_do_as_told(told):
+    """What the model does with fewer slots than are kept holds none back, in a dry run neither."""
+
+    class Minded(Net):
+        def forward(self, x):
+            y = self.a(x)
+            if int(str(y.shape[1])) < 28:
+                raise RuntimeError("so few are not provided for")
+            return self.c(F.relu(self.b(F.relu(y))))
+
+    model = Minded()
+    whole, dry = deepcopy(model), engine.prune(model, example_inputs=X, ratio=0.3, dry_run=True)
+    result = engine.prune(model, example_inputs=X, ratio=0.3)
+    assert not told and model.a.out_features == 28 and model.b.out_features == 17
+    assert dry.plan.to_json() == result.plan.to_json()
+    with engine.mask(whole, result.plan):
+        assert distance(run(model, X), run(whole, X)) < 1e-5
+
+
+def test_a_dry_run_comes_to_the_same_plan(told):
+    """Also where the model does otherwise at its sizes: each finds that out by itself."""
+    dry = engine.prune(trained()[0], example_inputs=X, ratio=0.3, dry_run=True)
+    result = engine.prune(trained()[0], example_inputs=X, ratio=0.3)
+    assert len(told) == 2 and dry.plan.to_json() == result.plan.to_json()
+
+
 def named(model):
     """The parameters by name."""
     return list(model.named_parameters())
