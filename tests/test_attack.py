@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import oracle
@@ -70,10 +71,11 @@ def not_exact(net, inputs, axis: str = "a.weight") -> None:
     assert group.blocked is None and not group.exact
     assert "removing a slot is not the same as zeroing it: " in str(graph.why(axis.rpartition(".")[0]))
     plan = graph.choose(ratio=0.5, criterion="random", exact_only=True)
+    assert group.name not in plan.groups
     if plan.groups:
         oracle.check(net, inputs, plan, tolerance=1e-5)
-    engine.prune(net, example_inputs=inputs)
-    oracle.run(net, inputs)
+    assert group.name in engine.prune(net, example_inputs=inputs).plan.groups
+    assert all(output.isfinite().all() for output in oracle.run(net, inputs))
 
 
 # --- zeros, followed forward --------------------------------------------------------------------------------
@@ -332,6 +334,7 @@ def test_pruned_in_inference_mode_trains_on():
     with torch.inference_mode():
         engine.prune(net, example_inputs=X)
     net(X).sum().backward()
+    assert all(parameter.grad.shape == parameter.shape for parameter in net.parameters())
 
 
 @pytest.mark.parametrize(
@@ -344,29 +347,42 @@ def test_optimizers_go_on_after_pruning(kind):
     for _ in range(2):
         net(X).square().sum().backward()
         optimizer.step()
-        engine.prune(net, example_inputs=X, optimizer=optimizer)
+        before = {name: copy.copy(optimizer.state[one]) for name, one in net.named_parameters()}
+        plan = engine.prune(net, example_inputs=X, optimizer=optimizer).plan
+        assert plan.tensors
+        for name, parameter in net.named_parameters():
+            assert optimizer.state[parameter].keys() == before[name].keys()
+            for key, value in optimizer.state[parameter].items():
+                expected = kept_part(before[name][key], plan.tensors.get(name, {}))
+                assert torch.equal(value, expected), f"{name}: {key}"
         optimizer.zero_grad()
+
+
+def kept_part(state: torch.Tensor, axes: dict[int, list[int]]) -> torch.Tensor:
+    """The slots that a plan keeps, along the axes that the optimizer has not summed up."""
+    for axis, kept in axes.items():
+        if axis < state.dim() and state.shape[axis] > 1:
+            state = state.index_select(axis, torch.tensor(kept))
+    return state
 
 
 # --- random nets --------------------------------------------------------------------------------------------
 
 
+# How often a net can be pruned in a row, where it is not twice: nothing, or nothing more, is exact.
+ROUNDS = dict.fromkeys((3, 19, 26, 27, 37, 47, 54), 0) | dict.fromkeys((2, 25, 34, 36, 44, 50, 56), 1)
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_random_net_is_exact_twice_in_a_row(seed):
-    """Whatever is called exact is, and all can be pruned and run."""
+    """Whatever is called exact is, as many times as is known, and all else can be pruned and run."""
     torch.manual_seed(seed)
     net = RandomNet(seed).eval()
     x = net.inputs()
-    for _ in range(2):
+    shapes = [output.shape for output in oracle.run(net, x)]
+    for _ in range(ROUNDS.get(seed, 2)):
         plan = engine.analyze(net, x).choose(ratio=0.5, criterion="random", exact_only=True)
-        if not plan.groups:
-            break
-        try:
-            oracle.check(net, x, plan, tolerance=2e-5)
-        except AssertionError as failure:
-            # A random net may not use what was pruned, or make numbers too large to compare.
-            assert "no effect" in str(failure) or "not finite" in str(failure), net.steps
-            break
+        oracle.check(net, x, plan, tolerance=2e-5)
         engine.apply(net, plan)
     engine.prune(net, example_inputs=x)
-    oracle.run(net, x)
+    assert [output.shape for output in oracle.run(net, x)] == shapes
