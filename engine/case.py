@@ -16,8 +16,8 @@ from ..rules import RuleSet
 from ..rules.examples import Example
 from .axes import Atom, Layout, arranged, atoms
 from .couplings import Beside
-from .derive import told_by_rules
-from .graph import DependencyGraph
+from .deriving import told_by_rules
+from .groups import Groups
 from .make_plan import counts, make_plan
 from .probe import Probe, draws_of, has_fractions, is_equal, results_of, run, tensors_of
 from .sizes import attribute_name
@@ -38,7 +38,7 @@ class Case:
         try:
             probe = Probe(example)
             traced = trace(probe, (), opaque=rules.opaque, lower=LOWERINGS)
-            self.graph: DependencyGraph = told_by_rules(probe, traced, rules, range(_OUTPUTS))
+            self.graph: Groups = told_by_rules(probe, traced, rules, range(_OUTPUTS))
         except PrunusError as error:
             raise Untried(str(error)) from error
         draws = [(probe, whole) for probe in draws_of(example) if (whole := results_of(probe))]
@@ -49,7 +49,7 @@ class Case:
         self.is_random = not is_equal(run(probe, seed=1), whole)
         state = self.graph.state
         if state.unknown:
-            raise Untried(self.graph.unknown[0].reason)
+            raise Untried(state.unknown[0].text)
         rule = rules.rule_for(example.rule_target)
         calls = [call for call in state.trace.calls if rules.rule_for(call.target) is rule]
         if not calls:

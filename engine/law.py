@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..adapters.apply import carry_out
 from ..adapters.plan import Plan
 from ..errors import PlanError
 from ..rules import RuleSet
@@ -23,7 +24,6 @@ from .axes import Atom, Layout, arranged, atoms
 from .case import Case, Draw, Slots
 from .claims import false_constants, false_cost, false_multilinear, false_zeros
 from .probe import Probe, has_fractions, is_equal, run
-from .prune import apply
 from .verdict import EXACT, HELD, MIXES, SEVERITY, SUMS, WRONG, Verdict, severity
 
 _STEPS = (1, 2, 4, 8, 16)  # some operations take only multiples
@@ -113,7 +113,7 @@ def _kind(case: Case, unit: Sequence[Atom], dropped: Slots, probe: Probe, whole:
         raise _Unchanged("only results have it")
     smaller = probe.copy()
     try:
-        apply(smaller, plan)
+        carry_out(smaller, plan)
         pruned = run(smaller)
     except Exception as error:  # the operation's own complaint, whatever it is
         raise _Refused(_first_line(error)) from error
@@ -159,7 +159,7 @@ def _commutes_still(case: Case, probe: Probe, plan: Plan, kept: Slots, pruned: l
     for atom, slots in kept.items():
         order[atom][slots] = turned[atom]
     smaller = case.rearranged(probe, order)
-    apply(smaller, plan)
+    carry_out(smaller, plan)
     expected = list(pruned)
     for number, layouts in enumerate(case.outputs):
         for axis, layout in enumerate(layouts):

@@ -13,7 +13,6 @@ from ..adapters.plan import Plan
 from ..adapters.trying import tried
 from ..adapters.undisturbed import undisturbed
 from ..errors import PrunusError, VerificationError, lacks_memory
-from .derive import retracing
 from .forwards import calls_of
 from .groups import Groups
 from .values import Trace
@@ -96,3 +95,10 @@ def traced_as_told(graph: Groups, plan: Plan, retrace: Callable[..., Trace]) -> 
     if not is_as_told(graph, plan, second):
         raise DoesOtherwise("with these sizes the forward takes another way")
     return second
+
+
+def retracing(first: Trace, retrace: Callable[..., Trace]) -> Callable[..., Trace]:
+    """What runs the model once more, knowing the first trace."""
+    if not any(run.training and run.stop > run.start for run in first.runs):
+        retrace = partial(retrace, training=False)  # in training it makes the same calls
+    return partial(retrace, filed=first.filed)  # which needs no search for caches any more

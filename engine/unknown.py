@@ -12,6 +12,7 @@ from ..rules import load
 from .flat import Flattening
 from .groups import Groups
 from .origin import Origin
+from .stub import stub_of_call
 
 
 @frozen
@@ -32,8 +33,6 @@ class Unknown(Flattening):
 
         Where a shipped rule speaks for the operation, it is the line that takes the shipped rules in.
         """
-        from .stub import stub_of_call  # which analyzes models in its turn
-
         if self.origin.rule is None and load().rule_for(self.origin.call.target) is not None:
             return f"use default  # a shipped rule speaks for {self.name}"
         return stub_of_call(self.origin.call, self.model)
