@@ -10,7 +10,7 @@ from ..adapters.plan import Plan
 from ..errors import PlanError
 from .axes import Atom
 from .groups import Group, Groups
-from .make_plan import counts, make_plan
+from .make_plan import kept_counts, make_plan
 from .near import broken_plan, nearest
 from .units import Unit
 
@@ -39,9 +39,9 @@ def plan_by_hand(graph: Groups, kept: dict[str, Sequence[int]]) -> Plan:
             )
             near = _near(graph, units, chosen)
             raise PlanError(f"these groups are tied and must keep the same fraction, not {parts}{near}")
-    broken = graph.broken(counts(chosen))
+    broken = graph.broken(kept_counts(chosen))
     if broken is not None:
-        said = broken.text(graph.whole_count(counts(chosen)))
+        said = broken.text(graph.whole_count(kept_counts(chosen)))
         raise broken_plan(said, broken.source, f"choose other sizes{_near(graph, units, chosen)}")
     return make_plan(graph, chosen)
 

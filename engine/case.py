@@ -18,7 +18,7 @@ from .axes import Atom, Layout, arranged, atoms
 from .couplings import Beside
 from .deriving import told_by_rules
 from .groups import Groups
-from .make_plan import counts, make_plan
+from .make_plan import kept_counts, make_plan
 from .probe import Probe, draws_of, has_fractions, is_equal, results_of, run, tensors_of
 from .sizes import attribute_name
 from .trace import trace
@@ -88,7 +88,7 @@ class Case:
         """The plan that keeps these slots; where no tensor has them, it only changes numbers."""
         if all(map(self.graph.group_of, kept)):
             return make_plan(self.graph, kept)
-        changed = self.graph.sizes.attributes(counts(kept))
+        changed = self.graph.sizes.attributes(kept_counts(kept))
         return Plan(attributes={attribute_name(*key): value for key, value in changed.items()})
 
     def sliced(self, results: list[Tensor], order: Slots) -> list[Tensor]:

@@ -25,9 +25,9 @@ def make_plan(graph: Groups, kept: dict[Atom, np.ndarray]) -> Plan:
     Raises `PlanError` naming the user's line if the model's own code would not go along.
     """
     kept = {atom: slots for atom, slots in kept.items() if len(slots) < atom.size}
-    broken = graph.broken(counts(kept))
+    broken = graph.broken(kept_counts(kept))
     if broken is not None:
-        raise broken_plan(broken.text(graph.whole_count(counts(kept))), broken.source)
+        raise broken_plan(broken.text(graph.whole_count(kept_counts(kept))), broken.source)
     masks = {atom: _mask_of(atom, slots) for atom, slots in kept.items()}
     tensors: dict[str, dict[int, list[int]]] = {}
     touched = {
@@ -76,19 +76,19 @@ def _axes_made(
     }
 
 
-def counts(kept: Mapping[Atom, Sized]) -> Callable[[Atom], int]:
+def kept_counts(kept: Mapping[Atom, Sized]) -> Callable[[Atom], int]:
     """How many slots are kept of an atom."""
     return lambda atom: len(kept[atom]) if atom in kept else atom.size
 
 
 def kept_slots(graph: Groups, plan: Plan) -> Callable[[Atom], int]:
     """How many slots `plan`, made for this graph, keeps of an atom."""
-    return counts({graph.group(name).atom: slots for name, slots in plan.groups.items()})
+    return kept_counts({graph.group(name).atom: slots for name, slots in plan.groups.items()})
 
 
 def _scales(graph: Groups, kept: dict[Atom, np.ndarray], tensors: dict) -> Scales:
     """What makes up for changes of size, also in the tensors that go along with a sibling."""
-    scales = graph.temperatures.scales(counts(kept), tensors)
+    scales = graph.temperatures.scales(kept_counts(kept), tensors)
     followed = graph.state.followed.items()
     return {**scales, **{name: scales[sibling] for name, sibling in followed if sibling in scales}}
 
@@ -101,7 +101,7 @@ def _mask_of(atom: Atom, slots: np.ndarray) -> np.ndarray:
 
 def _attributes(graph: Groups, kept: dict[Atom, np.ndarray], tensors: dict) -> dict[str, int]:
     """What the forward reads (from the size equations) and what certainly repeats a size."""
-    count = graph.whole_count(counts(kept))
+    count = graph.whole_count(kept_counts(kept))
     changed = {attribute_name(*key): value for key, value in graph.sizes.attributes(count).items()}
     changed = {**bookkeeping(graph.model, graph.rules, tensors, changed), **changed}
     return {**repeating_attributes(graph, tensors, changed), **changed}
