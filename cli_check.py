@@ -10,10 +10,19 @@ from typing import Any
 
 from .cli_modules import import_all, make_folders_importable, make_importable
 from .cli_output import answer, working
-from .engine.check import Checked, check, complaint
-from .engine.probe import is_recorded
-from .engine.stub import blank, stub_tried_apart
-from .engine.verdict import EXACT, HELD, MIXES, SUMS, WRONG
+from .engine.proving import (
+    EXACT,
+    HELD,
+    MIXES,
+    SUMS,
+    WRONG,
+    Checked,
+    blank,
+    check,
+    complaint,
+    is_recorded,
+    stub_tried_apart,
+)
 from .errors import PrunusError, RuleError
 from .grammar import did_you_mean
 from .grammar.ast import Rule

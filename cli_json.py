@@ -7,9 +7,8 @@ from typing import Any
 
 from .display import tie_numbers
 from .engine import DependencyGraph, Group, Result
-from .engine.cost import macs_of, whole
-from .engine.make_plan import kept_slots
-from .engine.unknown import with_stubs
+from .engine.choosing import kept_slots, macs_of, whole
+from .engine.proving import with_stubs
 
 Data = dict[str, Any]
 

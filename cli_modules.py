@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 
 from .cli_output import working
-from .engine.values import is_library_file
+from .engine.tracing import is_library_file
 from .errors import PrunusError
 
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})

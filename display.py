@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from .engine import DependencyGraph
-from .engine.listing import listing
-from .engine.unknown import with_stubs
+from .engine.explaining import listing
+from .engine.proving import with_stubs
 
 PIPE_WIDTH = 120
 NARROWEST = 60

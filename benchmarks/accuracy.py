@@ -30,7 +30,7 @@ import peer
 import torch
 from accuracy_records import Case, Record, Records
 from prunus import PrunusError, engine
-from prunus.engine.criteria import CRITERIA as KNOWN
+from prunus.engine.scoring.criteria import CRITERIA as KNOWN
 from task_data import Inputs
 from tasks import TASKS, Task, accuracy, calibration, dense, macs, tune
 from torch import Tensor, nn

@@ -21,8 +21,8 @@ import task_models
 import torch
 from attrs import frozen
 from prunus import engine
-from prunus.engine.criteria import Criterion
-from prunus.engine.slotwise import Tensors
+from prunus.engine.scoring.criteria import Criterion
+from prunus.engine.scoring.slot_tensors import Tensors
 from sparsity_page import Accuracies, page
 from task_data import Data, Split
 from torch import Tensor, nn

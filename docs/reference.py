@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from prunus import rules
-from prunus.engine import relations
+from prunus.engine.coupling.verbs import arranging as relations
 from prunus.grammar import ast, parse
 from prunus.grammar.verbs import FACTORS, MEANINGS
 from prunus.rules import examples

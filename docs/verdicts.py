@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from prunus.engine.verdict import EXACT, HELD, MIXES, SUMS
+from prunus.engine.proving.verdict import EXACT, HELD, MIXES, SUMS
 from reference import listed, table
 
 KINDS = (EXACT, SUMS, MIXES, HELD)

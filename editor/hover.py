@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-from ..engine.relations import VERBS
+from ..engine.coupling.verbs import VERBS
 from ..errors import PrunusError
 from ..grammar import format_statement, write
 from ..grammar.ast import ModuleRule, Rule, RuleFile, Signature

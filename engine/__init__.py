@@ -4,13 +4,11 @@ from ..adapters.checkpoint import load, save
 from ..adapters.masking import mask
 from ..adapters.plan import Plan
 from .graph import DependencyGraph
-from .groups import Group, Member
+from .grouping import Group, Member
 from .prune import analyze, apply, cost, prune
-from .recalibrate import recalibrate
-from .regularizer import Regularizer
 from .result import Result
-from .schedule import Schedule
-from .trace import trace
+from .tracing import trace
+from .training import Regularizer, Schedule, recalibrate
 
 __all__ = [
     "DependencyGraph",

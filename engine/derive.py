@@ -8,11 +8,10 @@ from torch import nn
 
 from ..adapters.plan import Plan
 from ..rules import RuleSet
-from .deriving import Deriving, Literal, literal_of
 from .graph import DependencyGraph
-from .rerun import retracing
-from .values import Trace
-from .witness import Finding, findings, findings_at, heed, untrusted
+from .grouping import Deriving, Literal, literal_of
+from .tracing import Trace
+from .witnessing import Finding, findings, findings_at, heed, retracing, untrusted
 
 
 def derive(

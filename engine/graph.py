@@ -9,12 +9,10 @@ from typing import Any
 import networkx as nx
 
 from ..adapters.plan import Plan
-from .by_hand import plan_by_hand
-from .choose import choose
-from .explain import Explanation, explain
-from .groups import Groups
-from .unknown import Unknown, unknown_calls
-from .unreached import Unreached, unreached_tensors
+from .choosing import Unreached, choose, plan_by_hand, unreached_tensors
+from .explaining import Explanation, explain
+from .grouping import Groups
+from .proving import Unknown, unknown_calls
 
 
 class DependencyGraph(Groups):

@@ -19,25 +19,24 @@ from ..adapters.submodules import parameters_of
 from ..adapters.wrappers import check_sliceable
 from ..errors import PlanError, RuleError, VerificationError
 from ..rules import load
-from .alone import alone
-from .calibrate import batches, inputs_of
-from .choose import choose
-from .compensate import corrections
-from .cost import Cost, cost_of, parameters
-from .criteria import Criterion
+from .calibrating import batches, corrections, inputs_of
+from .choosing import (
+    Cost,
+    check_reached,
+    choose,
+    cost_of,
+    kept_slots,
+    parameters,
+    repeated_notes,
+    units_of,
+    unreached_notes,
+)
 from .derive import derive, witnessed, witnessed_at
-from .elsewhere import handed_notes
 from .graph import DependencyGraph
-from .make_plan import kept_slots
-from .ranks import check_alike
-from .repeated import repeated_notes
-from .rerun import DoesOtherwise, check_pruned, check_tried
 from .result import Result
-from .slotwise import Loss
-from .trace import trace
-from .units import units_of
-from .unreached import check_reached, unreached_notes
-from .values import Trace
+from .scoring import Criterion, Loss, check_alike
+from .tracing import Trace, alone, handed_notes, trace
+from .witnessing import DoesOtherwise, check_pruned, check_tried
 
 
 @alone

@@ -10,11 +10,10 @@ from torch import nn
 from ..adapters.archive import PathLike
 from ..adapters.checkpoint import save
 from ..adapters.plan import Plan
-from .cost import macs_of, whole
+from .choosing import kept_slots, macs_of, whole
 from .graph import DependencyGraph
-from .groups import Group
-from .make_plan import kept_slots
-from .unknown import with_stubs
+from .grouping import Group
+from .proving import with_stubs
 
 # How many rows of each kind are printed; plan and graph have them all.
 SHOWN = 12

@@ -1,6 +1,6 @@
 "use strict";
 // Why two are not coupled: where the slots of each end on the way to the other, and what is coupled instead,
-// as engine/apart.py says it.
+// as engine/explaining/why_not.py says it.
 
 const EQUATIONS = 3;
 

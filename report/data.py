@@ -7,8 +7,8 @@ from typing import Any
 
 from ..engine import DependencyGraph, Group, Plan
 from ..engine.axes import Atom
-from ..engine.cost import macs, parameters
-from ..engine.unknown import with_stubs
+from ..engine.choosing import macs, parameters
+from ..engine.proving import with_stubs
 from .flow import Flow, flow, owner_of
 from .questions import questions_of
 

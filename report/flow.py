@@ -8,7 +8,7 @@ from attrs import Factory, define, frozen
 
 from ..engine import DependencyGraph, Group
 from ..engine.axes import atoms
-from ..engine.values import Call, Value
+from ..engine.tracing import Call, Value
 
 Nodes = dict[str, None]  # an ordered set of names of nodes
 

@@ -8,7 +8,7 @@ import re
 from importlib.resources import files
 
 from ..engine import DependencyGraph, Plan
-from ..engine.collector import paused
+from ..engine.tracing import paused
 from ..files import PathLike, expect_writable, write_text
 from .data import data_of
 

@@ -1,5 +1,5 @@
 "use strict";
-// Shortest ways and cut points in graphs that are given by the neighbours of their nodes: engine/paths.py.
+// Shortest ways and cut points in graphs that are given by the neighbours of their nodes: engine/grouping/paths.py.
 
 function shortest(neighbours, starts, isEnd) {
   const cameFrom = new Map(starts.map((node) => [node, null]));

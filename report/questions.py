@@ -9,12 +9,10 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 from ..engine import DependencyGraph, Group, Member
-from ..engine.axes import Layout, atoms
-from ..engine.couplings import Place
-from ..engine.origin import Origin
-from ..engine.reasons import because_of, held_by, hop_of
-from ..engine.slots import Spread, spreads_of
-from ..engine.values import Call, Value
+from ..engine.axes import Layout, Spread, atoms, spreads_of
+from ..engine.coupling import Place
+from ..engine.explaining import because_of, held_by, hop_of
+from ..engine.tracing import Call, Origin, Value
 
 
 class Table:

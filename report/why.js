@@ -1,5 +1,5 @@
 "use strict";
-// Answers `why` over the page's data, as engine/explain.py does: the same words, the same path.
+// Answers `why` over the page's data, as engine/explaining/why.py does: the same words, the same path.
 
 // `book` is the page's data with its numbers made into objects that know one another.
 function openBook(data) {
@@ -150,7 +150,7 @@ function listing(names) {
   return names.slice(0, NAMED).join(", ") + (left > 0 ? ` and ${number(left)} more` : "");
 }
 
-// How the indices of two axes belong together: engine/slots.py.
+// How the indices of two axes belong together: engine/axes/formula.py.
 function relate(one, other) {
   const range = (first, last) => (one.whole ? "" : `, for i from ${first} to ${last}`);
   if (one.each > 1 && one.runs !== other.runs && one.inverse !== null && other.single) {

@@ -7,7 +7,7 @@ import pytest
 import torch
 from prunus import engine
 from prunus.adapters.apply import carry_out
-from prunus.engine.rerun import check_pruned
+from prunus.engine.witnessing.rerun import check_pruned
 from prunus.errors import VerificationError
 from torch import nn
 

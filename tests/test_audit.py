@@ -21,8 +21,8 @@ import torch
 import zoo_models
 from prunus import engine
 from prunus.cli import parser
-from prunus.engine.axes import Atom
-from prunus.engine.slots import spread_of
+from prunus.engine.axes.layout.formula import spread_of
+from prunus.engine.axes.layout.layout import Atom
 from random_nets import RandomNet
 from torch import nn
 
@@ -299,7 +299,7 @@ def test_a_tie_names_its_groups_equation_and_line():
 
 def test_a_chain_of_ties_is_followed(branches):
     """Two groups tied through a third one: the equations of both links, in order."""
-    from prunus.engine.ties import Ties
+    from prunus.engine.tracing.size_int.ties import Ties
 
     ties, (a, b, c, d) = Ties(), (Atom(4) for _ in range(4))
     assert ties.join([a, b], "first") and ties.join([c, b], "second")
@@ -415,8 +415,8 @@ def test_the_picture_of_a_path_is_the_path():
 
 def test_quotes_and_backslashes_are_escaped():
     """Names and reasons may hold any character."""
-    from prunus.engine.explanation import AxisGroup, Explanation
-    from prunus.engine.explanation import Held as HeldBack
+    from prunus.engine.explaining.answer import AxisGroup, Explanation
+    from prunus.engine.explaining.answer import Held as HeldBack
 
     odd = 'a "quoted" \\ name'
     held = (HeldBack("blocked", odd),)

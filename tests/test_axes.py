@@ -10,8 +10,9 @@ from axis_programs import Program, kept_slots, programs, shuffle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nested_programs import nested_programs
-from prunus.engine import axes, unify
-from prunus.engine.axes import (
+from prunus.engine.axes.layout import layout as axes
+from prunus.engine.axes.layout import unify
+from prunus.engine.axes.layout.layout import (
     UNIT,
     Atom,
     Product,
@@ -27,7 +28,7 @@ from prunus.engine.axes import (
     resolve,
     terms,
 )
-from prunus.engine.unify import Unifier
+from prunus.engine.axes.layout.unify import Unifier
 
 LAW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 

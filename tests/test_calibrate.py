@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 from prunus import PlanError, engine
-from prunus.engine.calibrate import Statistics, calibrate
-from prunus.engine.readers import readers
+from prunus.engine.calibrating.readers import readers
+from prunus.engine.calibrating.statistics import Statistics, calibrate
 from torch import nn
 from torch.nn import functional as F
 
@@ -169,8 +169,8 @@ def test_unusable_data_is_one_clear_error(data, message):
 
 def scores(model, inputs, data, criterion):
     """The scores of every group, by name."""
-    from prunus.engine.criteria import criterion_of
-    from prunus.engine.slotwise import Tensors
+    from prunus.engine.scoring.criteria import criterion_of
+    from prunus.engine.scoring.slot_tensors import Tensors
 
     graph = engine.analyze(model, inputs)
     tensors, score = Tensors(graph, data), criterion_of(criterion)

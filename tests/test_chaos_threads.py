@@ -10,8 +10,8 @@ import torch
 from chaos import shared, threads
 from oracle import distance, run
 from prunus import TraceError, engine
-from prunus.engine import child
-from prunus.engine.alone import alone
+from prunus.engine.proving import child
+from prunus.engine.tracing.alone import alone
 from torch import nn
 from torch.nn import functional as F
 

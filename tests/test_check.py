@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 import torch
 from prunus import cli
-from prunus.engine.check import check
-from prunus.engine.verdict import EXACT, HELD, MIXES, SUMS
+from prunus.engine.proving.check import check
+from prunus.engine.proving.verdict import EXACT, HELD, MIXES, SUMS
 from prunus.rules import load
 
 # One rule of each kind: drawn calls, examples, a verb, random results, new tensors.

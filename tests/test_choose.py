@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 from prunus import PlanError, PrunusError, engine
-from prunus.engine.cost import macs, parameters
+from prunus.engine.choosing.cost import macs, parameters
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 from prunus import engine
-from prunus.engine.collector import paused
+from prunus.engine.tracing.collector import paused
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from prunus import PlanError, VerificationError, engine
 from prunus.adapters.apply import carry_out
-from prunus.engine.calibrate import calibrate
-from prunus.engine.compensate import corrections
-from prunus.engine.readers import readers
-from prunus.engine.rerun import check_pruned
+from prunus.engine.calibrating.compensate import corrections
+from prunus.engine.calibrating.readers import readers
+from prunus.engine.calibrating.statistics import calibrate
+from prunus.engine.witnessing.rerun import check_pruned
 from torch import nn
 from torch.nn import functional as F
 

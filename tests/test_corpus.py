@@ -20,10 +20,10 @@ from string import ascii_lowercase
 import pytest
 from attrs import evolve, frozen
 from prunus import cli, engine
-from prunus.engine.axes import Atom, Product, atoms, factors, resolve, terms
-from prunus.engine.law import judge
-from prunus.engine.probe import Probe
-from prunus.engine.verdict import Untried
+from prunus.engine.axes.layout.layout import Atom, Product, atoms, factors, resolve, terms
+from prunus.engine.proving.law import judge
+from prunus.engine.proving.probe import Probe
+from prunus.engine.proving.verdict import Untried
 from prunus.errors import PlanError
 from prunus.rules import draft
 from prunus.rules.examples import Example, evaluate

@@ -5,9 +5,9 @@ import warnings
 import pytest
 import torch
 from prunus import PlanError, engine
-from prunus.engine.criteria import criterion_of
-from prunus.engine.magnitude import Magnitude
-from prunus.engine.slotwise import Tensors
+from prunus.engine.scoring.criteria import criterion_of
+from prunus.engine.scoring.magnitude import Magnitude
+from prunus.engine.scoring.slot_tensors import Tensors
 from torch import nn
 from torch.nn import functional as F
 

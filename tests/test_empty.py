@@ -6,7 +6,7 @@ import oracle
 import pytest
 import torch
 from prunus import engine
-from prunus.engine.criteria import CRITERIA
+from prunus.engine.scoring.criteria import CRITERIA
 from torch import nn
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from prunus.engine.check import complaint
+from prunus.engine.proving.check import complaint
 from prunus.rules.examples import called, evaluate
 from torch import nn
 

@@ -17,9 +17,9 @@ from torch import nn
 PLACES = {
     "apply": ("adapters/apply.py", "adapters/memories.py", "adapters/undo.py"),
     "mask": ("adapters/masking.py", "adapters/undo.py"),
-    "schedule step": ("engine/schedule.py", "engine/alone.py"),
-    "recalibrate": ("engine/recalibrate.py",),
-    "regularizer growing": ("engine/regularizer.py",),
+    "schedule step": ("engine/training/schedule.py", "engine/tracing/alone.py"),
+    "recalibrate": ("engine/training/recalibrate.py",),
+    "regularizer growing": ("engine/training/regularizer.py",),
 }
 
 

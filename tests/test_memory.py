@@ -9,7 +9,7 @@ import torch
 from prunus import engine
 from prunus.adapters.apply import carry_out
 from prunus.adapters.tensors import SlicedTensor
-from prunus.engine.rerun import check_pruned
+from prunus.engine.witnessing.rerun import check_pruned
 from prunus.errors import VerificationError
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef

@@ -16,7 +16,7 @@ import pytest
 import torch
 from prunus import engine
 from prunus.adapters.contents import outputs_in, tensors_in
-from prunus.engine.rerun import check_pruned, output_shapes
+from prunus.engine.witnessing.rerun import check_pruned, output_shapes
 from prunus.errors import PrunusError, TraceError, VerificationError
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence

@@ -4,7 +4,7 @@ import random
 
 import networkx as nx
 import pytest
-from prunus.engine.paths import cut_points, shortest
+from prunus.engine.grouping.paths import cut_points, shortest
 
 
 def random_graph(seed):

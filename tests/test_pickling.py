@@ -13,7 +13,7 @@ import prunus.errors
 import pytest
 import torch
 from prunus import engine
-from prunus.engine.flat import Gone, flattened
+from prunus.engine.tracing.flat import Gone, flattened
 from prunus.errors import PrunusError, RuleFileError
 from prunus.grammar import parse
 from test_checkpoint import IMAGE, TOKENS, images, language

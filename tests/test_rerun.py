@@ -6,7 +6,7 @@ import pytest
 import torch
 from oracle import distance, run
 from prunus import engine
-from prunus.engine.rerun import DoesOtherwise
+from prunus.engine.witnessing.rerun import DoesOtherwise
 from torch import nn
 from torch.nn import functional as F
 
@@ -37,7 +37,7 @@ def told(monkeypatch):
             super().__init__(text)
             said.append(text)
 
-    monkeypatch.setattr("prunus.engine.rerun.DoesOtherwise", Noted)
+    monkeypatch.setattr("prunus.engine.witnessing.rerun.DoesOtherwise", Noted)
     return said
 
 

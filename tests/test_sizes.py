@@ -5,8 +5,18 @@ import pickle
 
 import pytest
 import torch
-from prunus.engine.sizes import Attribute, Const, Dim, Ledger, Op, SizeInt, evaluate, expr_of, leaves
-from prunus.engine.values import Value
+from prunus.engine.tracing.size_int import (
+    Attribute,
+    Const,
+    Dim,
+    Ledger,
+    Op,
+    SizeInt,
+    evaluate,
+    expr_of,
+    leaves,
+)
+from prunus.engine.tracing.values import Value
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from prunus import engine
-from prunus.engine.rerun import output_shapes
+from prunus.engine.witnessing.rerun import output_shapes
 from torch import nn
 
 X = torch.randn(4, 6)

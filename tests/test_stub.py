@@ -6,11 +6,11 @@ import time
 import pytest
 import torch
 from prunus import engine
-from prunus.engine.check import check, complaint
-from prunus.engine.law import judge
-from prunus.engine.probe import Probe, is_recorded
-from prunus.engine.stub import stub_for
-from prunus.engine.verdict import Untried
+from prunus.engine.proving.check import check, complaint
+from prunus.engine.proving.draft_rule import stub_for
+from prunus.engine.proving.law import judge
+from prunus.engine.proving.probe import Probe, is_recorded
+from prunus.engine.proving.verdict import Untried
 from prunus.grammar.ast import Signature
 from prunus.rules import draft, load
 from prunus.rules.draw import draw

@@ -11,9 +11,9 @@ import numpy
 import pytest
 import torch
 from prunus.adapters.submodules import MODULE_STATE
-from prunus.engine.forwards import call_arguments
-from prunus.engine.sizes import SizeInt
-from prunus.engine.trace import trace
+from prunus.engine.tracing.forwards import call_arguments
+from prunus.engine.tracing.size_int import SizeInt
+from prunus.engine.tracing.trace import trace
 from prunus.errors import TraceError
 from torch import nn
 from torch.nn import functional as F

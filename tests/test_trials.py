@@ -8,8 +8,8 @@ import pytest
 import torch
 from prunus import engine
 from prunus.cli import main
-from prunus.engine.child import CannotBeTried, stub_by_child
-from prunus.engine.stub import stub_tried_apart
+from prunus.engine.proving.child import CannotBeTried, stub_by_child
+from prunus.engine.proving.draft_rule import stub_tried_apart
 from prunus.grammar import parse
 from prunus.rules.examples import evaluate
 from torch import nn

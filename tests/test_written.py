@@ -8,7 +8,7 @@ import oracle
 import pytest
 import torch
 from prunus import engine
-from prunus.engine.rerun import output_shapes
+from prunus.engine.witnessing.rerun import output_shapes
 from prunus.errors import PrunusError, TraceError
 from test_leaks import Snapshot
 from test_memory import Live

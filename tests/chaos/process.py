@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from prunus.engine import alone
+from prunus.engine.tracing import alone
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 

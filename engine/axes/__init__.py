@@ -1,0 +1,58 @@
+"""The axis algebra: axes as types, without torch."""
+
+from .formula import SlotRelation, Spread, spread_of, spreads_of
+from .layout import (
+    UNIT,
+    Atom,
+    Layout,
+    Product,
+    Reason,
+    Sum,
+    arranged,
+    atoms,
+    block,
+    blocked,
+    collect_parts,
+    factors,
+    free_atoms,
+    mask,
+    parts_of,
+    product,
+    resolve,
+    spread,
+    terms,
+    total,
+)
+from .likeness import pair, put, same
+from .unify import Unifier
+
+__all__ = [
+    "UNIT",
+    "Atom",
+    "Layout",
+    "Product",
+    "Reason",
+    "SlotRelation",
+    "Spread",
+    "Sum",
+    "Unifier",
+    "arranged",
+    "atoms",
+    "block",
+    "blocked",
+    "collect_parts",
+    "factors",
+    "free_atoms",
+    "mask",
+    "pair",
+    "parts_of",
+    "product",
+    "put",
+    "resolve",
+    "same",
+    "spread",
+    "spread_of",
+    "spreads_of",
+    "terms",
+    "total",
+]

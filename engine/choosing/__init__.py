@@ -1,0 +1,38 @@
+"""How much of what is kept, and the plan that says so."""
+
+from .budget import Budget, counts
+from .by_hand import plan_by_hand
+from .choose import choose
+from .cost import COSTS, Cost, cost_of, macs, macs_of, parameters, whole
+from .make_plan import kept_counts, kept_slots, make_plan
+from .near import keep_more
+from .repeated import repeated_notes
+from .units import Unit, check_pattern, matches, units_of
+from .unreached import Unreached, check_reached, unreached_notes, unreached_tensors
+
+__all__ = [
+    "COSTS",
+    "Budget",
+    "Cost",
+    "Unit",
+    "Unreached",
+    "check_pattern",
+    "check_reached",
+    "choose",
+    "cost_of",
+    "counts",
+    "keep_more",
+    "kept_counts",
+    "kept_slots",
+    "macs",
+    "macs_of",
+    "make_plan",
+    "matches",
+    "parameters",
+    "plan_by_hand",
+    "repeated_notes",
+    "units_of",
+    "unreached_notes",
+    "unreached_tensors",
+    "whole",
+]

@@ -1,0 +1,176 @@
+"""The units of choice: groups, tied ones together, that may be pruned at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from math import ceil, gcd, lcm
+from types import MappingProxyType
+
+from attrs import define, field
+
+from ...errors import PlanError
+from ..axes import Atom, atoms, factors
+from ..grouping import Group, Groups
+from ..sizes import Multiple, Multiples
+
+
+@define(eq=False)
+class Unit:
+    """Groups that shrink together in `whole` equal steps, of which `steps` are kept.
+
+    At least `least` steps stay, and multiples of `every` or all of them. `multiples` are the demands of
+    operations that have a part in it.
+    """
+
+    groups: list[Group]
+    whole: int
+    every: int
+    least: int
+    steps: int
+    multiples: list[Multiple] = field(factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        groups: list[Group],
+        round_to: int = 1,
+        min_keep: float = 1,
+        multiples: Multiples = Multiples(()),  # noqa: B008
+    ) -> Unit:
+        """The unit of tied groups, with all slots kept.
+
+        `round_to` is what the kept slots are multiples of, `min_keep` the number of slots (from 1) or the
+        fraction (below 1) that stays of every group, `multiples` what operations demand.
+        """
+        whole = gcd(*(group.size for group in groups))
+        grain, causes = multiples.grain([group.atom for group in groups])
+        every = lcm(grain, *(round_to // gcd(round_to, group.size // whole) for group in groups))
+        fractions = (min_keep if min_keep < 1 else min_keep / group.size for group in groups)
+        unit = cls(groups, whole, every, 1, whole, causes)
+        unit.least = unit.rounded(max(1, _ceil(whole * max(fractions))))
+        return unit
+
+    def keep(self, fraction: float) -> None:
+        """Keep no less than `fraction` of the slots."""
+        self.steps = self.rounded(max(self.least, _ceil(self.whole * fraction)))
+
+    def rounded(self, steps: int) -> int:
+        """The next number of steps from `steps` up that may be kept."""
+        return min(self.whole, -(-steps // self.every) * self.every)
+
+    def kept(self, group: Group, steps: int | None = None) -> int:
+        """How many slots of `group` are kept."""
+        return group.size * (self.steps if steps is None else steps) // self.whole
+
+    @property
+    def fewest(self) -> str:
+        """Why no fewer slots may be kept."""
+        return f"no fewer slots may be kept ({'; '.join(['round_to, min_keep', *map(str, self.multiples)])})"
+
+    @property
+    def atoms(self) -> set[Atom]:
+        """The atoms of all groups."""
+        return {group.atom for group in self.groups}
+
+    @property
+    def slots(self) -> int:
+        """How many slots all groups have together."""
+        return sum(group.size for group in self.groups)
+
+
+def _ceil(number: float) -> int:
+    return ceil(number - 1e-9)
+
+
+def units_of(
+    graph: Groups,
+    skip: Sequence[str] = (),
+    only: Sequence[str] = (),
+    exact_only: bool = False,
+    rigid: Mapping[Atom, str] = MappingProxyType({}),
+    round_to: int = 1,
+    min_keep: float = 1,
+    left_alone: dict[str, str] | None = None,
+) -> list[Unit]:
+    """The units that are free, wanted, and made by some producer; one for each product of several.
+
+    `rigid` atoms are those found to be unable to shrink, and why; the other parts of their products take
+    their turn. `left_alone` receives the reason for each group with a producer that is in no unit.
+    """
+    left_alone = {} if left_alone is None else left_alone
+    skip, only = _patterns(skip), _patterns(only)
+    for option, patterns in (("skip", skip), ("only", only)):
+        for pattern in patterns:
+            check_pattern(graph, pattern, option)
+
+    def why_not(unit: Unit) -> str | None:
+        for pattern in skip:
+            if any(matches(group, pattern) for group in unit.groups):
+                return f"skip={pattern!r}"
+        if only and not any(matches(group, pattern) for group in unit.groups for pattern in only):
+            return "not among only="
+        for group in unit.groups:
+            if group.atom in rigid:
+                return f"left whole, {rigid[group.atom]}"
+            if exact_only and not group.exact:
+                return "not exact"
+        if unit.whole == 1:
+            return "one slot" if len(unit.groups) == 1 else "tied sizes without a common divisor"
+        return None
+
+    units = []
+    for unit in (Unit.of(tied, round_to, min_keep, graph.multiples) for tied in graph.tied()):
+        if not any(group.producers for group in unit.groups):
+            continue
+        reason = why_not(unit)
+        if reason is None:
+            units.append(unit)
+        else:
+            left_alone.update((group.name, reason) for group in unit.groups)
+    return _one_of_each_product(graph, units, left_alone)
+
+
+def matches(group: Group, pattern: str) -> bool:
+    """Whether a pattern names the group, its kind, or a producer or a module that holds one."""
+    names = [group.name, group.kind, *group.producers]
+    return any(
+        name == pattern or fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") for name in names
+    )
+
+
+def check_pattern(graph: Groups, pattern: str, option: str) -> None:
+    """Raise `PlanError` if a pattern fits nothing: it would be ignored in silence."""
+    if not isinstance(pattern, str):
+        raise PlanError(f"{option} takes names and patterns, which are strings, not {pattern!r}")
+    if not any(matches(group, pattern) for group in [*graph.groups, *graph.blocked]):
+        raise PlanError(f"{option}: no group, kind or module fits {pattern!r}; `graph.groups` lists them all")
+
+
+def _patterns(given: object) -> Sequence[str]:
+    return list(given) if isinstance(given, (list, tuple, set, frozenset)) else [given]  # type: ignore[list-item]
+
+
+def _one_of_each_product(graph: Groups, units: list[Unit], left_alone: dict[str, str]) -> list[Unit]:
+    """Where an axis is a product of several groups only one is pruned: the outer one, unless asked."""
+    unit_of = {group.atom: unit for unit in units for group in unit.groups}
+    passed_over: dict[Unit, Unit] = {}
+    for whole in graph.products:
+        inside = [_units_in(atoms(part), unit_of) for part in factors(whole)]
+        if graph.prefer == "inner":
+            inside.reverse()
+        chosen: dict[Unit, None] = {}  # in order
+        for units_inside in inside:
+            found = [unit for unit in units_inside if unit not in passed_over]
+            if not chosen:
+                chosen = dict.fromkeys(found)
+            else:
+                passed_over.update((unit, next(iter(chosen))) for unit in found if unit not in chosen)
+    for unit, other in passed_over.items():
+        reason = f"{other.groups[0].name} is pruned in the same axes (prefer={graph.prefer!r})"
+        left_alone.update((group.name, reason) for group in unit.groups)
+    return [unit for unit in units if unit not in passed_over]
+
+
+def _units_in(found: Iterable[Atom], unit_of: Mapping[Atom, Unit]) -> Iterable[Unit]:
+    return dict.fromkeys(unit_of[atom] for atom in found if atom in unit_of)

@@ -1,0 +1,17 @@
+"""What must shrink together."""
+
+from .deriving import Deriving, Literal, literal_of, told_by_rules
+from .groups import Group, Groups, Member, unknown_name
+from .paths import shortest
+
+__all__ = [
+    "Deriving",
+    "Group",
+    "Groups",
+    "Literal",
+    "Member",
+    "literal_of",
+    "shortest",
+    "told_by_rules",
+    "unknown_name",
+]

@@ -1,0 +1,85 @@
+"""What the rules tell of a trace, solved: the groups of its model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Generic, TypeVar
+
+from attrs import define
+from torch import nn
+
+from ...rules import RuleSet
+from ..axes import atoms, terms
+from ..coupling import Couplings, couple, follow_attributes, follow_siblings
+from ..sizes import Equation, SizeOf, solve
+from ..tracing import Const, Trace, paused
+from .groups import Groups
+
+# A call and one of its arguments, where the caller wrote a plain number for a size.
+Literal = tuple[int, str]
+
+Derived = TypeVar("Derived", bound=Groups)
+
+
+def told_by_rules(model: nn.Module, trace: Trace, rules: RuleSet, free_outputs: Sequence[int] = ()) -> Groups:
+    """The groups as the rules tell them, which no further trace has checked."""
+    return Deriving(Groups, model, trace, rules, "outer", free_outputs).coupled(set())
+
+
+@define(eq=False)
+class Deriving(Generic[Derived]):
+    """What is the same however often the trace is coupled."""
+
+    kind: type[Derived]
+    model: nn.Module
+    trace: Trace
+    rules: RuleSet
+    prefer: str
+    free_outputs: Sequence[int]
+
+    def coupled(self, trusted: set[Literal]) -> Derived:
+        """The graph in which these plain numbers are taken for sizes that follow."""
+        with paused():
+            return self._coupled(trusted)
+
+    def _coupled(self, trusted: set[Literal]) -> Derived:
+        state = couple(self.trace, self.rules, self.free_outputs)
+        follow_siblings(self.model, state)
+        equations, state.equations = state.equations, []
+        for equation in equations:
+            literal = literal_of(equation)
+            if literal in trusted:
+                state.trusted.setdefault(literal, []).append(equation)
+            else:
+                state.equations.append(equation)
+        for one in state.trusted.values():
+            state.ties += _proportions(state, one)
+        return self.solved(state)
+
+    def solved(self, state: Couplings) -> Derived:
+        """The graph of what the rules say."""
+        conditions = [*self.trace.conditions, *state.conditions]
+        with paused():
+            sizes = solve(
+                state.of, state.equations, conditions, self.trace.attributes, state.ties, self.prefer
+            )
+            follow_attributes(sizes, state)
+            return self.kind(self.model, state, sizes, self.rules, self.prefer)
+
+
+def _proportions(state: Couplings, equations: list[Equation]) -> Iterator[Equation]:
+    """Nobody knows of which sizes the number is made, so those side by side shrink by one proportion."""
+    own = {atom for one in equations for atom in atoms(one.right.layout)}  # type: ignore[union-attr]
+    origin = equations[0].origin
+    for value in origin.call.values:  # type: ignore[union-attr]
+        for layout in state.of(value):
+            parts = terms(layout)
+            if not own.isdisjoint(atoms(layout)):
+                yield from (Equation(SizeOf(a), SizeOf(b), origin, "tie") for a, b in pairwise(parts))
+
+
+def literal_of(equation: Equation) -> Literal | None:
+    if isinstance(equation.left, Const) and equation.origin is not None:
+        return equation.origin.call.index, equation.argument
+    return None

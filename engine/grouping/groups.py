@@ -1,0 +1,292 @@
+"""The groups of a model: free atoms with all the axes that hold them, and the atoms that are blocked."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from attrs import define, field
+
+from ...errors import PlanError
+from ...rules import RuleSet
+from ..axes import Atom, Layout, Product, Reason, atoms, collect_parts
+from ..coupling import ByData, Couplings, Place
+from ..exactness import inexact_atoms, temperatures
+from ..sizes import AttributeKey, Check, Checks, Multiple, Multiples, Sizes, key_of
+from ..tracing import Attribute, Flattening, SizeInt, Trace, found_in, leaves
+from .coupling_graph import CouplingIndex
+from .data_flow import Flow
+
+
+class Member(NamedTuple):
+    """An axis of a parameter or buffer that holds slots of a group."""
+
+    tensor: str
+    axis: int
+
+    @property
+    def layer(self) -> str:
+        """The module that owns the tensor; a tensor of the model itself stands for itself."""
+        return self.tensor.rpartition(".")[0] or self.tensor
+
+    def __str__(self) -> str:
+        return f"{self.tensor}[{self.axis}]"
+
+
+@define(eq=False)
+class Group(Flattening):
+    """One free atom with everything that goes when its slots go.
+
+    ``kind`` is the factor that named it; ``producers`` are the names of the layers and factors that make
+    its slots; ``exact`` says that removing slots equals zeroing them; ``tied`` are the groups that shrink by
+    the same proportion, itself among them; ``blocked`` is the reason why no slot may go.
+    """
+
+    name: str
+    kind: str
+    size: int
+    members: tuple[Member, ...]
+    producers: tuple[str, ...]
+    exact: bool = True
+    blocked: str | None = None
+    atom: Atom = field(repr=False, default=None)
+    tied: list[Group] = field(repr=False, factory=list)  # the same list for all of them
+
+    @property
+    def tie(self) -> tuple[tuple[str, int], ...] | None:
+        """The names and sizes of the groups that shrink by the same proportion, if there are any."""
+        return tuple([(one.name, one.size) for one in self.tied if one is not self]) or None
+
+    @property
+    def layers(self) -> list[str]:
+        """The modules that own the group's tensors, in order; a tensor of the model itself by its name."""
+        return list(dict.fromkeys(member.layer for member in self.members))
+
+    @property
+    def shared(self) -> bool:
+        """Whether anything else may hold these slots: the extent of a kernel is one tensor's alone."""
+        return len(self.members) > 1 or bool(self.producers)
+
+    def made_by(self, members: Iterable[Member]) -> bool:
+        """Whether one of the layers that own these tensors makes slots of the group."""
+        parts = (member.tensor.partition(".parametrizations.") for member in members)
+        owners = {head if inside else head.rpartition(".")[0] for head, inside, _ in parts}
+        return any(producer.rpartition(".")[0] in owners for producer in self.producers)
+
+
+class Groups(Flattening):
+    """What may be pruned in a model, what must go along, and what stays."""
+
+    def __init__(self, model: Any, state: Couplings, sizes: Sizes, rules: RuleSet, prefer: str):
+        self.model = model
+        self.trace: Trace = state.trace
+        self.rules = rules
+        self.prefer = prefer
+        self.sizes = sizes
+        self._state = state
+        self.temperatures = temperatures(state)
+        self.multiples = Multiples(state.multiples)
+        self._inexact = inexact_atoms(state, sizes, self.temperatures.unmended)
+        self._by_atom: dict[Atom, Group] = {}
+        self._tied: dict[Atom, list[Group]] = {}
+        self._demands: dict[Atom, list[Multiple]] = {}
+        self.groups: list[Group] = []
+        self.blocked: list[Group] = []
+        self.example_inputs: Any = None
+        self.free_outputs: tuple[int, ...] = ()
+        self._collect()
+
+    def inexact(self, group: Group) -> Reason | None:
+        """Why removing slots of `group` is not the same as zeroing them, if it is not."""
+        return self._inexact.get(group.atom)
+
+    def is_exact(self, atom: Atom) -> bool:
+        """Whether removing slots of `atom` is the same as zeroing them."""
+        return atom not in self._inexact
+
+    def layout(self, member: Member) -> Layout:
+        """The layout of a tensor's axis."""
+        return self._state.of(self.trace.tensors[member.tensor])[member.axis]
+
+    def layout_at(self, place: Place) -> Layout:
+        """The layout of any value's axis."""
+        value, axis = place
+        return self._state.of(value)[axis]
+
+    def place(self, member: Member) -> Place:
+        """The axis of the traced value that a tensor's axis is."""
+        return self.trace.tensors[member.tensor], member.axis
+
+    def groups_at(self, member: Member) -> list[Group]:
+        """The groups that a tensor's axis holds slots of, in the order of its layout."""
+        found = (self._by_atom.get(atom) for atom in atoms(self.layout(member)))
+        return list(dict.fromkeys(group for group in found if group is not None))
+
+    def told_by_data(self, place: Place) -> bool:
+        """Whether the size of an axis depends on the values of tensors, not on their shapes."""
+        return any(isinstance(atom.reason, ByData) for atom in atoms(self.layout_at(place)))
+
+    @cached_property
+    def checks(self) -> Checks:
+        """What the model's own code, and its operations, demand of the sizes."""
+        return Checks(self.sizes, self.multiples)
+
+    def broken(self, count: Callable[[Atom], int]) -> Check | None:
+        """The first that they would not take if `count` slots of each group stay."""
+        return self.checks.broken(self.whole_count(count))
+
+    def whole_count(self, count: Callable[[Atom], int]) -> Callable[[Atom], int]:
+        """`count`, also for atoms that no tensor holds, such as those of `zeros`: they follow their ties."""
+
+        def number(atom: Atom) -> int:
+            leader = None if atom in self._by_atom else self._leaders.get(self.sizes.ties.root(atom))
+            return count(atom) if leader is None else atom.size * count(leader) // leader.size
+
+        return number
+
+    def group_of(self, atom: Atom) -> Group | None:
+        """The group, free or blocked, of an atom that some tensor holds."""
+        return self._by_atom.get(atom)
+
+    def group(self, name: str) -> Group:
+        """The group of that name, or that has a producer of that name."""
+        found = self._names.get(name)
+        if found is None:
+            raise unknown_name("group", name, self._names)
+        return found
+
+    @property
+    def state(self) -> Couplings:
+        """What the rules said of the trace."""
+        return self._state
+
+    @cached_property
+    def coupling_index(self) -> CouplingIndex:
+        """The factor instances of every axis, which only explanations need."""
+        return CouplingIndex(self._state)
+
+    @cached_property
+    def flow(self) -> Flow:
+        """The flow of the data, which only explanations need."""
+        return Flow(self.trace)
+
+    @cached_property
+    def products(self) -> list[Product]:
+        """Every product of parts that a tensor's axis or a producer's output is made of."""
+        met: dict[Layout, None] = {}  # the axes of tensors share layouts, and these share parts
+        for group in self.groups:
+            for member in group.members:
+                collect_parts(self.layout(member), met)
+        for produced in self._state.produced:
+            collect_parts(produced.layout, met)
+        return [layout for layout in met if type(layout) is Product]
+
+    def _collect(self) -> None:
+        members: dict[Atom, list[Member]] = defaultdict(list)
+        for name, value in self.trace.tensors.items():
+            for axis, layout in enumerate(self._state.of(value)):
+                for atom in dict.fromkeys(atoms(layout)):
+                    members[atom].append(Member(name, axis))
+        producers = _producers(self._state)
+        order = {atom: None for atom in [*producers, *members] if atom in members}
+        names = _Names(self._state)
+        for atom in order:
+            if atom.size == 0 or (atom.size == 1 and atom.reason is not None):
+                continue
+            name, kind = names.of(atom, members[atom][0])
+            group = Group(
+                name=name,
+                kind=kind,
+                size=atom.size,
+                members=tuple(members[atom]),
+                producers=tuple(dict.fromkeys(producers.get(atom, ()))),
+                exact=atom not in self._inexact,
+                blocked=None if atom.reason is None else atom.reason.text,
+                atom=atom,
+            )
+            self._by_atom[atom] = group
+            (self.groups if atom.reason is None else self.blocked).append(group)
+        for group in self.groups:
+            group.tied = self._tied.setdefault(self.sizes.ties.root(group.atom), [])
+            group.tied.append(group)
+
+    def tied(self) -> list[list[Group]]:
+        """The groups, those that shrink by the same proportion together."""
+        return list(self._tied.values())
+
+    def demands(self, group: Group) -> list[Multiple]:
+        """What operations ask of the number of slots of a group, or of those tied with it, each kind once."""
+        root = self.sizes.ties.root(group.atom)
+        if root not in self._demands:
+            _, causes = self.multiples.grain([one.atom for one in self._tied[root]])
+            self._demands[root] = list({str(one): one for one in causes}.values())
+        return self._demands[root]
+
+    @cached_property
+    def attributes_read(self) -> set[AttributeKey]:
+        """The attributes that calls and comparisons are made of; the witness sees other uses."""
+        sides = [side for one in self.trace.conditions for side in (one.left, one.right)]
+        numbers = (number for call in self.trace.calls for number in found_in(call.arguments, SizeInt))
+        found = (leaf for expr in [*sides, *(number.expr for number in numbers)] for leaf in leaves(expr))
+        return {key_of(leaf) for leaf in found if isinstance(leaf, Attribute)}
+
+    @cached_property
+    def _leaders(self) -> dict[Atom, Atom]:
+        """An atom of some group for the root of each tie."""
+        return {self.sizes.ties.root(group.atom): group.atom for group in self.groups}
+
+    @cached_property
+    def _names(self) -> dict[str, Group]:
+        names: dict[str, Group] = {}
+        for group in self.groups:
+            for producer in group.producers:
+                names.setdefault(producer, group)
+        names.update({group.name: group for group in [*self.blocked, *self.groups]})
+        return names
+
+
+class _Names:
+    """Names of groups: of the smallest factor that holds the atom, a producer's where there is a choice."""
+
+    def __init__(self, state: Couplings):
+        self._taken: dict[str, int] = {}
+        self._own: dict[Atom, tuple[int, str, str]] = {}
+        named = [(one.layout, one.origin, one.factor) for one in state.produced]
+        named += [(one.layout, one.origin, one.factor) for one in state.couplings if one.layout is not None]
+        for layout, origin, factor in named:
+            if factor.startswith("*"):
+                continue
+            for atom in atoms(layout):
+                known = self._own.get(atom)
+                if known is None or layout.size < known[0]:
+                    self._own[atom] = layout.size, _join(origin.call.module, factor), factor
+
+    def of(self, atom: Atom, member: Member) -> tuple[str, str]:
+        """A name that no other group has, and the kind."""
+        _, name, kind = self._own.get(atom) or (0, f"{member.tensor}[{member.axis}]", "axis")
+        seen = self._taken.get(name, 0)
+        self._taken[name] = seen + 1
+        return (f"{name}[{seen}]" if seen else name), kind
+
+
+def _producers(state: Couplings) -> dict[Atom, list[str]]:
+    found: dict[Atom, list[str]] = defaultdict(list)
+    for produced in state.produced:
+        name = _join(produced.origin.call.module, produced.factor)
+        for atom in atoms(produced.layout):
+            found[atom].append(name)
+    return found
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> PlanError:
+    """The error for `what`, a group or a layer, that the model does not have."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    hint = f"did you mean {close[0]!r}?" if close else "`graph.groups` lists what there is"
+    return PlanError(f"there is no {what} {name!r}; {hint}")
+
+
+def _join(module: str, name: str) -> str:
+    return f"{module}.{name}" if module else name

@@ -1,0 +1,15 @@
+"""Criteria: which slots matter."""
+
+from .criteria import CALIBRATED, Criterion, criterion_of
+from .ranks import check_alike, check_statistics_alike
+from .slot_tensors import Loss, Tensors
+
+__all__ = [
+    "CALIBRATED",
+    "Criterion",
+    "Loss",
+    "Tensors",
+    "check_alike",
+    "check_statistics_alike",
+    "criterion_of",
+]

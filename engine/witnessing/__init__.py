@@ -1,0 +1,16 @@
+"""The model run at other sizes: whether it does there what its trace says."""
+
+from .rerun import DoesOtherwise, check_pruned, check_tried, retracing
+from .witness import Finding, findings, findings_at, heed, untrusted
+
+__all__ = [
+    "DoesOtherwise",
+    "Finding",
+    "check_pruned",
+    "check_tried",
+    "findings",
+    "findings_at",
+    "heed",
+    "retracing",
+    "untrusted",
+]
