@@ -8,9 +8,9 @@ from math import prod
 
 import numpy as np
 from hypothesis import strategies as st
-from prunus.engine.axes.layout.layout import UNIT, Atom, Layout, Reason, atoms, block, mask, product, total
-from prunus.engine.axes.layout.unify import Unifier
-from prunus.engine.tracing.size_int.equations import size_of
+from prunus.engine.axes.layout import UNIT, Atom, Layout, Reason, atoms, block, mask, product, total
+from prunus.engine.axes.unify import Unifier
+from prunus.engine.sizes.equations import size_of
 
 Size = Callable[[Layout], int]
 Run = Callable[[list[np.ndarray], Size], np.ndarray]

@@ -21,8 +21,8 @@ import torch
 import zoo_models
 from prunus import engine
 from prunus.cli import parser
-from prunus.engine.axes.layout.formula import spread_of
-from prunus.engine.axes.layout.layout import Atom
+from prunus.engine.axes.formula import spread_of
+from prunus.engine.axes.layout import Atom
 from random_nets import RandomNet
 from torch import nn
 
@@ -299,7 +299,7 @@ def test_a_tie_names_its_groups_equation_and_line():
 
 def test_a_chain_of_ties_is_followed(branches):
     """Two groups tied through a third one: the equations of both links, in order."""
-    from prunus.engine.tracing.size_int.ties import Ties
+    from prunus.engine.sizes.ties import Ties
 
     ties, (a, b, c, d) = Ties(), (Atom(4) for _ in range(4))
     assert ties.join([a, b], "first") and ties.join([c, b], "second")

@@ -10,9 +10,8 @@ from axis_programs import Program, kept_slots, programs, shuffle
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nested_programs import nested_programs
-from prunus.engine.axes.layout import layout as axes
-from prunus.engine.axes.layout import unify
-from prunus.engine.axes.layout.layout import (
+from prunus.engine.axes import layout as axes
+from prunus.engine.axes.layout import (
     UNIT,
     Atom,
     Product,
@@ -27,8 +26,9 @@ from prunus.engine.axes.layout.layout import (
     product,
     resolve,
     terms,
+    unify,
 )
-from prunus.engine.axes.layout.unify import Unifier
+from prunus.engine.axes.unify import Unifier
 
 LAW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 

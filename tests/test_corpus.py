@@ -20,7 +20,7 @@ from string import ascii_lowercase
 import pytest
 from attrs import evolve, frozen
 from prunus import cli, engine
-from prunus.engine.axes.layout.layout import Atom, Product, atoms, factors, resolve, terms
+from prunus.engine.axes.layout import Atom, Product, atoms, factors, resolve, terms
 from prunus.engine.proving.law import judge
 from prunus.engine.proving.probe import Probe
 from prunus.engine.proving.verdict import Untried

@@ -6,8 +6,8 @@ from itertools import product
 
 import numpy as np
 import pytest
-from prunus.engine.axes.layout.formula import SlotRelation, spread_of
-from prunus.engine.axes.layout.layout import Atom, Product, Sum, atoms, mask
+from prunus.engine.axes.formula import SlotRelation, spread_of
+from prunus.engine.axes.layout import Atom, Product, Sum, atoms, mask
 
 
 def layouts(seed):

@@ -8,14 +8,16 @@ import random
 import sys
 import threading
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from prunus.engine.tracing import alone
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+_alone: Any = import_module("prunus.engine.tracing.alone")  # whose room hands on the function of that name
 
 
 def process_state() -> dict[str, Any]:
@@ -39,7 +41,7 @@ def process_state() -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.enabled,
         "files": len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0,
         "recursion": sys.getrecursionlimit(),
-        "lock": "count=0" in repr(alone._lock),
+        "lock": "count=0" in repr(_alone._lock),
         "autocast": torch.is_autocast_enabled("cpu"),
     }
     return {f"process {name}": fact for name, fact in facts.items()}
