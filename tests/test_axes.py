@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nested_programs import nested_programs
 from prunus.engine.axes import layout as axes
+from prunus.engine.axes import unify
 from prunus.engine.axes.layout import (
     UNIT,
     Atom,
@@ -26,7 +27,6 @@ from prunus.engine.axes.layout import (
     product,
     resolve,
     terms,
-    unify,
 )
 from prunus.engine.axes.unify import Unifier
 
