@@ -5,15 +5,21 @@ A failed call leaves the model as it was.
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NoReturn
+from itertools import islice
+from typing import Any, NoReturn
 
-if TYPE_CHECKING:
-    from .grammar.ast import Span
+from attrs import evolve, field, frozen
 
 _LONGEST_NAME = 200  # characters of a name in a message
+_SHOWN_OF_LINE = 120  # of a source line
+_BEFORE = 40  # of a longer one, in front of what is meant
+_COMPARED = 8000  # names that are looked through for one that is alike
+_LONGEST_COMPARED = 100  # characters of the names that are compared: it takes the square of that
 
 
 def brief(text: str, most: int = 600) -> str:
@@ -45,6 +51,79 @@ def shown(name: Any) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
 
 
+@frozen
+class Span:
+    """A stretch of one line of a rule file; line and columns count from 1, the end is exclusive."""
+
+    file: str
+    line: int
+    column: int
+    end_column: int
+    text: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+def report(message: str, span: Span | None = None, help: str | None = None, severity: str = "error") -> str:
+    """Format an error or warning as every message from a rule file looks.
+
+    Examples
+    --------
+    >>> span = Span("my.rules", 3, 8, 12, "  hold outt")
+    >>> print(report("'outt' is not a factor", span, "did you mean 'out'?"))
+    error: 'outt' is not a factor
+      my.rules:3:8
+        hold outt
+             ^^^^
+    help: did you mean 'out'?
+    """
+    lines = [f"{severity}: {brief(message)}", *(_place(span) if span else ())]
+    return "\n".join([*lines, f"help: {brief(help)}"] if help else lines)
+
+
+def _place(span: Span) -> list[str]:
+    """Where it is: file, line and column, the source line, and a caret under each character meant.
+
+    Of a long line a stretch is shown.
+    """
+    text = span.text.rstrip()
+    column = min(span.column - 1, len(text))
+    start = len(text) - len(text.lstrip())
+    if len(text) - start > _SHOWN_OF_LINE:
+        start = max(start, column - _BEFORE)
+    end = start + _SHOWN_OF_LINE
+    dots = ["... " if text[:start].strip() else "", " ..." if len(text) > end else ""]
+    before = len(dots[0]) + max(0, column - start)
+    width = max(1, min(span.end_column - 1, end) - column)
+    return [
+        f"  {brief(span.file)}:{span.line}:{span.column}",
+        f"    {dots[0]}{brief(text[start:end])}{dots[1]}",
+        " " * (4 + before) + "^" * width,
+    ]
+
+
+def narrow(span: Span, name: str) -> Span:
+    """The first place inside ``span`` where ``name`` stands as a word; ``span`` itself if nowhere."""
+    edge = r"(?<![\w.*])" if not name.startswith("*") else ""
+    found = re.compile(rf"{edge}{re.escape(name)}(?!\w)").search(
+        span.text, span.column - 1, span.end_column - 1
+    )
+    return evolve(span, column=found.start() + 1, end_column=found.end() + 1) if found else span
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """``did you mean 'groups'?``, or ``None`` if nothing known looks like ``name``.
+
+    Only so many names are looked at, and none that is endless.
+    """
+    if len(name) > _LONGEST_COMPARED:
+        return None
+    candidates = sorted(other for other in islice(known, _COMPARED) if len(other) <= _LONGEST_COMPARED)
+    close = difflib.get_close_matches(name, candidates, n=1)
+    return f"did you mean '{close[0]}'?" if close else None
+
+
 class PrunusError(Exception):
     """Base of all errors of prunus: one message that says what is wrong and what to do."""
 
@@ -62,8 +141,6 @@ class RuleFileError(PrunusError):
         self.help = brief(help) if help else help
 
     def __str__(self) -> str:
-        from .grammar.report import report
-
         return report(self.message, self.span, self.help) if self.span or self.help else self.message
 
 

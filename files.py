@@ -18,9 +18,10 @@ from typing import IO, Any
 
 from .errors import PrunusError, shown
 
+# Windows has no such locks.
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock
-except ImportError:  # Windows
+except ImportError:
     flock = None  # type: ignore[assignment]
 
 PathLike = str | os.PathLike[str]

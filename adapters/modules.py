@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from ..errors import PlanError, shown
+from ..rules import RuleSet
 from .settings import setting_of
 from .submodules import MODULE_STATE, each_module, find_module, module_at
-
-if TYPE_CHECKING:
-    from ..rules import RuleSet
 
 # Where a weight is kept that is computed from others (torch.nn.utils.parametrize, and weight_norm and
 # spectral_norm before it).

@@ -10,8 +10,7 @@ from pygls.lsp.server import LanguageServer
 from pygls.uris import from_fs_path, to_fs_path
 from pygls.workspace import TextDocument
 
-from ..errors import PrunusError
-from ..grammar.ast import Span
+from ..errors import PrunusError, Span
 from ..rules.lint import Finding, lint
 from ..rules.targets import importing
 from .complete import complete

@@ -8,21 +8,9 @@ from typing import TypeVar
 
 from attrs import field, frozen
 
+from ..errors import Span
+
 T = TypeVar("T")
-
-
-@frozen
-class Span:
-    """A stretch of one line of a rule file; line and columns count from 1, the end is exclusive."""
-
-    file: str
-    line: int
-    column: int
-    end_column: int
-    text: str = field(repr=False)
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
 
 
 def _span() -> Span:

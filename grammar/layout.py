@@ -7,7 +7,7 @@ from bisect import bisect_left, bisect_right
 
 from attrs import field, frozen
 
-from .ast import Span
+from ..errors import Span
 
 # After one of these, or before one, a line end inside a rule is a mere blank.
 _OPEN_END = ("->", "[", "(", ",", ":", "=", "+", ";", "*", ".")

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import RuleError, RuleSyntaxError, throw
+from ..errors import RuleError, RuleSyntaxError, did_you_mean, throw
 from . import ast
+from .comments import commented
 from .layout import Source, settle
-from .report import did_you_mean
+from .limits import check_depth, check_lines, check_size
+from .validate import validate
 from .verbs import CLAUSES
 
 if TYPE_CHECKING:
@@ -78,10 +80,6 @@ def parse(
     >>> [rule.name for rule in parse("conv: out -> next.in; concat: split(out) by input sizes").statements]
     ['conv', 'concat']
     """
-    from .comments import commented
-    from .limits import check_lines, check_size
-    from .validate import validate
-
     check_size(text, file)
     source = Source(file, text)
     check_lines(source)
@@ -104,11 +102,11 @@ def _statements(settled: str, start: int, source: Source) -> list[ast.Statement]
     A line at a time, the trees of Lark stay small: of a whole file, they would keep the garbage collector
     busy longer than the parser.
     """
+    # Lark is loaded at the first text, not with the package.
     from lark import UnexpectedInput
     from lark.exceptions import VisitError
 
     from .build import Builder
-    from .limits import check_depth
 
     check_depth(source, settled, start)
     try:
@@ -122,7 +120,7 @@ def _statements(settled: str, start: int, source: Source) -> list[ast.Statement]
 @functools.cache
 def _lark() -> Lark:
     """The parser, built at first use."""
-    from lark import Lark
+    from lark import Lark  # at first use, as above
 
     grammar = Path(__file__).with_name("rules.lark").read_text(encoding="utf-8")
     return Lark(grammar, parser="lalr", lexer="contextual", propagate_positions=True)
@@ -130,7 +128,7 @@ def _lark() -> Lark:
 
 def _explain(error: UnexpectedInput, source: Source, first: int, last: int) -> RuleSyntaxError:
     """One error for whatever Lark has raised about the settled line from ``first`` to ``last``."""
-    from lark import UnexpectedToken
+    from lark import UnexpectedToken  # which is loaded by now
 
     if isinstance(error, UnexpectedToken):
         token = error.token

@@ -6,10 +6,8 @@ import os
 import stat
 from pathlib import Path
 
-from ..errors import RuleError
-from .ast import Span
+from ..errors import RuleError, Span, did_you_mean
 from .limits import SIZE
-from .report import did_you_mean
 
 
 def read(path: Path, shown: str, span: Span | None = None) -> str:

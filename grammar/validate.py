@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..errors import RuleError, throw
+from ..errors import RuleError, did_you_mean, narrow, throw
 from . import ast
-from .report import did_you_mean, narrow
 from .verbs import FACTORS
 
 Fail = Callable[[RuleError], object]

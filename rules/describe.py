@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..errors import RuleError
+from ..errors import RuleError, Span
 from ..grammar import did_you_mean, format_statement
-from ..grammar.ast import Rule, Span, Target, Targets
+from ..grammar.ast import Rule, Target, Targets
 from . import RuleSet
 from .targets import MissingTarget, NotImported, resolve
 

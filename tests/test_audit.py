@@ -415,8 +415,9 @@ def test_the_picture_of_a_path_is_the_path():
 
 def test_quotes_and_backslashes_are_escaped():
     """Names and reasons may hold any character."""
-    from prunus.engine.explaining.answer import AxisGroup, Explanation
-    from prunus.engine.explaining.answer import Held as HeldBack
+    from prunus.engine.explaining.answer import Explanation
+    from prunus.engine.explaining.parts import AxisGroup
+    from prunus.engine.explaining.parts import Held as HeldBack
 
     odd = 'a "quoted" \\ name'
     held = (HeldBack("blocked", odd),)

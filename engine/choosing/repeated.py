@@ -10,20 +10,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ...adapters.plan import Plan
 from ...adapters.settings import attribute_of
 from ...adapters.submodules import modules_of
 from ...adapters.tensors import named_tensors
 from ..axes import resolve
 from ..explaining import listing
-from ..grouping import Member
+from ..grouping import Groups, Member
 from ..sizes import AttributeKey
 from ..tracing import attribute_name
-
-if TYPE_CHECKING:
-    from ...adapters.plan import Plan
-    from ..grouping import Groups
 
 _SMALL = 4  # a smaller number is a stride or a depth as often as a width
 _SHOWN = 4

@@ -11,136 +11,13 @@ from attrs import frozen
 
 from ..axes import SlotRelation
 from ..tracing import Flattening
-from .graphviz import to_dot
+from .graphviz import Drawing, label_of
 from .listing import listing
+from .parts import AxisGroup, Held, Hop, Meeting
 
 # More hops than this are not printed; their data has them all.
 _SHOWN = 40
 _NAMED = 6
-_EQUATIONS = 3
-
-
-@frozen
-class Hop:
-    """A factor of a rule in one call: its operation, the rule's place, and the user's line and module."""
-
-    operation: str
-    rule: str
-    factor: str
-    rule_at: str
-    source: str
-    text: str
-    module: str
-
-    def row(self) -> tuple[str, ...]:
-        """The columns of the printed path."""
-        return self.operation, self.factor, f"{self.rule} {self.rule_at}", self.source, self.text
-
-    @property
-    def at(self) -> str:
-        """The call with its line: ``add in layer1.0, models/resnet.py:102: out += identity``."""
-        where = f" in {self.module}" if self.module else ""
-        return f"{self.operation}{where}, {self.source}: {self.text}" if self.source else self.operation
-
-
-@frozen
-class Because:
-    """The equation of a tie, and the user's line that needs it."""
-
-    equation: str
-    source: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"because {self.equation}" + (f"  {self.source}    {self.text}" if self.source else "")
-
-
-@frozen
-class Held:
-    """What holds a group back: ``kind`` is ``blocked``, ``tied``, ``follows``, ``multiple`` or ``inexact``.
-
-    ``origin`` is the call that blocks or takes a statistic, ``path`` the way there from the axis asked about;
-    ``tied`` are the names and sizes of the groups that shrink by the same proportion.
-    """
-
-    kind: str
-    text: str
-    origin: Hop | None = None
-    path: tuple[Hop, ...] = ()
-    tied: tuple[tuple[str, int], ...] = ()
-    equations: tuple[Because, ...] = ()
-
-    def lines(self) -> list[str]:
-        """What is printed of it."""
-        origin = f" ({self.origin.at}{_rule(self.origin)})" if self.origin else ""
-        left = len(self.equations) - _EQUATIONS
-        more = [f"and {left} more equations"] if left > 0 else []
-        return [f"{self.text}{origin}", *map(str, self.equations[:_EQUATIONS]), *more]
-
-
-@frozen
-class End:
-    """Where a group ends on the way to the other layer."""
-
-    text: str
-    at: Hop
-
-    def __str__(self) -> str:
-        return f"{self.text}: {self.at.at}"
-
-
-@frozen
-class Near:
-    """The nearest layer that holds slots of the group, and how many calls it takes to get there."""
-
-    layer: str
-    calls: int
-
-    def __str__(self) -> str:
-        if self.calls == 0:
-            return f"nearest coupled: {self.layer}, in the same call"
-        return f"nearest coupled: {self.layer}, {self.calls} call{'s' * (self.calls != 1)} away"
-
-
-@frozen
-class Meeting:
-    """A call in which both are, but on different factors, or as different parts of one."""
-
-    one: str
-    other: str
-    at: Hop
-
-    def __str__(self) -> str:
-        what = f"as `{self.one}` of the one and `{self.other}` of the other"
-        if self.one == self.other:
-            what = f"as different parts of `{self.one}`"
-        return f"They meet in one call, {what}: {self.at.at}"
-
-
-@frozen
-class AxisGroup:
-    """One group as the axes that were asked about have it."""
-
-    axes: tuple[str, ...]
-    group: str
-    slots: int
-    made: bool
-    held: tuple[Held, ...] = ()
-    end: End | None = None
-    near: Near | None = None
-
-    @property
-    def alone(self) -> bool:
-        """Whether the group is this one axis, which is held: the extent of a kernel."""
-        return self.axes == (self.group,) and [one.kind for one in self.held] == ["blocked"]
-
-    def lines(self) -> list[str]:
-        """What is printed of it."""
-        role = "made here" if self.made else "read here"
-        first = f"{listing(self.axes, _NAMED)}: group {self.group}, {self.slots} slots, {role}"
-        details = [str(one) for one in (self.end, self.near) if one]
-        details += [line for held in self.held for line in held.lines()]
-        return [first, *(f"  {line}" for line in details)]
 
 
 @frozen
@@ -203,11 +80,7 @@ class Explanation(Flattening):
 
     def to_dot(self) -> str:
         """The path, or what holds each group back, as Graphviz text."""
-        return to_dot(self)
-
-
-def _rule(hop: Hop) -> str:
-    return f", rule {hop.rule} {hop.rule_at}" if hop.rule else ""
+        return _to_dot(self)
 
 
 def _alone(axes: Sequence[AxisGroup]) -> list[str]:
@@ -246,3 +119,27 @@ def _table(path: Sequence[Hop]) -> Iterable[str]:
     if len(shown) < len(path):
         lines.insert(half, f"    ... {len(path) - len(shown):,} more ...")
     return lines
+
+
+def _to_dot(answer: Explanation) -> str:
+    """An undirected graph: axes are boxes, calls ellipses, those that each alone couple are drawn bold."""
+    drawing = Drawing()
+    if answer.start:
+        cuts = set(answer.cuts or ())
+        last = drawing.node(answer.start, "box")
+        for hop in answer.path:
+            last = drawing.link(last, label_of(hop), "ellipse", style="bold" if hop in cuts else "solid")
+        if answer.path:
+            drawing.edge(last, drawing.node(answer.end, "box"))
+    for axis in answer.axes:
+        group = drawing.node(f"{axis.group}\n{axis.slots} slots", "folder")
+        for name in axis.axes:
+            drawing.edge(drawing.node(name, "box"), group)
+        drawing.held(group, axis.held)
+        if axis.end:
+            drawing.link(group, f"{axis.end.text}\n{label_of(axis.end.at)}", "octagon")
+        if axis.near:
+            drawing.link(group, axis.near.layer, "box", label=f"{axis.near.calls} calls")
+    if answer.start:
+        drawing.held(drawing.node(answer.start, "box"), answer.held)
+    return drawing.text(answer.headline)

@@ -1,39 +1,13 @@
-"""Explanations as Graphviz text, written without Graphviz."""
+"""Drawings as Graphviz text, written without Graphviz."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .answer import Explanation, Held, Hop
+from .parts import Held, Hop
 
 
-def to_dot(answer: Explanation) -> str:
-    """An undirected graph: axes are boxes, calls ellipses, those that each alone couple are drawn bold."""
-    drawing = _Drawing()
-    if answer.start:
-        cuts = set(answer.cuts or ())
-        last = drawing.node(answer.start, "box")
-        for hop in answer.path:
-            last = drawing.link(last, _label(hop), "ellipse", style="bold" if hop in cuts else "solid")
-        if answer.path:
-            drawing.edge(last, drawing.node(answer.end, "box"))
-    for axis in answer.axes:
-        group = drawing.node(f"{axis.group}\n{axis.slots} slots", "folder")
-        for name in axis.axes:
-            drawing.edge(drawing.node(name, "box"), group)
-        drawing.held(group, axis.held)
-        if axis.end:
-            drawing.link(group, f"{axis.end.text}\n{_label(axis.end.at)}", "octagon")
-        if axis.near:
-            drawing.link(group, axis.near.layer, "box", label=f"{axis.near.calls} calls")
-    if answer.start:
-        drawing.held(drawing.node(answer.start, "box"), answer.held)
-    return drawing.text(answer.headline)
-
-
-class _Drawing:
+class Drawing:
     """Nodes and edges; what has the same name is the same node, except calls on a path."""
 
     def __init__(self) -> None:
@@ -62,10 +36,10 @@ class _Drawing:
         for one in reasons:
             last = node
             for hop in one.path:
-                last = self.link(last, _label(hop), "ellipse")
+                last = self.link(last, label_of(hop), "ellipse")
             last = self.link(last, one.text, "octagon")
             if one.origin and not one.path:
-                self.link(last, _label(one.origin), "ellipse")
+                self.link(last, label_of(one.origin), "ellipse")
             for name, size in one.tied:
                 self.edge(last, self.node(f"{name}\n{size} slots", "folder"))
 
@@ -81,7 +55,7 @@ class _Drawing:
         return name
 
 
-def _label(hop: Hop) -> str:
+def label_of(hop: Hop) -> str:
     return f"{hop.operation} {hop.factor}".strip() + f"\n{hop.source}"
 
 

@@ -9,8 +9,8 @@ from ..coupling import Coupling
 from ..grouping import Group, Groups, Member
 from ..sizes import Equation
 from ..tracing import Origin, Source, Value
-from .answer import Because, Held, Hop
 from .listing import listing
+from .parts import Because, Held, Hop
 
 _NAMED = 3
 

@@ -10,7 +10,8 @@ from ..axes import Atom, SlotRelation, atoms, spread_of
 from ..coupling import Coupling
 from ..grouping import Group, Groups, Member, unknown_name
 from ..tracing import Value
-from .answer import AxisGroup, Explanation
+from .answer import Explanation
+from .parts import AxisGroup
 from .reasons import held_by, hops_of
 from .why_not import explain_apart
 

@@ -11,7 +11,8 @@ from ..axes import Atom, atoms
 from ..coupling import Place
 from ..grouping import Group, Groups, Member, shortest
 from ..tracing import Call, Origin, Value
-from .answer import AxisGroup, End, Explanation, Held, Meeting, Near
+from .answer import Explanation
+from .parts import AxisGroup, End, Held, Meeting, Near
 from .reasons import because_of, held_by, hop_of
 
 Named = tuple[str, Sequence[Member]]
