@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test chaos zoo bench accuracy docs
+.PHONY: demo test wheel chaos zoo bench accuracy docs
 
 demo: .venv/demo.stamp
 	$(BIN)/prunus demo
@@ -13,6 +13,9 @@ test: .venv/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --quiet --hypothesis-profile ci
+
+wheel: .venv/test.stamp
+	$(BIN)/python tests/wheel.py
 
 chaos: .venv/test.stamp
 	cd tests && OMP_NUM_THREADS=1 ../$(BIN)/python -m chaos --jobs 2

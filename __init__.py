@@ -16,6 +16,8 @@ from .errors import (
 if TYPE_CHECKING:
     from . import engine
 
+__version__ = "0.1.0"  # pyproject.toml reads it here
+
 __all__ = [
     "CheckpointError",
     "PlanError",
@@ -24,6 +26,7 @@ __all__ = [
     "RuleSyntaxError",
     "TraceError",
     "VerificationError",
+    "__version__",
     "engine",
 ]
 

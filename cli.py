@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from . import cli_output
+from . import __version__, cli_output
 from .errors import PrunusError
 
 MODEL_HELP = "package.module:factory, timm:NAME or torchvision:NAME"
@@ -110,28 +110,12 @@ def later(function: str) -> Callable[[argparse.Namespace], Any]:
     return run
 
 
-class Version(argparse.Action):
-    """``--version``, looked up only when it is asked for."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(nargs=0, default=argparse.SUPPRESS, help="print the version", **options)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            print(f"prunus {version('prunus')}")
-        except PackageNotFoundError:  # run from its sources
-            print("prunus, not installed")
-        parser.exit()
-
-
 def parser() -> argparse.ArgumentParser:
     """Every command and option, each command bound to the function that runs it."""
     from .cli_rules import add_commands
 
     top = Parser(prog="prunus", description="Structural pruning of PyTorch models, exact and explained.")
-    top.add_argument("--version", action=Version)
+    top.add_argument("--version", action="version", version=f"prunus {__version__}", help="print the version")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
 
     prune = add(commands, "prune", "prune a model and report what changed; --plan keeps the plan", PRUNE_JSON)
