@@ -10,10 +10,9 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, NoReturn
-
-from attrs import evolve, field, frozen
 
 _LONGEST_NAME = 200  # characters of a name in a message
 _SHOWN_OF_LINE = 120  # of a source line
@@ -51,7 +50,7 @@ def shown(name: Any) -> str:
     return text if len(text) <= _LONGEST_NAME else f"{text[:_LONGEST_NAME]}..."
 
 
-@frozen
+@dataclass(frozen=True, slots=True)  # no attrs: `import prunus` waits for no library
 class Span:
     """A stretch of one line of a rule file; line and columns count from 1, the end is exclusive."""
 
@@ -109,7 +108,7 @@ def narrow(span: Span, name: str) -> Span:
     found = re.compile(rf"{edge}{re.escape(name)}(?!\w)").search(
         span.text, span.column - 1, span.end_column - 1
     )
-    return evolve(span, column=found.start() + 1, end_column=found.end() + 1) if found else span
+    return replace(span, column=found.start() + 1, end_column=found.end() + 1) if found else span
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

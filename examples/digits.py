@@ -5,7 +5,7 @@ Run it with ``.venv/bin/python examples/digits.py`` after ``make demo``.
 
 import torch
 from prunus import engine
-from prunus.demo import DigitNet, Digits, measure, train
+from prunus.cli.demo import DigitNet, Digits, measure, train
 
 torch.manual_seed(0)
 digits = Digits()

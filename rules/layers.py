@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -199,14 +200,14 @@ def _arguments_of(rule: Rule) -> Iterator[tuple[str, Span]]:
         if isinstance(clause, (Where, At)) and not clause.argument.startswith("*"):
             # Search behind the "=": the factor may have the same name.
             start = clause.span.text.find("=", clause.span.column - 1) + 1
-            yield clause.argument, evolve(clause.span, column=max(start + 1, clause.span.column))
+            yield clause.argument, replace(clause.span, column=max(start + 1, clause.span.column))
         elif isinstance(clause, OF_OPERANDS) and isinstance(rule.body, Relation):
             yield from ((name, clause.span) for term in clause.terms for name in term)
         elif isinstance(clause, Scales):
             yield clause.operand, clause.span
             if clause.unless is not None:
                 start = clause.span.text.find("unless", clause.span.column - 1) + len("unless")
-                yield clause.unless, evolve(clause.span, column=max(start + 1, clause.span.column))
+                yield clause.unless, replace(clause.span, column=max(start + 1, clause.span.column))
 
 
 def _no_body(rule: Rule, named: set[str], known: list[str]) -> RuleError:

@@ -6,7 +6,7 @@ from importlib.metadata import entry_points
 
 import pytest
 from prunus.cli import main
-from prunus.cli_inputs import example_inputs, load_model
+from prunus.cli.inputs import example_inputs, load_model
 from prunus.engine import Plan
 
 NETS = '''

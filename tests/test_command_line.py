@@ -10,8 +10,9 @@ import sys
 import time
 
 import pytest
-from prunus import cli_inputs, cli_models
+from prunus.cli import inputs as cli_inputs
 from prunus.cli import main
+from prunus.cli import models as cli_models
 from prunus.engine import Plan
 
 NETS = """

@@ -1,6 +1,6 @@
 """The demo keeps its promise: it learns, halves its work, and recovers."""
 
-from prunus.demo import run
+from prunus.cli.demo import run
 
 
 def test_demo(capsys):

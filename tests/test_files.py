@@ -371,6 +371,6 @@ def test_fmt_writes_all_files_or_none(here, monkeypatch):
         if path == "c.rules":
             raise PrunusError("cannot write c.rules")
 
-    monkeypatch.setattr("prunus.cli_rules.expect_writable", refused)
+    monkeypatch.setattr("prunus.cli.rules.expect_writable", refused)
     assert main(["rules", "fmt", "a.rules", "c.rules"]) == 2
     assert (here / "a.rules").read_text() == (here / "c.rules").read_text() == text

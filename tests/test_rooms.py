@@ -37,6 +37,7 @@ SPINE = [
     "engine",
     "report",
     "editor",
+    "cli",
 ]
 FRONT_DOOR = {"__init__", "derive", "graph", "prune", "result"}
 NO_TORCH = ("grammar", "engine.axes")

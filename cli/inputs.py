@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from .cli import MODEL_HELP
-from .cli_modules import import_installed, import_named, of_the_user
-from .cli_output import working
-from .errors import PrunusError
+from ..errors import PrunusError
+from .modules import import_installed, import_named, of_the_user
+from .output import working
+from .parser import MODEL_HELP
 
 _MOST_NUMBERS = 2**28  # of all inputs together: a gigabyte
 _MOST_AXES = 32

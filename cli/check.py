@@ -8,9 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .cli_modules import import_all, make_folders_importable, make_importable
-from .cli_output import answer, working
-from .engine.proving import (
+from ..engine.proving import (
     EXACT,
     HELD,
     MIXES,
@@ -23,15 +21,17 @@ from .engine.proving import (
     is_recorded,
     stub_tried_apart,
 )
-from .errors import PrunusError, RuleError
-from .grammar import did_you_mean
-from .grammar.ast import Rule
-from .rules import RuleSet, import_packages, load
-from .rules.describe import describe, find_rule
-from .rules.examples import Example, evaluate
-from .rules.lint import Finding, lint
-from .rules.signatures import argument_names, tensor_arguments
-from .rules.targets import MissingTarget, resolve
+from ..errors import PrunusError, RuleError
+from ..grammar import did_you_mean
+from ..grammar.ast import Rule
+from ..rules import RuleSet, import_packages, load
+from ..rules.describe import describe, find_rule
+from ..rules.examples import Example, evaluate
+from ..rules.lint import Finding, lint
+from ..rules.signatures import argument_names, tensor_arguments
+from ..rules.targets import MissingTarget, resolve
+from .modules import import_all, make_folders_importable, make_importable
+from .output import answer, working
 
 _KINDS = (EXACT, SUMS, MIXES, HELD, WRONG)
 
@@ -126,7 +126,7 @@ def expect_recorded(example: Example) -> None:
 
 def lint_all(file: str | None) -> list[Finding]:
     """The lints of a file, or of all shipped ones."""
-    shipped = Path(__file__).parent / "rules"
+    shipped = Path(__file__).parent.parent / "rules"
     return [
         finding for path in ([file] if file else sorted(shipped.glob("*.rules"))) for finding in lint(path)
     ]

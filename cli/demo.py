@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from . import engine
-from .cli_output import working
-from .display import console, groups_table
-from .errors import PrunusError
+from .. import engine
+from ..errors import PrunusError
+from .output import working
+from .tables import console, groups_table
 
 
 class Block(nn.Module):
@@ -53,7 +53,7 @@ class Digits:
 
     def __init__(self) -> None:
         try:
-            from sklearn.datasets import load_digits
+            from sklearn.datasets import load_digits  # an extra
         except ModuleNotFoundError as error:
             raise PrunusError("the demo needs scikit-learn: pip install scikit-learn") from error
         images, labels = load_digits(return_X_y=True)

@@ -7,15 +7,16 @@ import os
 from collections.abc import Callable
 from typing import TypeVar
 
-from . import engine
-from .cli import BUDGETS
-from .cli_inputs import example_inputs, load_model
-from .cli_json import groups_data, prune_data
-from .cli_modules import of_the_user
-from .cli_output import answer, working
-from .display import print_groups
-from .errors import PrunusError, shown
-from .files import expect_writable, write_text
+from .. import engine, report
+from ..errors import PrunusError, shown
+from ..files import expect_writable, write_text
+from . import demo
+from .as_json import groups_data, prune_data
+from .inputs import example_inputs, load_model
+from .modules import of_the_user
+from .output import answer, working
+from .parser import BUDGETS
+from .tables import print_groups
 
 T = TypeVar("T")
 
@@ -50,8 +51,6 @@ def run_why(options: argparse.Namespace) -> None:
 
 
 def run_report(options: argparse.Namespace) -> None:
-    from . import report
-
     expect_place(options.output, report.is_page, options.force)
     result = prune(options, dry_run=True)
     inputs = None if options.input else result.inputs
@@ -61,9 +60,7 @@ def run_report(options: argparse.Namespace) -> None:
 
 
 def run_demo(options: argparse.Namespace) -> None:
-    from .demo import run
-
-    run()
+    demo.run()
 
 
 def analyze(options: argparse.Namespace) -> engine.DependencyGraph:

@@ -13,9 +13,9 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType, TracebackType
 
-from .cli_output import working
-from .engine.tracing import is_library_file
-from .errors import PrunusError
+from ..engine.tracing import is_library_file
+from ..errors import PrunusError
+from .output import working
 
 _INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .display import tie_numbers
-from .engine import DependencyGraph, Group, Result
-from .engine.choosing import kept_slots, macs_of, whole
-from .engine.proving import with_stubs
+from ..engine import DependencyGraph, Group, Result
+from ..engine.choosing import kept_slots, macs_of, whole
+from ..engine.proving import with_stubs
+from .tables import tie_numbers
 
 Data = dict[str, Any]
 

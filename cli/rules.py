@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .cli import later
-from .errors import PrunusError
-from .files import expect_writable, write_text
-from .grammar import format_rules
-from .grammar.limits import SIZE
-from .grammar.reading import decoded, read_exactly
+from ..errors import PrunusError
+from ..files import expect_writable, write_text
+from ..grammar import format_rules
+from ..grammar.limits import SIZE
+from ..grammar.reading import decoded, read_exactly
+from .later import later
 
-SHIPPED = Path(__file__).parent / "rules"
+SHIPPED = Path(__file__).parent.parent / "rules"
 
 
 def add_commands(commands: Any) -> None:
@@ -49,7 +49,7 @@ def add_check(subcommands: Any) -> None:
     command.add_argument("--rule", action="append", metavar="NAME", help="only this one; may be repeated")
     command.add_argument("--json", action="store_true", help="everything that was found, as JSON")
     add_import(command)
-    command.set_defaults(run=later("cli_check.run_check"))
+    command.set_defaults(run=later("check.run_check"))
 
 
 def add_explain(subcommands: Any) -> None:
@@ -59,7 +59,7 @@ def add_explain(subcommands: Any) -> None:
         "--rules", action="append", metavar="FILE", help="rules to look in (default: default)"
     )
     add_import(command)
-    command.set_defaults(run=later("cli_check.run_explain"))
+    command.set_defaults(run=later("check.run_explain"))
 
 
 def add_new(subcommands: Any) -> None:
@@ -68,7 +68,7 @@ def add_new(subcommands: Any) -> None:
         "call", metavar="CALL", help="a call to try, 'my.ops.gate(randn(3, 8), randn(4))', or just a name"
     )
     add_import(command)
-    command.set_defaults(run=later("cli_check.run_new"))
+    command.set_defaults(run=later("check.run_new"))
 
 
 def add_import(command: Any) -> None:
@@ -82,12 +82,12 @@ def add_import(command: Any) -> None:
 def run_lsp(options: argparse.Namespace) -> None:
     """Serve an editor, which may know of the targets in no other modules than those asked for and torch."""
     try:
-        from .editor.server import serve
+        from ..editor.server import serve  # needs an extra
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("pygls", "lsprotocol"):
             raise
         raise PrunusError("the language server needs pygls\nhelp: pip install 'prunus[editor]'") from error
-    from .cli_modules import import_all
+    from .modules import import_all  # needs torch, which takes seconds
 
     import_all(options.packages)
     serve()

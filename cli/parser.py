@@ -1,22 +1,14 @@
-# PYTHON_ARGCOMPLETE_OK: shells that complete for every program look for this.
-"""The command line: ``prunus prune``, ``groups``, ``why``, ``report``, ``demo`` and ``rules``.
-
-Whatever the user got wrong, or the user's code raises, ends as one line ``error: ...`` on standard error and
-exit status 2; an interrupt as one line and status 130. Torch is imported by the commands that need it, which
-takes seconds: help, completion and an interrupt do not wait for it.
-"""
+"""Every command and option of the command line."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Any, NoReturn
 
-from . import __version__, cli_output
-from .errors import PrunusError
+from .. import __version__
+from ..errors import PrunusError
+from .later import later
+from .rules import add_commands
 
 MODEL_HELP = "package.module:factory, timm:NAME or torchvision:NAME"
 INPUT_HELP = "shape of an example input, 1x3x224x224, or ints:2x16 for tokens; once for each argument"
@@ -48,72 +40,8 @@ class Parser(argparse.ArgumentParser):
         raise PrunusError(f"{message}\nhelp: {self.prog} --help")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status.
-
-    0 is success, 1 that ``rules check`` or ``fmt --check`` found something, 2 an error that the user can
-    mend, 130 an interrupt. With ``arguments`` this is a function like others; without, standard output is
-    taken over for the rest of the process.
-    """
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    try:
-        if arguments is None:
-            cli_output.take_over()
-        return _run(words)
-    except KeyboardInterrupt:
-        return cli_output.end("interrupted", 130)
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        return cli_output.let_go(0)
-    except PrunusError as error:
-        return cli_output.fail(str(error), as_json="--json" in words)
-    except OSError as error:  # most likely of standard output: the disk is full
-        return cli_output.let_go(cli_output.fail(f"{type(error).__name__}: {error}", as_json=False))
-    except BaseException as error:  # of code that rules have run, perhaps: sys.exit() is no success then
-        text = f"{type(error).__name__}: {error}\nhelp: PRUNUS_TRACEBACK=1 shows where it comes from"
-        return cli_output.fail(text, as_json="--json" in words)
-
-
-def _run(words: list[str]) -> int:
-    top = parser()
-    if os.environ.get("_ARGCOMPLETE"):
-        _complete(top)
-    try:
-        options = top.parse_args(words)
-    except SystemExit:  # --help and --version
-        options = argparse.Namespace(run=lambda _: 0)
-    status: int | None = options.run(options)
-    sys.stdout.flush()
-    return status or 0
-
-
-def _complete(top: argparse.ArgumentParser) -> None:
-    """Answer a shell that asks what could be typed next, and exit."""
-    try:
-        import argcomplete
-    except ModuleNotFoundError:
-        return
-    argcomplete.autocomplete(top)
-
-
-def later(function: str) -> Callable[[argparse.Namespace], Any]:
-    """A function of a module of this package, which is imported when it is called: ``cli_models.run_why``."""
-    module, _, name = function.partition(".")
-
-    def run(options: argparse.Namespace) -> Any:
-        try:
-            with cli_output.ended_by_interrupts():
-                found = getattr(import_module(f".{module}", __package__), name)
-        except ImportError as error:
-            raise PrunusError(f"prunus cannot start: {type(error).__name__}: {error}") from error
-        return found(options)
-
-    return run
-
-
 def parser() -> argparse.ArgumentParser:
     """Every command and option, each command bound to the function that runs it."""
-    from .cli_rules import add_commands
-
     top = Parser(prog="prunus", description="Structural pruning of PyTorch models, exact and explained.")
     top.add_argument("--version", action="version", version=f"prunus {__version__}", help="print the version")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
@@ -151,13 +79,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add(commands: Any, name: str, help: str, json: str | None = None) -> argparse.ArgumentParser:
-    """A command, which ``cli_models`` runs; with ``json`` it has the option, and that text describes it."""
+    """A command, which ``models`` runs; with ``json`` it has the option, and that text describes it."""
     command: argparse.ArgumentParser = commands.add_parser(
         name, help=help, epilog=json, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     if json:
         command.add_argument("--json", action="store_true", help=JSON_HELP)
-    command.set_defaults(run=later(f"cli_models.run_{name}"))
+    command.set_defaults(run=later(f"models.run_{name}"))
     return command
 
 

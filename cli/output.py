@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from threading import current_thread, main_thread
 from typing import Any
 
-from .errors import brief
+from ..errors import brief
 
 _LONGEST = 4000  # characters of a message: whatever a model or an argument has in it ends up there
 
@@ -67,6 +67,7 @@ def _spinner(what: str) -> Any:
     """Words that move on a terminal, and are gone at the end; nothing in a pipe or a file."""
     if sys.stderr is None or not sys.stderr.isatty():
         return nullcontext()
+    # Takes a while, and is for terminals alone.
     from rich.console import Console
     from rich.markup import escape
 

@@ -11,9 +11,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .engine import DependencyGraph
-from .engine.explaining import listing
-from .engine.proving import with_stubs
+from ..engine import DependencyGraph
+from ..engine.explaining import listing
+from ..engine.proving import with_stubs
 
 PIPE_WIDTH = 120
 NARROWEST = 60
