@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from ..errors import PrunusError, VerificationError
-from .memories import ForgottenShapes, ForgottenValues
 from .modules import ChangedAttribute, Emptied
 from .optimizers import Optimizers, sliced_optimizers
 from .outdated import Outdated
 from .plan import Plan
 from .scales import check_scales, scaled
 from .tensors import Indices, Replaced, SlicedTensor, check_fits, named_tensors
+from .torch_caches import ForgottenShapes, ForgottenValues
 from .undo import Undo
 
 T = TypeVar("T")

@@ -13,7 +13,6 @@ from ..errors import CheckpointError, PlanError, VerificationError, shown
 from ..files import expect_writable
 from .apply import all_or_nothing
 from .archive import Archive, PathLike, read, write
-from .memories import ForgottenShapes, ForgottenValues
 from .modules import ChangedAttribute, Emptied
 from .outdated import Outdated
 from .plan import Plan, expect_plan
@@ -21,6 +20,7 @@ from .settings import attribute_of
 from .strides import is_dense
 from .submodules import each_module, modules_of
 from .tensors import Replaced, check_fits, memory_order, named_tensors
+from .torch_caches import ForgottenShapes, ForgottenValues
 from .wrappers import check_sliceable
 
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ..errors import PlanError
 from .computed import Computed, computed
-from .memories import forget_values
 from .modules import Emptied
 from .overlaps import overlapping
 from .plan import Plan, expect_plan
 from .tensors import bits, check_fits, named_tensors
+from .torch_caches import forget_values
 from .undo import undoing
 from .wrappers import check_sliceable
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import PlanError
-from .memories import ForgottenShapes
+from .torch_caches import ForgottenShapes
 
 
 class Outdated:

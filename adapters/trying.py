@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .memories import ForgottenValues
 from .modules import ChangedAttribute, Emptied
 from .plan import Plan
 from .tensors import Indices, Replaced, named_tensors, sliced
+from .torch_caches import ForgottenValues
 from .undo import undoing
 
 

@@ -25,10 +25,10 @@ from ..errors import PrunusError, RuleError
 from ..grammar import did_you_mean
 from ..grammar.ast import Rule
 from ..rules import RuleSet, import_packages, load
+from ..rules.arguments import argument_names, tensor_arguments
 from ..rules.describe import describe, find_rule
 from ..rules.examples import Example, evaluate
 from ..rules.lint import Finding, lint
-from ..rules.signatures import argument_names, tensor_arguments
 from ..rules.targets import MissingTarget, resolve
 from .modules import import_all, make_folders_importable, make_importable
 from .output import answer, working

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import get_args
 
 from prunus import rules
-from prunus.engine.coupling.verbs import arranging as relations
+from prunus.engine.coupling.verbs import VERBS
 from prunus.grammar import ast, parse
-from prunus.grammar.verbs import FACTORS, MEANINGS
+from prunus.grammar.words import FACTORS, MEANINGS
 from prunus.rules import examples
 
 SHIPPED = sorted(Path(rules.__file__).parent.glob("*.rules"))
@@ -43,7 +43,7 @@ def verbs() -> str:
         if isinstance(rule.body, ast.Relation):
             users[rule.body.verb].append(rule.name)
     rows = []
-    for name, verb in relations.VERBS.items():
+    for name, verb in VERBS.items():
         summary = inspect.cleandoc(verb.__doc__ or "").partition("\n\n")[0]
         factors = FACTORS[name]
         given = "those of the equation" if factors is None else listed(factors)

@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterable
 from types import ModuleType
 
-from ..grammar.layout import settle
-from ..grammar.verbs import CLAUSES, VERBS
+from ..grammar.lines import settle
+from ..grammar.words import CLAUSES, VERBS
 from ..rules import load
-from ..rules.signatures import argument_names
+from ..rules.arguments import argument_names
 from ..rules.targets import MissingTarget, importing, locate, resolve
 from .cursor import Cursor, cursor, lines_of
 

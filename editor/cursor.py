@@ -6,8 +6,8 @@ import re
 
 from attrs import frozen
 
-from ..grammar.layout import settle
 from ..grammar.limits import LINE, SIZE
+from ..grammar.lines import settle
 
 _HEAD = re.compile(r"\s*(?:module\s+(?P<module>[\w.]+)\s*:|(?P<rule>\w+)\s*:|(?P<targets>\w+)\s*=)", re.ASCII)
 _WORD = re.compile(r"\*?[A-Za-z_][\w.]*")

@@ -10,7 +10,7 @@ from ..errors import PrunusError
 from ..grammar import format_statement, write
 from ..grammar.ast import ModuleRule, Rule, RuleFile, Signature
 from ..grammar.validate import mentioned, names_in
-from ..grammar.verbs import MEANINGS
+from ..grammar.words import MEANINGS
 from ..rules import RuleSet, draft, load
 from ..rules.describe import describe, find_rule
 from ..rules.targets import MissingTarget, importing, resolve

@@ -1,4 +1,7 @@
-"""What a ``.rules`` file means, as frozen values. Every node knows where it was written."""
+"""What a ``.rules`` file means, as frozen values. Every node knows where it was written.
+
+One subject, however long: the nodes of the language in the order of its grammar, each with what it means.
+"""
 
 from __future__ import annotations
 

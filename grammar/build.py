@@ -10,8 +10,8 @@ from lark.tree import Meta
 
 from ..errors import RuleSyntaxError
 from . import ast
-from .layout import Source
 from .limits import check_signature, power, whole_number
+from .lines import Source
 
 _STATEMENTS = (ast.Targets, ast.Rule, ast.ModuleRule, ast.Use)
 

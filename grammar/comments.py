@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from attrs import evolve
 
 from . import ast
-from .layout import Source
+from .lines import Source
 
 _EXAMPLE = "#: example"
 

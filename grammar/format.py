@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from . import ast
-from .layout import Source
+from .lines import Source
 from .parser import parse
 from .write import COLUMN, Piece, groups, head
 

@@ -9,7 +9,7 @@ import re
 
 from ..errors import RuleSyntaxError
 from . import ast
-from .layout import Source
+from .lines import Source
 
 SIZE = 2 * 2**20  # bytes of a file, characters of a text
 LINE = 10_000  # characters

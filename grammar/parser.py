@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from ..errors import RuleError, RuleSyntaxError, did_you_mean, throw
 from . import ast
 from .comments import commented
-from .layout import Source, settle
 from .limits import check_depth, check_lines, check_size
+from .lines import Source, settle
 from .validate import validate
-from .verbs import CLAUSES
+from .words import CLAUSES
 
 if TYPE_CHECKING:
     from lark import Lark, UnexpectedInput

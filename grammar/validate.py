@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from ..errors import RuleError, did_you_mean, narrow, throw
 from . import ast
-from .verbs import FACTORS
+from .words import FACTORS
 
 Fail = Callable[[RuleError], object]
 

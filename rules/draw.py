@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..grammar import ast
 from ..grammar.validate import names_in
+from .arguments import argument_names, tensor_arguments
 from .examples import Example, called
-from .signatures import argument_names, tensor_arguments
 
 _SMALLEST = 3  # an axis that loses a slot must not become one of size 1, which broadcasts
 _ATTEMPTS = 8

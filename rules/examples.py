@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from ..errors import RuleError
 from ..grammar.ast import Rule
-from .signatures import argument_defaults, argument_names
+from .arguments import argument_defaults, argument_names
 from .targets import MissingTarget, canonical, locate
 
 _FACTORIES = ("arange", "eye", "full", "ones", "rand", "randint", "randn", "randperm", "tensor", "zeros")

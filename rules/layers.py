@@ -26,7 +26,7 @@ from ..grammar.ast import (
     Where,
 )
 from ..grammar.validate import OF_OPERANDS, Fail
-from .signatures import argument_names
+from .arguments import argument_names
 from .targets import MissingTarget, NotImported, fallbacks, resolve, spellings
 
 

@@ -31,8 +31,8 @@ from ..grammar.ast import (
 )
 from ..grammar.reading import read
 from ..grammar.validate import mentioned, names_in
-from . import MOST, RuleSet, draft
 from .layers import Layer, find
+from .load import MOST, RuleSet, draft
 
 
 @frozen

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 from prunus import PlanError, engine
+from prunus.engine.calibrating import Statistics, calibrate
 from prunus.engine.calibrating.readers import readers
-from prunus.engine.calibrating.statistics import Statistics, calibrate
 from torch import nn
 from torch.nn import functional as F
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from prunus import PlanError, VerificationError, engine
 from prunus.adapters.apply import carry_out
+from prunus.engine.calibrating import calibrate
 from prunus.engine.calibrating.compensate import corrections
 from prunus.engine.calibrating.readers import readers
-from prunus.engine.calibrating.statistics import calibrate
 from prunus.engine.witnessing.rerun import check_pruned
 from torch import nn
 from torch.nn import functional as F

@@ -15,8 +15,8 @@ from prunus.editor.complete import complete
 from prunus.editor.cursor import cursor
 from prunus.editor.hover import definition, hover
 from prunus.grammar import ast, parse
-from prunus.grammar.layout import Source
-from prunus.grammar.verbs import CLAUSES, VERBS
+from prunus.grammar.lines import Source
+from prunus.grammar.words import CLAUSES, VERBS
 from pygls.lsp.client import LanguageClient
 from textmate_grammar.parsers.base import LanguageParser
 

@@ -15,11 +15,11 @@ from prunus.adapters.apply import all_or_nothing
 from torch import nn
 
 PLACES = {
-    "apply": ("adapters/apply.py", "adapters/memories.py", "adapters/undo.py"),
+    "apply": ("adapters/apply.py", "adapters/torch_caches.py", "adapters/undo.py"),
     "mask": ("adapters/masking.py", "adapters/undo.py"),
     "schedule step": ("engine/training/schedule.py", "engine/tracing/alone.py"),
     "recalibrate": ("engine/training/recalibrate.py",),
-    "regularizer growing": ("engine/training/regularizer.py",),
+    "regularizer growing": ("engine/training/regularizer.py", "engine/training/penalties.py"),
 }
 
 

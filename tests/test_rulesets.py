@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from prunus.errors import RuleError
 from prunus.rules import load
-from prunus.rules.signatures import argument_names, bind
+from prunus.rules.arguments import argument_names, bind
 from torch.overrides import TorchFunctionMode
 
 torch.set_num_threads(1)

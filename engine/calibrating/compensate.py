@@ -25,8 +25,9 @@ from ...errors import PlanError
 from ..coupling import Place
 from ..grouping import Groups, Member
 from ..tracing import Call
+from .batches import batches, calibrate
 from .readers import Reader, added_axes, readers, uses
-from .statistics import Statistics, batches, calibrate
+from .statistics import Statistics
 
 METHODS = ("mean", "lstsq")
 

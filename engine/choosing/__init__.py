@@ -6,8 +6,9 @@ from .choose import choose
 from .cost import COSTS, Cost, cost_of, macs, macs_of, parameters, whole
 from .make_plan import kept_counts, kept_slots, make_plan
 from .near import keep_more
+from .patterns import check_pattern, matches
 from .repeated import repeated_notes
-from .units import Unit, check_pattern, matches, units_of
+from .units import Unit, units_of
 from .unreached import Unreached, check_reached, unreached_notes, unreached_tensors
 
 __all__ = [

@@ -17,8 +17,9 @@ from .budget import Budget
 from .cost import COSTS
 from .make_plan import make_plan
 from .near import keep_more
+from .patterns import check_pattern, matches
 from .scopes import SCOPES, families_of
-from .units import Unit, check_pattern, matches, units_of
+from .units import Unit, units_of
 
 
 def choose(

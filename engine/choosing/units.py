@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from math import ceil, gcd, lcm
 from types import MappingProxyType
 
 from attrs import define, field
 
-from ...errors import PlanError
 from ..axes import Atom, atoms, factors
 from ..grouping import Group, Groups
 from ..sizes import Multiple, Multiples
+from .patterns import as_patterns, check_pattern, matches
 
 
 @define(eq=False)
@@ -99,7 +98,7 @@ def units_of(
     their turn. `left_alone` receives the reason for each group with a producer that is in no unit.
     """
     left_alone = {} if left_alone is None else left_alone
-    skip, only = _patterns(skip), _patterns(only)
+    skip, only = as_patterns(skip), as_patterns(only)
     for option, patterns in (("skip", skip), ("only", only)):
         for pattern in patterns:
             check_pattern(graph, pattern, option)
@@ -129,26 +128,6 @@ def units_of(
         else:
             left_alone.update((group.name, reason) for group in unit.groups)
     return _one_of_each_product(graph, units, left_alone)
-
-
-def matches(group: Group, pattern: str) -> bool:
-    """Whether a pattern names the group, its kind, or a producer or a module that holds one."""
-    names = [group.name, group.kind, *group.producers]
-    return any(
-        name == pattern or fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") for name in names
-    )
-
-
-def check_pattern(graph: Groups, pattern: str, option: str) -> None:
-    """Raise `PlanError` if a pattern fits nothing: it would be ignored in silence."""
-    if not isinstance(pattern, str):
-        raise PlanError(f"{option} takes names and patterns, which are strings, not {pattern!r}")
-    if not any(matches(group, pattern) for group in [*graph.groups, *graph.blocked]):
-        raise PlanError(f"{option}: no group, kind or module fits {pattern!r}; `graph.groups` lists them all")
-
-
-def _patterns(given: object) -> Sequence[str]:
-    return list(given) if isinstance(given, (list, tuple, set, frozenset)) else [given]  # type: ignore[list-item]
 
 
 def _one_of_each_product(graph: Groups, units: list[Unit], left_alone: dict[str, str]) -> list[Unit]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ...grammar import ast
-from ...rules.signatures import argument_defaults
+from ...rules.arguments import argument_defaults
 from ..axes import UNIT, Atom, Layout, Reason, block
 from ..sizes import Equation, SizeOf
 from ..tracing import Call, Condition, Const, Expr, Op, Origin, SizeInt, Value, expr_of, found_in

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 from ...grammar import ast
-from ...rules.signatures import argument_defaults
+from ...rules.arguments import argument_defaults
 from ..tracing import Value
 from .call_site import Misfit, Site, as_tuple
 

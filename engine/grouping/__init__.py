@@ -1,7 +1,9 @@
 """What must shrink together."""
 
 from .deriving import Deriving, Literal, literal_of, told_by_rules
-from .groups import Group, Groups, Member, unknown_name
+from .group import Group, Member
+from .groups import Groups
+from .names import unknown_name
 from .paths import shortest
 
 __all__ = [

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
-from attrs import define, field
-
-from ...errors import PlanError
 from ...rules import RuleSet
 from ..axes import Atom, Layout, Product, Reason, atoms, collect_parts
 from ..coupling import ByData, Couplings, Place
@@ -19,62 +15,8 @@ from ..sizes import AttributeKey, Check, Checks, Multiple, Multiples, Sizes, key
 from ..tracing import Attribute, Flattening, SizeInt, Trace, found_in, leaves
 from .coupling_graph import CouplingIndex
 from .data_flow import Flow
-
-
-class Member(NamedTuple):
-    """An axis of a parameter or buffer that holds slots of a group."""
-
-    tensor: str
-    axis: int
-
-    @property
-    def layer(self) -> str:
-        """The module that owns the tensor; a tensor of the model itself stands for itself."""
-        return self.tensor.rpartition(".")[0] or self.tensor
-
-    def __str__(self) -> str:
-        return f"{self.tensor}[{self.axis}]"
-
-
-@define(eq=False)
-class Group(Flattening):
-    """One free atom with everything that goes when its slots go.
-
-    ``kind`` is the factor that named it; ``producers`` are the names of the layers and factors that make
-    its slots; ``exact`` says that removing slots equals zeroing them; ``tied`` are the groups that shrink by
-    the same proportion, itself among them; ``blocked`` is the reason why no slot may go.
-    """
-
-    name: str
-    kind: str
-    size: int
-    members: tuple[Member, ...]
-    producers: tuple[str, ...]
-    exact: bool = True
-    blocked: str | None = None
-    atom: Atom = field(repr=False, default=None)
-    tied: list[Group] = field(repr=False, factory=list)  # the same list for all of them
-
-    @property
-    def tie(self) -> tuple[tuple[str, int], ...] | None:
-        """The names and sizes of the groups that shrink by the same proportion, if there are any."""
-        return tuple([(one.name, one.size) for one in self.tied if one is not self]) or None
-
-    @property
-    def layers(self) -> list[str]:
-        """The modules that own the group's tensors, in order; a tensor of the model itself by its name."""
-        return list(dict.fromkeys(member.layer for member in self.members))
-
-    @property
-    def shared(self) -> bool:
-        """Whether anything else may hold these slots: the extent of a kernel is one tensor's alone."""
-        return len(self.members) > 1 or bool(self.producers)
-
-    def made_by(self, members: Iterable[Member]) -> bool:
-        """Whether one of the layers that own these tensors makes slots of the group."""
-        parts = (member.tensor.partition(".parametrizations.") for member in members)
-        owners = {head if inside else head.rpartition(".")[0] for head, inside, _ in parts}
-        return any(producer.rpartition(".")[0] in owners for producer in self.producers)
+from .group import Group, Member
+from .names import Names, producers_of, unknown_name
 
 
 class Groups(Flattening):
@@ -190,9 +132,9 @@ class Groups(Flattening):
             for axis, layout in enumerate(self._state.of(value)):
                 for atom in dict.fromkeys(atoms(layout)):
                     members[atom].append(Member(name, axis))
-        producers = _producers(self._state)
+        producers = producers_of(self._state)
         order = {atom: None for atom in [*producers, *members] if atom in members}
-        names = _Names(self._state)
+        names = Names(self._state)
         for atom in order:
             if atom.size == 0 or (atom.size == 1 and atom.reason is not None):
                 continue
@@ -246,47 +188,3 @@ class Groups(Flattening):
                 names.setdefault(producer, group)
         names.update({group.name: group for group in [*self.blocked, *self.groups]})
         return names
-
-
-class _Names:
-    """Names of groups: of the smallest factor that holds the atom, a producer's where there is a choice."""
-
-    def __init__(self, state: Couplings):
-        self._taken: dict[str, int] = {}
-        self._own: dict[Atom, tuple[int, str, str]] = {}
-        named = [(one.layout, one.origin, one.factor) for one in state.produced]
-        named += [(one.layout, one.origin, one.factor) for one in state.couplings if one.layout is not None]
-        for layout, origin, factor in named:
-            if factor.startswith("*"):
-                continue
-            for atom in atoms(layout):
-                known = self._own.get(atom)
-                if known is None or layout.size < known[0]:
-                    self._own[atom] = layout.size, _join(origin.call.module, factor), factor
-
-    def of(self, atom: Atom, member: Member) -> tuple[str, str]:
-        """A name that no other group has, and the kind."""
-        _, name, kind = self._own.get(atom) or (0, f"{member.tensor}[{member.axis}]", "axis")
-        seen = self._taken.get(name, 0)
-        self._taken[name] = seen + 1
-        return (f"{name}[{seen}]" if seen else name), kind
-
-
-def _producers(state: Couplings) -> dict[Atom, list[str]]:
-    found: dict[Atom, list[str]] = defaultdict(list)
-    for produced in state.produced:
-        name = _join(produced.origin.call.module, produced.factor)
-        for atom in atoms(produced.layout):
-            found[atom].append(name)
-    return found
-
-
-def unknown_name(what: str, name: str, known: Iterable[str]) -> PlanError:
-    """The error for `what`, a group or a layer, that the model does not have."""
-    close = difflib.get_close_matches(name, list(known), 1)
-    hint = f"did you mean {close[0]!r}?" if close else "`graph.groups` lists what there is"
-    return PlanError(f"there is no {what} {name!r}; {hint}")
-
-
-def _join(module: str, name: str) -> str:
-    return f"{module}.{name}" if module else name

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ...errors import PrunusError
 from ...rules import draft
+from ...rules.arguments import argument_names
 from ...rules.examples import Example, variations
-from ...rules.signatures import argument_names
 from ...rules.targets import written_name
 from ..tracing import Call, Value
 from .child import CannotBeTried, stub_by_child

@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...adapters.contents import tensors_in
+from ...rules.arguments import argument_names, bind, changed_arguments
 from ...rules.examples import Example
-from ...rules.signatures import argument_names, bind, changed_arguments
 from ..tracing import trace
 
 

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from ...adapters.contents import tensors_in
 from ...adapters.modes import without_autocast
 from ...adapters.strides import axes_inside
-from ...rules.signatures import bind, changed_arguments
+from ...rules.arguments import bind, changed_arguments
 from .constants import is_constant, version
 from .reads import reads_data
 from .size_int import Const, Dim, Ledger, Op, SizeInt, expr_of

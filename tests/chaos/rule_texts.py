@@ -20,7 +20,7 @@ from prunus.editor.hover import definition, hover
 from prunus.errors import RuleError, RuleFileError, RuleSyntaxError
 from prunus.grammar import format_rules, parse
 from prunus.grammar.limits import SIZE
-from prunus.grammar.verbs import CLAUSES, VERBS
+from prunus.grammar.words import CLAUSES, VERBS
 from prunus.rules import load
 from prunus.rules.lint import lint
 

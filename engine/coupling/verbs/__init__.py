@@ -1,5 +1,5 @@
 """The verbs of the rule language: how operations rearrange axes."""
 
-from .arranging import MOVES, VERBS
+from .table import MOVES, VERBS
 
 __all__ = ["MOVES", "VERBS"]

@@ -1,22 +1,12 @@
-"""The verbs: operations that rearrange axes according to their own arguments.
-
-Each verb reads one call through its `Site`, gives the results their layouts, and records which axes it
-related, so that relations are explained like any other rule.
-"""
+"""Verbs of one tensor: the axes of its result are its own, in another shape, order, number or size."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import prod
 
 from ...axes import UNIT, Atom, Layout, Reason, atoms, product, total
 from ...tracing import Dim, Value
 from ..call_site import Misfit, Site, as_tuple, axis_number, negated, new_axis, told_by_data
-from .contracting import einsum
-from .indexing import assign, find, index, narrow, select
-from .joining import split, stack, unbind
-from .reducing import reduce, remake
-from .windows import strided
 
 
 def regroup(site: Site) -> None:
@@ -267,46 +257,3 @@ def new(site: Site) -> None:
 # What the calls that make a tensor call its sizes.
 _SHAPES = ("shape", "size", "sizes", "other")
 _NEW_SIZES = ("size", "end", "steps", "n", "window_length")
-
-
-def lower(site: Site) -> None:
-    """Calls that the trace records as the simple calls they stand for never come here whole."""
-    raise Misfit("it was not lowered while tracing")
-
-
-# What these make has the numbers that they are given, in other places.
-MOVES = frozenset(
-    [
-        *("split", "regroup", "permute", "index", "narrow", "select", "expand", "repeat"),
-        *("stack", "unbind", "insert", "drop", "roll", "flip"),
-    ]
-)
-
-VERBS: dict[str, Callable[[Site], None]] = {
-    verb.__name__: verb
-    for verb in (
-        split,
-        regroup,
-        permute,
-        index,
-        assign,
-        narrow,
-        select,
-        find,
-        expand,
-        repeat,
-        reduce,
-        remake,
-        stack,
-        unbind,
-        insert,
-        drop,
-        pad,
-        roll,
-        flip,
-        strided,
-        einsum,
-        new,
-        lower,
-    )
-}

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..errors import TraceError
-from .contents import copied
-from .guesses import GUESSERS
-from .undisturbed import undisturbed
+from ...errors import TraceError
+from ..contents import copied
+from ..undisturbed import undisturbed
+from .configs import by_config, by_declared_size
+from .graphs import by_graph_arguments
+from .layers import by_first_layer, by_first_parameter, by_nothing
+from .making import Guess
+
+GUESSERS: tuple[Callable[[nn.Module], Iterable[Guess]], ...] = (
+    by_declared_size,
+    by_config,
+    by_graph_arguments,
+    by_first_layer,
+    by_first_parameter,
+    by_nothing,
+)
+"""Who is asked for guesses, in this order."""
 
 
 def _forward(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:

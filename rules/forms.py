@@ -1,4 +1,4 @@
-"""Argument names of any callable, and how the arguments of a call are matched to them.
+"""The forms in which a callable may be called: names and kinds of its arguments, and where they come from.
 
 Python functions say their names themselves. C functions do not; the ATen schemas of the same name do,
 with every overload, and are what torch generates its own argument parsers from. (The lambdas of
@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -50,21 +49,6 @@ _RENAMED = {
         f"linalg_{name}": {"A": "input"}
         for name in ("det", "slogdet", "inv", "inv_ex", "solve", "svd", "svdvals", "qr")
     },
-}
-
-# Keywords that stand for another one: those torch takes for NumPy's sake, and corrected ones.
-_ALIASES = {
-    "axis": "dim",
-    "keepdims": "keepdim",
-    "self": "input",
-    "x": "input",
-    "a": "input",
-    "x1": "input",
-    "x2": "other",
-    "tensor": "input",
-    "split_size_or_sections": "split_size",
-    "axis0": "dim0",
-    "axis1": "dim1",
 }
 
 _OPERATORS = frozenset(
@@ -111,120 +95,8 @@ class Arguments:
         return tuple(dict.fromkeys([*positional, *self.keywords]))
 
 
-def argument_names(target: Callable[..., Any]) -> tuple[str, ...] | None:
-    """The names of the arguments of ``target``, or ``None`` if nobody knows them.
-
-    The first argument of a ``torch.Tensor`` method is always called ``input``.
-    """
-    arguments = _arguments(target)
-    return None if arguments is None else arguments.names
-
-
-def tensor_arguments(target: Callable[..., Any]) -> tuple[str, ...]:
-    """The arguments of ``target`` that are tensors, as far as its schema or its annotations tell."""
-    arguments = _arguments(target) or Arguments(())
-    known = {
-        name for form in arguments.forms for name, kind in zip(form.names, form.kinds) if kind == "tensor"
-    }
-    with suppress(TypeError, ValueError):
-        parameters = inspect.signature(target).parameters.values()
-        known.update(one.name for one in parameters if "Tensor" in str(one.annotation))
-    return tuple(name for name in arguments.names if name in known and name != "out")
-
-
 @functools.cache
-def changed_arguments(target: Callable[..., Any]) -> tuple[str, ...]:
-    """The arguments that ``target`` writes into and does not return, as far as torch tells."""
-    if target in (torch.Tensor.__setitem__, torch.Tensor.data.__set__):  # type: ignore[attr-defined]
-        return ("input",)
-    if not isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
-        return ()
-    arguments = (one for schema in _operator_schemas(target)[:1] for one in schema.arguments)
-    return tuple(one.name for one in arguments if one.alias_info is not None and one.alias_info.is_write)
-
-
-def bind(target: Callable[..., Any], args: tuple, kwargs: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Match the arguments of a call to their names; no defaults are filled in.
-
-    Sizes given one by one are gathered, and one alone becomes a tuple too: ``x.view(2, 3)`` gives
-    ``shape=(2, 3)`` and ``x.view(-1)`` gives ``shape=(-1,)``. Without known names, arguments are called
-    ``arg0, arg1, ...``.
-    """
-    arguments = _arguments(target)
-    if arguments is None:
-        return {**{f"arg{i}": value for i, value in enumerate(args)}, **(kwargs or {})}
-    form = arguments.forms[0]
-    if len(arguments.forms) > 1:
-        form = _choose(target, tuple(map(type, args)), tuple(kwargs or ()))
-    bound = dict(zip(form.names, args, strict=False))
-    if len(args) >= len(form.names) and (form.gathers or len(args) > len(form.names)):
-        _gather(bound, form, args)
-    if kwargs:
-        for name, value in kwargs.items():
-            bound[_keyword(name, arguments, form)] = value
-    return bound
-
-
-@functools.cache
-def argument_defaults(target: Callable[..., Any]) -> Mapping[str, Any]:
-    """What arguments are that a call leaves out, as far as Python or the schemas of operators tell."""
-    if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
-        return _schema_defaults(_operator_schemas(target))
-    try:
-        parameters = inspect.signature(target).parameters
-        return {name: one.default for name, one in parameters.items() if one.default is not one.empty}
-    except (TypeError, ValueError):
-        name = getattr(target, "__name__", "")
-    packet = getattr(torch.ops.aten, name, None) if _is_torch(target) and not name.startswith("__") else None
-    return _schema_defaults(_schemas(packet) if packet is not None else ())
-
-
-def _schema_defaults(schemas: Iterable[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for schema in schemas:
-        for argument in schema.arguments:
-            if argument.has_default_value():
-                found.setdefault(argument.name, argument.default_value)
-    return found
-
-
-def _keyword(name: str, arguments: Arguments, form: Form) -> str:
-    """The name of a keyword argument, NumPy's spellings and old names replaced."""
-    if name in form.names or name in arguments.keywords:
-        return name
-    alias = arguments.renamed.get(name) or _ALIASES.get(name)
-    return alias if alias in form.names else name
-
-
-@functools.lru_cache(maxsize=4096)
-def _choose(target: Callable[..., Any], types: tuple[type, ...], keywords: tuple[str, ...]) -> Form:
-    """The first form that takes arguments of these types; the longest if none does."""
-    arguments = _arguments(target)
-    assert arguments is not None
-    forms = arguments.forms
-    return next((form for form in forms if form.takes(types, keywords)), forms[-1])
-
-
-def _gather(bound: dict[str, Any], form: Form, args: tuple) -> None:
-    """Put what is left of the positional arguments into the last one, as a tuple."""
-    if not form.names:
-        return
-    rest = args[len(form.names) - 1 :]
-    alone = len(rest) == 1 and not isinstance(rest[0], (int, torch.Tensor))
-    bound[form.names[-1]] = rest[0] if alone else tuple(rest)
-
-
-def _is_kind(cls: type, kind: str) -> bool:
-    """Whether a value of that type can be an argument of that kind; only what tells overloads apart."""
-    if cls is type(None) or not kind:
-        return True
-    if kind in _KINDS:
-        return issubclass(cls, _KINDS[kind])
-    return not issubclass(cls, (torch.Tensor, torch.dtype, bool))
-
-
-@functools.cache
-def _arguments(target: Callable[..., Any]) -> Arguments | None:
+def arguments_of(target: Callable[..., Any]) -> Arguments | None:
     """Everything known about the arguments of ``target``, from the first source that knows."""
     if target in _CORRECTIONS:
         return _from_text(_CORRECTIONS[target])
@@ -235,6 +107,15 @@ def _arguments(target: Callable[..., Any]) -> Arguments | None:
         if known is not None:
             return known
     return _from_torch(target)
+
+
+def _is_kind(cls: type, kind: str) -> bool:
+    """Whether a value of that type can be an argument of that kind; only what tells overloads apart."""
+    if cls is type(None) or not kind:
+        return True
+    if kind in _KINDS:
+        return issubclass(cls, _KINDS[kind])
+    return not issubclass(cls, (torch.Tensor, torch.dtype, bool))
 
 
 def _from_text(text: str) -> Arguments:
@@ -272,7 +153,7 @@ def _from_torch(target: Callable[..., Any]) -> Arguments | None:
     name = getattr(target, "__name__", "")
     if name in ("__get__", "__set__", "__delete__"):
         return Arguments((Form(("input", "value")[: 2 if name == "__set__" else 1]),))
-    if not _is_torch(target):
+    if not is_torch(target):
         return None
     if name.startswith("__") and name.strip("_") in _OPERATORS:
         return Arguments((Form(("input", "other")),))
@@ -281,22 +162,22 @@ def _from_torch(target: Callable[..., Any]) -> Arguments | None:
         if known is not None:
             return known
     packet = None if name.startswith("__") else getattr(torch.ops.aten, name, None)
-    known = _from_schemas(_schemas(packet), name, _is_method(target)) if packet is not None else None
+    known = _from_schemas(schemas_of(packet), name, _is_method(target)) if packet is not None else None
     return known or _from_overrides(target)
 
 
-def _operator_schemas(operator: Any) -> list[Any]:
+def operator_schemas(operator: Any) -> list[Any]:
     """All overloads of an ATen packet, the first one of any other."""
     if isinstance(operator, torch._ops.OpOverload):
         return [operator._schema]
     if operator._qualified_op_name.startswith("aten::"):
-        return list(_schemas(operator))
+        return list(schemas_of(operator))
     return [getattr(operator, operator.overloads()[0])._schema]
 
 
 def _from_operator(operator: Any) -> Arguments:
     """An operator of ``torch.ops``: its schema; a packet's first overload unless the packet is ATen's."""
-    schemas = _operator_schemas(operator)
+    schemas = operator_schemas(operator)
     known = _from_schemas(schemas, schemas[0].name.split("::")[-1], method=False) if schemas else None
     return known or Arguments((Form(()),))
 
@@ -316,7 +197,7 @@ def _from_overrides(target: Callable[..., Any]) -> Arguments | None:
     return Arguments((Form(tuple(names), gathers=gathers),), keywords)
 
 
-def _schemas(packet: Any) -> Iterator[Any]:
+def schemas_of(packet: Any) -> Iterator[Any]:
     """The overloads a Python call can mean: no ``out=`` variants, named axes or TorchScript scalars."""
     for name in packet.overloads():
         schema = getattr(packet, name)._schema
@@ -388,7 +269,7 @@ def _is_method(target: Callable[..., Any]) -> bool:
     return owner in ("Tensor", "TensorBase") and getattr(target, "__module__", "") in ("torch._tensor", None)
 
 
-def _is_torch(target: Callable[..., Any]) -> bool:
+def is_torch(target: Callable[..., Any]) -> bool:
     """Whether torch itself owns this callable: ``operator.add`` has a familiar name too."""
     owner = getattr(target, "__objclass__", None)
     module = str(getattr(target, "__module__", None) or getattr(owner, "__module__", ""))

@@ -1,0 +1,9 @@
+"""Example inputs for a model that comes without any.
+
+A guesser is a function ``model -> guesses``, the likeliest first; what a layer or an argument wants to be
+given is data: `configs.BY_ARGUMENT`, `graphs.GRAPH_ARGUMENTS`, `layers.BY_LAYER`.
+"""
+
+from .guess import guess_inputs
+
+__all__ = ["guess_inputs"]

@@ -1,0 +1,29 @@
+"""Patterns: the strings that say which groups an option is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from ...errors import PlanError
+from ..grouping import Group, Groups
+
+
+def matches(group: Group, pattern: str) -> bool:
+    """Whether a pattern names the group, its kind, or a producer or a module that holds one."""
+    names = [group.name, group.kind, *group.producers]
+    return any(
+        name == pattern or fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") for name in names
+    )
+
+
+def check_pattern(graph: Groups, pattern: str, option: str) -> None:
+    """Raise `PlanError` if a pattern fits nothing: it would be ignored in silence."""
+    if not isinstance(pattern, str):
+        raise PlanError(f"{option} takes names and patterns, which are strings, not {pattern!r}")
+    if not any(matches(group, pattern) for group in [*graph.groups, *graph.blocked]):
+        raise PlanError(f"{option}: no group, kind or module fits {pattern!r}; `graph.groups` lists them all")
+
+
+def as_patterns(given: object) -> Sequence[str]:
+    return list(given) if isinstance(given, (list, tuple, set, frozenset)) else [given]  # type: ignore[list-item]
