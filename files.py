@@ -22,7 +22,7 @@ from .errors import PrunusError, shown
 try:
     from fcntl import LOCK_EX, LOCK_NB, flock
 except ImportError:
-    flock = None  # type: ignore[assignment]
+    flock = None  # type: ignore[assignment]  # there is none on Windows
 
 PathLike = str | os.PathLike[str]
 

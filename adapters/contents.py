@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..torch_private import DisableTorchFunction
+
 Tensor = torch.Tensor
 Parts = Iterable[tuple[Any, Any]]
 
@@ -192,7 +194,7 @@ def _as_tensor(item: Tensor | np.ndarray) -> Tensor | None:
     if isinstance(item, Tensor):
         return item
     try:
-        with torch._C.DisableTorchFunction():  # it is no call of the forward
+        with DisableTorchFunction():  # it is no call of the forward
             return torch.from_numpy(np.array(item))
     except TypeError:  # of texts or dates
         return None

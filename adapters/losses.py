@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import _reduction
 from torch.nn import functional as F
+
+from ..torch_private import reduction_of_old
 
 Mean = Callable[[Tensor, dict[str, Any]], Tensor]
 
@@ -25,7 +26,7 @@ def _loss(original: Callable, mean: Mean = lambda found, _: found.mean()) -> Cal
         old = given.pop("size_average", None), given.pop("reduce", None)
         reduction = given.pop("reduction", "mean")
         if old != (None, None):
-            reduction = _reduction.legacy_get_string(*old, emit_warning=False)
+            reduction = reduction_of_old(*old, emit_warning=False)
         found = original(**given, reduction="none")
         if reduction == "batchmean":
             return found.sum() / found.size(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,11 +10,17 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._subclasses import FakeTensorMode
-from torch.overrides import _get_current_function_mode_stack
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from ..errors import TraceError
+from ..torch_private import (
+    EnableTorchFunction,
+    FakeTensorMode,
+    dispatch_modes,
+    function_modes,
+    innermost_transform,
+    is_compiled_around,
+    is_torch_function_off,
+)
 from .tensors import named_tensors
 from .undo import Undo, undoing
 
@@ -46,8 +51,8 @@ def left_modes() -> Iterator[None]:
         if torch.is_inference_mode_enabled():
             undo.enter(torch.inference_mode(False))
             undo.enter(torch.no_grad())  # which was so in inference mode
-        if torch._C._is_torch_function_all_disabled():
-            undo.enter(torch._C._EnableTorchFunction())
+        if is_torch_function_off():
+            undo.enter(EnableTorchFunction())
         yield
 
 
@@ -78,7 +83,7 @@ def modes_of(model: nn.Module) -> Iterator[None]:
 def keep_modes(undo: Undo) -> None:
     """Let `undo` leave the modes that an interrupt keeps from being left, and switch gradients as now."""
     undo.add(torch.set_grad_enabled, torch.is_grad_enabled())
-    for stack in (_get_current_function_mode_stack, _get_current_dispatch_mode_stack):
+    for stack in (function_modes, dispatch_modes):
         undo.add(_lead_back, stack, stack())
 
 
@@ -103,20 +108,13 @@ def told_modes() -> str:
 
 def _check_outside() -> None:
     inside = ""
-    if torch.compiler.is_compiling() or _is_compiled_around():
+    if torch.compiler.is_compiling() or is_compiled_around():
         inside = "code that torch.compile compiles"
     elif torch.jit.is_tracing():
         inside = "torch.jit.trace"
-    elif torch._C._functorch.peek_interpreter_stack() is not None:
+    elif innermost_transform() is not None:
         inside = "a transform of torch.func, such as vmap or grad"
-    elif any(isinstance(mode, FakeTensorMode) for mode in _get_current_dispatch_mode_stack()):
+    elif any(isinstance(mode, FakeTensorMode) for mode in dispatch_modes()):
         inside = "a FakeTensorMode; `analyze(..., fake=True)` makes its own"
     if inside:
         raise TraceError(f"this was called inside of {inside}\ncall it outside, on the model itself")
-
-
-def _is_compiled_around() -> bool:
-    """Whether torch would compile what this thread runs now."""
-    if "torch._dynamo" not in sys.modules:
-        return False
-    return torch._C._dynamo.eval_frame.get_eval_frame_callback() not in (None, False)

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from ..torch_private import is_traceable_wrapper_subclass
 
 
 def overlapping(tensors: Iterable[Tensor]) -> set[int]:

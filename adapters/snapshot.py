@@ -105,7 +105,7 @@ class Snapshot:
     def _note_attributes(self, item: Any) -> list[Any]:
         """Remember what an object has in slots; that, and what it has elsewhere."""
         inside = []
-        for name in _slots_of(type(item)):  # type: ignore[arg-type]
+        for name in _slots_of(type(item)):  # type: ignore[arg-type]  # a class is hashable
             value = attribute_or_missing(item, name)
             if value is not MISSING:
                 self._slots.append((item, name, value))
@@ -223,7 +223,7 @@ def _new_in(holder: Any, before: Any) -> list[Any]:
     """What a holder has that it had not before, but for plain numbers and words."""
     now, old = list(_items(holder)), list(_items(before))
     differing = compress(now, map(is_not, now, old)) if len(now) == len(old) else now
-    new = [item for item in differing if not _is_plain(type(item))]  # type: ignore[arg-type]
+    new = [item for item in differing if not _is_plain(type(item))]  # type: ignore[arg-type]  # a class is hashable
     known = set(map(id, old if new else ()))
     return [item for item in new if id(item) not in known]
 

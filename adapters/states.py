@@ -19,7 +19,7 @@ _Undo = Callable[[], Any]
 
 def undo_of(item: Any) -> _Undo | None:
     """What puts the state of `item` back to what it is now, if it has one of these kinds."""
-    take = _taker(type(item))  # type: ignore[arg-type]
+    take = _taker(type(item))  # type: ignore[arg-type]  # a class is hashable
     return None if take is None else take(item)
 
 

@@ -9,11 +9,10 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch._subclasses import FakeTensor
 from torch.nn.parameter import is_lazy
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ..errors import PlanError, shown
+from ..torch_private import FakeTensor, is_traceable_wrapper_subclass, users_of
 from .submodules import held, modules_of, own_attributes
 
 
@@ -206,7 +205,7 @@ def _owns_its_memory(tensor: Tensor) -> bool:
     if tensor.layout is not torch.strided or tensor.is_meta or is_traceable_wrapper_subclass(tensor):
         return False
     storage = tensor.untyped_storage()  # with this name and `tensor`, two refer to it
-    alone = tensor.grad_fn is None and torch._C._storage_Use_Count(storage._cdata) == 2
+    alone = tensor.grad_fn is None and users_of(storage) == 2
     filled = storage.nbytes() == tensor.nbytes and tensor.permute(memory_order(tensor)).is_contiguous()
     return alone and filled
 

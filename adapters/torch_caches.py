@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from ..torch_private import is_traceable_wrapper_subclass
 
 
 def forget_values() -> None:

@@ -84,7 +84,7 @@ def _package(name: str) -> str:
 def _places(owner: Any) -> Iterator[Place]:
     """Where a file, a class or an object has cached functions: under a name, or behind a wrapper's."""
     for name, found in list(vars(owner).items()):
-        if not _may_be_cached(type(found)):  # type: ignore[arg-type]
+        if not _may_be_cached(type(found)):  # type: ignore[arg-type]  # a class is hashable
             continue
         function = _function_of(found)
         if type(function) is _CACHED:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
 
+from ..torch_private import compiler
 from .modes import keep_modes, modes_of
 from .snapshot import Snapshot
 from .submodules import each_module, set_training
@@ -82,15 +82,15 @@ def _no_compiled_code() -> Iterator[None]:
 
     The compiler of old versions can only be kept off on all threads.
     """
-    compiler = sys.modules.get("torch._dynamo.eval_frame")
-    if compiler is None:
+    loaded = compiler()
+    if loaded is None:
         yield
         return
-    on_this_thread = getattr(compiler, "_use_eager_on_nested_compile", None)
+    on_this_thread = getattr(loaded, "_use_eager_on_nested_compile", None)
     with undoing() as undo:
         if on_this_thread:
             undo.enter(on_this_thread())
         else:
-            undo.add(compiler._set_stance, compiler._stance)
+            undo.add(loaded._set_stance, loaded._stance)
             torch.compiler.set_stance("force_eager")
         yield

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from attrs import frozen
 from torch import Tensor, nn
-from torch._subclasses import FakeTensor
 
 from ..errors import PlanError, PrunusError, TraceError
+from ..torch_private import FakeTensor
 from .submodules import each_module
 from .tensors import can_be_sliced, is_ordinary
 

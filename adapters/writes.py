@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from attrs import define, field
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+
+from ..torch_private import TorchDispatchMode, is_traceable_wrapper_subclass
 
 _OF_TORCH = (Tensor, torch.nn.Parameter)  # which are no wrappers: to ask takes long
 

@@ -101,7 +101,7 @@ def make_importable(name: str) -> None:
     Where it is not, nothing of the folder can be meant, and its files must not pass for installed modules.
     """
     here = os.getcwd()
-    top = re.match(r"\w*", name)[0]  # type: ignore[index]
+    (top,) = re.findall(r"^\w*", name)
     found = PathFinder.find_spec(top, [here]) if top else None
     if found is not None and here not in sys.path:
         # A folder without __init__.py may just be called like an installed package.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TypeVar
+from typing import TypeVar, final
 
 from attrs import field, frozen
 
@@ -21,6 +21,7 @@ def _span() -> Span:
     return field(eq=False, repr=False, kw_only=True)
 
 
+@final
 @frozen
 class Factor:
     """``out``: stands for one layout; wherever it occurs in the rule, the layout is the same."""
@@ -28,6 +29,7 @@ class Factor:
     name: str
 
 
+@final
 @frozen
 class Star:
     """``*x``: any number of axes, each with a layout of its own."""
@@ -35,6 +37,7 @@ class Star:
     name: str
 
 
+@final
 @frozen
 class Fixed:
     """``4``: a part of that size which is never pruned."""
@@ -42,11 +45,13 @@ class Fixed:
     size: int
 
 
+@final
 @frozen
 class Anything:
     """``_``: an axis about which nothing is said."""
 
 
+@final
 @frozen
 class Product:
     """``(g in)``: row-major, outermost first."""
@@ -54,6 +59,7 @@ class Product:
     parts: tuple[Dim, ...]
 
 
+@final
 @frozen
 class Sum:
     """``(a + b)``: segments one after the other."""

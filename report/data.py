@@ -8,8 +8,9 @@ from typing import Any
 from ..engine import DependencyGraph, Group, Plan
 from ..engine.axes import Atom
 from ..engine.choosing import macs, parameters
+from ..engine.grouping import owner_of
 from ..engine.proving import with_stubs
-from .flow import Flow, flow, owner_of
+from .flow import Flow, flow
 from .questions import questions_of
 
 Numbers = dict[Group, int]  # the groups by their place in the page's list
@@ -40,7 +41,7 @@ def summary_of(graph: DependencyGraph, kept: dict[Atom, int] | None) -> dict[str
         costs[name] = [before, after]
     return {
         "costs": costs,
-        "layers": len({owner_of(name) for name in graph.trace.tensors}),
+        "layers": len({owner_of(name) or name for name in graph.trace.tensors}),
         "calls": len(graph.trace.calls),
     }
 

@@ -8,6 +8,7 @@ from attrs import Factory, define, frozen
 
 from ..engine import DependencyGraph, Group
 from ..engine.axes import atoms
+from ..engine.grouping import owner_of
 from ..engine.tracing import Call, Value
 
 Nodes = dict[str, None]  # an ordered set of names of nodes
@@ -29,12 +30,6 @@ class Flow:
 
     nodes: dict[str, Node] = Factory(dict)
     edges: dict[tuple[str, str], dict[Group, None]] = Factory(dict)
-
-
-def owner_of(tensor: str) -> str:
-    """The module that a tensor belongs to; a tensor of the model itself by its own name."""
-    head, parametrized, _ = tensor.partition(".parametrizations.")
-    return head if parametrized else tensor.rpartition(".")[0] or tensor
 
 
 def flow(graph: DependencyGraph, pruned: Collection[Group] = ()) -> Flow:
@@ -131,7 +126,7 @@ def _owners(graph: DependencyGraph) -> dict[Value, list[str]]:
     names = [*((name, name) for name in tensors), *graph.trace.aliases.items()]
     owners: dict[Value, list[str]] = {}
     for name, first in names:
-        owners.setdefault(tensors[first], []).append(owner_of(name))
+        owners.setdefault(tensors[first], []).append(owner_of(name) or name)
     with_parameters = {
         owner for value, found in owners.items() if value.kind == "parameter" for owner in found
     }

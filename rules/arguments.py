@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ..torch_private import OpOverload, OpOverloadPacket
 from .forms import Arguments, Form, arguments_of, is_torch, operator_schemas, schemas_of
 
 # Keywords that stand for another one: those torch takes for NumPy's sake, and corrected ones.
@@ -52,9 +53,9 @@ def tensor_arguments(target: Callable[..., Any]) -> tuple[str, ...]:
 @functools.cache
 def changed_arguments(target: Callable[..., Any]) -> tuple[str, ...]:
     """The arguments that ``target`` writes into and does not return, as far as torch tells."""
-    if target in (torch.Tensor.__setitem__, torch.Tensor.data.__set__):  # type: ignore[attr-defined]
+    if target in (torch.Tensor.__setitem__, torch.Tensor.data.__set__):  # type: ignore[attr-defined]  # the descriptor's own
         return ("input",)
-    if not isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+    if not isinstance(target, (OpOverload, OpOverloadPacket)):
         return ()
     arguments = (one for schema in operator_schemas(target)[:1] for one in schema.arguments)
     return tuple(one.name for one in arguments if one.alias_info is not None and one.alias_info.is_write)
@@ -85,7 +86,7 @@ def bind(target: Callable[..., Any], args: tuple, kwargs: dict[str, Any] | None 
 @functools.cache
 def argument_defaults(target: Callable[..., Any]) -> Mapping[str, Any]:
     """What arguments are that a call leaves out, as far as Python or the schemas of operators tell."""
-    if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+    if isinstance(target, (OpOverload, OpOverloadPacket)):
         return _schema_defaults(operator_schemas(target))
     try:
         parameters = inspect.signature(target).parameters

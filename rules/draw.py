@@ -61,7 +61,7 @@ class _Shapes:
             return dim.size
         if isinstance(dim, ast.Anything):
             return _SMALLEST
-        parts = [self._size(part) for part in dim.parts]  # type: ignore[union-attr]
+        parts = [self._size(part) for part in dim.parts]  # type: ignore[union-attr]  # no star is inside of a dim
         return sum(parts) if isinstance(dim, ast.Sum) else prod(parts)
 
 

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from attrs import field, frozen
 
+from ..torch_private import OpOverload, OpOverloadPacket, TensorBase
+
 # Spellings whose own tables say nothing, or call the same argument something else than their twins do.
 # A star gathers what is given one by one: x.view(2, 3).
 _CORRECTIONS = {
@@ -100,7 +102,7 @@ def arguments_of(target: Callable[..., Any]) -> Arguments | None:
     """Everything known about the arguments of ``target``, from the first source that knows."""
     if target in _CORRECTIONS:
         return _from_text(_CORRECTIONS[target])
-    if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+    if isinstance(target, (OpOverload, OpOverloadPacket)):
         return _from_operator(target)
     if inspect.isclass(target) or inspect.isfunction(target) or inspect.ismethod(target):
         known = _from_python(target)
@@ -168,7 +170,7 @@ def _from_torch(target: Callable[..., Any]) -> Arguments | None:
 
 def operator_schemas(operator: Any) -> list[Any]:
     """All overloads of an ATen packet, the first one of any other."""
-    if isinstance(operator, torch._ops.OpOverload):
+    if isinstance(operator, OpOverload):
         return [operator._schema]
     if operator._qualified_op_name.startswith("aten::"):
         return list(schemas_of(operator))
@@ -263,7 +265,7 @@ def _kind(argument: Any) -> str:
 
 def _is_method(target: Callable[..., Any]) -> bool:
     """Whether this is a method of ``torch.Tensor``."""
-    if getattr(target, "__objclass__", None) is torch._C.TensorBase:
+    if getattr(target, "__objclass__", None) is TensorBase:
         return True
     owner, _, _ = getattr(target, "__qualname__", "").rpartition(".")
     return owner in ("Tensor", "TensorBase") and getattr(target, "__module__", "") in ("torch._tensor", None)

@@ -26,6 +26,7 @@ from ..grammar.ast import (
     Where,
 )
 from ..grammar.validate import OF_OPERANDS, Fail
+from ..torch_private import OpOverload, OpOverloadPacket
 from .arguments import argument_names
 from .targets import MissingTarget, NotImported, fallbacks, resolve, spellings
 
@@ -67,7 +68,7 @@ class Tables:
     def rule_for(self, target: Callable[..., Any]) -> Rule | None:
         """The rule of a callable, or of what an operator falls back to."""
         rule = self.speaks.get(target)
-        if rule is None and isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        if rule is None and isinstance(target, (OpOverload, OpOverloadPacket)):
             rule = next((self.speaks[other] for other in fallbacks(target) if other in self.speaks), None)
         return rule
 

@@ -10,9 +10,9 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch._library.custom_ops import OPDEFS, CustomOpDef
 
 from ..grammar import did_you_mean
+from ..torch_private import OPDEFS, CustomOpDef, OpOverload, OpOverloadPacket, VariableFunctions
 
 # One name, two operations: sliding windows of one axis, and im2col.
 _HOMONYMS = frozenset(("unfold",))
@@ -145,7 +145,7 @@ def _built_in(name: str, found: Any) -> Any:
     package = str(getattr(found, "__module__", None)).partition(".")[0]
     if owner != "torch" or package in ("torch", "None"):
         return found
-    return getattr(torch._C._VariableFunctions, stem, found)
+    return getattr(VariableFunctions, stem, found)
 
 
 def canonical(target: Any) -> Callable[..., Any]:
@@ -165,7 +165,7 @@ def written_name(target: Any, name: str) -> str:
 
     ``torch.ops.mine.gate`` is only there once somebody has imported its module, ``mine.ops.gate`` imports it.
     """
-    packet = target.overloadpacket if isinstance(target, torch._ops.OpOverload) else target
+    packet = target.overloadpacket if isinstance(target, OpOverload) else target
     definition = OPDEFS.get(getattr(packet, "_qualified_op_name", ""))
     function = getattr(definition, "_init_fn", None)
     if function is None or function.__module__ == "__main__":
@@ -186,7 +186,7 @@ def spellings(name: str) -> Iterator[Callable[..., Any]]:
     owner, _, stem = name.rpartition(".")
     if owner not in ("torch", "torch.Tensor", "torch.nn.functional") or stem.endswith("_"):
         return
-    homes: tuple[Any, ...] = (torch, torch._C._VariableFunctions, torch.Tensor, torch.nn.functional)
+    homes: tuple[Any, ...] = (torch, VariableFunctions, torch.Tensor, torch.nn.functional)
     if stem in _HOMONYMS:
         homes = (torch.nn.functional,) if owner == "torch.nn.functional" else homes[:3]
     for home in homes:
@@ -203,10 +203,10 @@ def spellings(name: str) -> Iterator[Callable[..., Any]]:
 
 def fallbacks(target: Any) -> Iterator[Callable[..., Any]]:
     """Where else to look for the rule of an operator: its packet, then the torch function of that name."""
-    if isinstance(target, torch._ops.OpOverload):
+    if isinstance(target, OpOverload):
         target = target.overloadpacket
         yield target
-    if isinstance(target, torch._ops.OpOverloadPacket):
+    if isinstance(target, OpOverloadPacket):
         if target._qualified_op_name.startswith("aten::"):
             for home in (torch, torch.nn.functional, torch.Tensor):
                 found = getattr(home, target.__name__, None)

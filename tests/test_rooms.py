@@ -15,6 +15,7 @@ SPINE = [
     "errors",
     "files",
     "grammar",
+    "torch_private",
     "rules",
     "adapters",
     "engine.axes",

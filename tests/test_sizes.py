@@ -5,17 +5,8 @@ import pickle
 
 import pytest
 import torch
-from prunus.engine.tracing.size_int import (
-    Attribute,
-    Const,
-    Dim,
-    Ledger,
-    Op,
-    SizeInt,
-    evaluate,
-    expr_of,
-    leaves,
-)
+from prunus.engine.tracing.expressions import Attribute, Const, Dim, Op, evaluate, leaves
+from prunus.engine.tracing.size_int import Ledger, SizeInt, expr_of
 from prunus.engine.tracing.values import Value
 
 

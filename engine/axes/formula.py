@@ -126,7 +126,7 @@ def _runs(layout: Layout) -> dict[Atom, list[Run]]:
         return {layout: [Run()]}
     found: dict[Atom, list[Run]] = {}
     before = 0 if type(layout) is Sum else 1
-    for part in parts_of(layout):  # type: ignore[arg-type]
+    for part in parts_of(layout):
         for atom, runs in _runs(part).items():
             if type(layout) is Sum:
                 moved = [evolve(run, start=run.start + before) for run in runs]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import accumulate, count
 from math import prod
+from typing import final
 
 import numpy as np
 from attrs import frozen
@@ -27,6 +28,7 @@ class Reason:
     origin: object = None
 
 
+@final
 class Atom:
     """`size` slots, each of which stays or goes on its own, unless a ``reason`` blocks them all."""
 
@@ -42,6 +44,7 @@ class Atom:
         return f"{'#' if self.reason else 'a'}{self.serial}:{self.size}"
 
 
+@final
 class Product:
     """Row-major product of its parts, outermost first; ``plain`` if none of several can ever drop out."""
 
@@ -56,6 +59,7 @@ class Product:
         return f"({' '.join(map(repr, factors(self)))})"
 
 
+@final
 class Sum:
     """Segments one after the other; ``plain`` if none of several can ever drop out."""
 
@@ -114,16 +118,16 @@ def _opened(layout: Layout, kind: type) -> list[Layout]:
     if type(whole) is not kind:
         return [] if _absent(whole, kind) else [whole]
     parts: list[Layout] = []
-    stack = whole.parts[::-1]  # type: ignore[union-attr]
+    stack = whole.parts[::-1]  # type: ignore[union-attr]  # of that kind, which mypy does not follow
     while stack:
         part = resolve(stack.pop())
         if type(part) is kind:
-            stack.extend(reversed(part.parts))  # type: ignore[union-attr]
+            stack.extend(reversed(part.parts))  # type: ignore[union-attr]  # of that kind, which mypy does not follow
         elif not _absent(part, kind):
             parts.append(part)
     if parts:
         whole.parts = list(parts)  # type: ignore[union-attr]  # refinement only goes on from here
-        whole.plain = _is_plain(parts)  # type: ignore[union-attr]
+        whole.plain = _is_plain(parts)  # type: ignore[union-attr]  # of that kind, which mypy does not follow
     return parts
 
 
@@ -135,10 +139,10 @@ def resolve(layout: Layout) -> Layout:
                 return layout
             layout = layout.bound
             continue
-        if layout.plain:  # type: ignore[union-attr]
+        if layout.plain:
             return layout
         kind = type(layout)
-        parts = [part for part in layout.parts if not _absent(part, kind)]  # type: ignore[union-attr]
+        parts = [part for part in layout.parts if not _absent(part, kind)]
         if len(parts) != 1:
             return layout if parts or kind is Sum else UNIT
         layout = parts[0]
@@ -159,7 +163,7 @@ def atoms(layout: Layout) -> Iterator[Atom]:
         if type(part) is Atom:
             yield part
         else:
-            stack.extend(reversed(part.parts))  # type: ignore[union-attr]
+            stack.extend(reversed(part.parts))
 
 
 def collect_parts(layout: Layout, met: dict[Layout, None]) -> None:
@@ -170,7 +174,7 @@ def collect_parts(layout: Layout, met: dict[Layout, None]) -> None:
         if part not in met:
             met[part] = None
             if type(part) is not Atom:
-                waiting.extend(reversed(parts_of(part)))  # type: ignore[arg-type]
+                waiting.extend(reversed(parts_of(part)))
 
 
 def free_atoms(layout: Layout) -> list[Atom]:
@@ -208,7 +212,7 @@ def mask(layout: Layout, kept: Callable[[Atom], np.ndarray | None]) -> np.ndarra
     if type(layout) is Atom:
         own = kept(layout)
         return np.ones(layout.size, bool) if own is None else own
-    masks = [mask(part, kept) for part in parts_of(layout)]  # type: ignore[arg-type]
+    masks = [mask(part, kept) for part in parts_of(layout)]
     if type(layout) is Sum:
         return np.concatenate(masks)
     return reduce(lambda outer, inner: np.logical_and.outer(outer, inner).reshape(-1), masks)
@@ -223,7 +227,7 @@ def arranged(layout: Layout, order: Callable[[Atom], np.ndarray | None]) -> np.n
     if type(layout) is Atom:
         own = order(layout)
         return np.arange(layout.size) if own is None else own
-    parts = parts_of(layout)  # type: ignore[arg-type]
+    parts = parts_of(layout)
     pieces = [arranged(part, order) for part in parts]
     if type(layout) is Sum:
         starts = accumulate((part.size for part in parts[:-1]), initial=0)
@@ -242,7 +246,7 @@ def spread(layout: Layout) -> dict[Atom, tuple[np.ndarray, np.ndarray]]:
         return {layout: (whole, whole)}
     found: dict[Atom, list[tuple[np.ndarray, np.ndarray]]] = {}
     before = 0 if type(layout) is Sum else 1
-    for part in parts_of(layout):  # type: ignore[arg-type]
+    for part in parts_of(layout):
         for atom, (indices, slots) in spread(part).items():
             if type(layout) is Sum:
                 found.setdefault(atom, []).append((indices + before, slots))

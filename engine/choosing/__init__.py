@@ -6,7 +6,7 @@ from .choose import choose
 from .cost import COSTS, Cost, cost_of, macs, macs_of, parameters, whole
 from .make_plan import kept_counts, kept_slots, make_plan
 from .near import keep_more
-from .patterns import check_pattern, matches
+from .patterns import ByPattern, matches
 from .repeated import repeated_notes
 from .units import Unit, units_of
 from .unreached import Unreached, check_reached, unreached_notes, unreached_tensors
@@ -14,10 +14,10 @@ from .unreached import Unreached, check_reached, unreached_notes, unreached_tens
 __all__ = [
     "COSTS",
     "Budget",
+    "ByPattern",
     "Cost",
     "Unit",
     "Unreached",
-    "check_pattern",
     "check_reached",
     "choose",
     "cost_of",

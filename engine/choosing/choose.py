@@ -17,7 +17,7 @@ from .budget import Budget
 from .cost import COSTS
 from .make_plan import make_plan
 from .near import keep_more
-from .patterns import check_pattern, matches
+from .patterns import ByPattern
 from .scopes import SCOPES, families_of
 from .units import Unit, units_of
 
@@ -134,18 +134,13 @@ class _Wanted:
         for given in [ratio, *ratios.values()]:
             if not isinstance(given, (int, float)) or not 0 <= given < 1:
                 raise PlanError(f"a ratio is a fraction to remove, from 0 to below 1; {given!r} is not")
-        for pattern in ratios:
-            check_pattern(graph, pattern, "ratios")
         self.ratio = ratio
-        self._ratios = list(ratios.items())[::-1]
+        self._ratios = ByPattern(graph, ratios, "ratios")
 
     def of(self, unit: Unit) -> float | None:
         """The ratio of a unit's own, the least that is given for its groups; `None` if no pattern fits."""
-        given = [ratio for group in unit.groups if (ratio := self._of(group)) is not None]
-        return min(given, default=None)
-
-    def _of(self, group: Group) -> float | None:
-        return next((ratio for pattern, ratio in self._ratios if matches(group, pattern)), None)
+        given = map(self._ratios.of, unit.groups)
+        return min([ratio for ratio in given if ratio is not None], default=None)
 
 
 def _shrinking(

@@ -14,7 +14,7 @@ from ...errors import PlanError
 from ...rules.examples import called
 from ..grouping import Groups
 from ..sizes import size_of
-from ..tracing import Call, SizeInt, Value, rebuilt
+from ..tracing import Call, SizeInt, Value, mapped
 from .cost import Count
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -65,7 +65,7 @@ class Latency:
                 return _Tensor(self._shape(part, count), part.dtype)
             return self._graph.sizes.exactly(part.expr, count) if isinstance(part, SizeInt) else part
 
-        return rebuilt(arguments, sized)
+        return mapped(arguments, sized)
 
     def _shape(self, value: Value, count: Count) -> tuple[int, ...]:
         return tuple(size_of(layout, count) for layout in self._graph.state.of(value))
@@ -74,7 +74,8 @@ class Latency:
         shapes = {name: one.shape for name, one in arguments.items() if isinstance(one, _Tensor)}
         if call.results:
             shapes["result"] = self._shape(call.results[0], count)
-        given = self._seconds(call, shapes)  # type: ignore[misc]
+        assert self._seconds is not None
+        given = self._seconds(call, shapes)
         if not isinstance(given, (int, float)) or not 0 <= given < float("inf"):
             raise PlanError(f"latency: the function gave {given!r} for {call.name}, which is no time")
         return float(given)
@@ -83,7 +84,7 @@ class Latency:
         device = next((one.device for one in parameters_of(self._graph.model).values()), torch.device("cpu"))
         with torch.no_grad(), torch.random.fork_rng(devices=()), device:
             try:
-                example = called(call.name, call.target, rebuilt(arguments, _drawn))
+                example = called(call.name, call.target, mapped(arguments, _drawn))
                 names = {"target": example.target, "args": example.args, "options": example.kwargs}
                 timer = Timer("target(*args, **options)", globals=names, num_threads=torch.get_num_threads())
                 return timer.timeit(RUNS).mean

@@ -28,11 +28,7 @@ def make_plan(graph: Groups, kept: dict[Atom, np.ndarray]) -> Plan:
         raise broken_plan(broken.text(graph.whole_count(kept_counts(kept))), broken.source)
     masks = {atom: _mask_of(atom, slots) for atom, slots in kept.items()}
     tensors: dict[str, dict[int, list[int]]] = {}
-    touched = {
-        member: None
-        for atom in kept
-        for member in graph.group_of(atom).members  # type: ignore[union-attr]
-    }
+    touched = {member: None for atom in kept for member in graph.group_of(atom).members}  # type: ignore[union-attr]  # what is kept is a group's
     known: dict[int, list[int]] = {}  # tensors share their layouts, and then also the list of kept indices
     for member in touched:
         layout = resolve(graph.layout(member))
@@ -45,7 +41,7 @@ def make_plan(graph: Groups, kept: dict[Atom, np.ndarray]) -> Plan:
     shapes.update((name, list(made[name][0].shape)) for name in axes_made)
     attributes = _attributes(graph, kept, tensors)
     return Plan(
-        groups={graph.group_of(atom).name: slots.tolist() for atom, slots in kept.items()},  # type: ignore[union-attr]
+        groups={graph.group_of(atom).name: slots.tolist() for atom, slots in kept.items()},  # type: ignore[union-attr]  # what is kept is a group's
         tensors={**tensors, **axes_made},
         attributes=attributes,
         shapes=shapes,

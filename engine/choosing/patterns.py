@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Generic, TypeVar
 
 from ...errors import PlanError
 from ..grouping import Group, Groups
+
+T = TypeVar("T")
+
+
+class ByPattern(Generic[T]):
+    """What an `option` gives by pattern, ``{"layer1.*": 0.25}``: of several that fit, the last wins."""
+
+    def __init__(self, graph: Groups, given: Mapping[str, T], option: str):
+        for pattern in given:
+            check_pattern(graph, pattern, option)
+        self._given = list(given.items())[::-1]
+
+    def of(self, group: Group) -> T | None:
+        """What is given for a group; `None` if no pattern fits."""
+        return next((one for pattern, one in self._given if matches(group, pattern)), None)
 
 
 def matches(group: Group, pattern: str) -> bool:
@@ -26,4 +42,4 @@ def check_pattern(graph: Groups, pattern: str, option: str) -> None:
 
 
 def as_patterns(given: object) -> Sequence[str]:
-    return list(given) if isinstance(given, (list, tuple, set, frozenset)) else [given]  # type: ignore[list-item]
+    return list(given) if isinstance(given, (list, tuple, set, frozenset)) else [given]  # type: ignore[list-item]  # whatever it is, `check_pattern` looks at it

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from ...adapters.submodules import module_at
-from ..grouping import Group, Groups
+from ..grouping import Group, Groups, owner_of
 from .units import Unit
 
 # The scores of a unit's steps, those with the highest scores first.
@@ -57,8 +57,9 @@ def isomorphic(graph: Groups, units: Sequence[Unit], values: Values) -> list[Fam
 def _structure(graph: Groups, group: Group) -> tuple:
     parts: Counter[tuple[str, str, int]] = Counter()
     for member in group.members:
-        path, _, name = member.tensor.rpartition(".")
-        parts[type(module_at(graph.model, path)).__name__, name, member.axis] += 1
+        owner = owner_of(member.tensor)
+        name = member.tensor[len(owner) :].removeprefix(".")
+        parts[type(module_at(graph.model, owner)).__name__, name, member.axis] += 1
     return group.kind, tuple(sorted(parts.items()))
 
 

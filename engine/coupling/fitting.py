@@ -106,7 +106,7 @@ class _Fitting:
         return axes
 
     def _note(self, axis: Axis, place: Place, met: set[Key]) -> None:
-        for key in (axis,) if type(axis) is tuple else keys_of(axis):  # type: ignore[arg-type]
+        for key in (axis,) if type(axis) is tuple else keys_of(axis):  # type: ignore[arg-type]  # else it is a dim
             self._places.setdefault(key, []).append(place)
             met.add(key)
 
@@ -142,7 +142,7 @@ def _slid(given: Given, sizes: Mapping[Key, int]) -> Iterator[tuple[Key, Key]]:
 def _expected(axis: Axis, sizes: Mapping[Key, int]) -> int | None:
     if type(axis) is tuple:
         return sizes.get(axis)
-    return None if type(axis) is ast.Anything else size_of_dim(axis, sizes)  # type: ignore[arg-type]
+    return None if type(axis) is ast.Anything else size_of_dim(axis, sizes)  # type: ignore[arg-type]  # else it is a dim
 
 
 def _written(axis: Axis) -> str:
@@ -153,4 +153,4 @@ def _written(axis: Axis) -> str:
     if type(axis) is ast.Fixed:
         return str(axis.size)
     joint = " + " if type(axis) is ast.Sum else " "
-    return f"({joint.join(_written(part) for part in axis.parts)})"  # type: ignore[union-attr]
+    return f"({joint.join(_written(part) for part in axis.parts)})"  # type: ignore[union-attr]  # stars are opened

@@ -117,5 +117,5 @@ class _Matcher:
             return known
         if type(axis) is ast.Fixed:
             return UNIT if axis.size == 1 else Atom(axis.size, Reason("a fixed size", self.site.origin))
-        parts = [self._layout(part) for part in axis.parts]  # type: ignore[union-attr]
+        parts = [self._layout(part) for part in axis.parts]  # type: ignore[union-attr]  # stars are opened
         return total(parts) if type(axis) is ast.Sum else product(parts)

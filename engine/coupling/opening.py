@@ -12,7 +12,7 @@ from .call_site import Misfit, Site, as_tuple
 
 # A dim of one axis, after every star has been opened into its axes.
 Key = tuple[str, int]
-Axis = ast.Dim | Key  # type: ignore[operator]
+Axis = ast.Dim | Key
 
 
 class Given:
@@ -163,10 +163,10 @@ def size_of_dim(dim: ast.Dim, sizes: Mapping[Key, int]) -> int | None:
         return dim.size
     if type(dim) is ast.Factor:
         return sizes.get((dim.name, 0))
-    parts = [size_of_dim(part, sizes) for part in dim.parts]  # type: ignore[union-attr]
+    parts = [size_of_dim(part, sizes) for part in dim.parts]  # type: ignore[union-attr]  # stars are opened
     if any(part is None for part in parts):
         return None
-    return sum(parts) if type(dim) is ast.Sum else prod(parts)  # type: ignore[arg-type]
+    return sum(parts) if type(dim) is ast.Sum else prod(parts)  # type: ignore[arg-type]  # all are known here
 
 
 def keys_of(dim: ast.Dim) -> list[Key]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ...adapters.contents import tensors_in
 from ...rules.examples import called
 from ..coupling import Reading
-from ..tracing import Call, SizeInt, Value, rebuilt
+from ..tracing import Call, SizeInt, Value, mapped
 
 
 class NoRegion(Exception):
@@ -91,7 +91,7 @@ def _likeness(call: Call) -> str:
             return "value", numbers.setdefault(item, len(numbers)), item.shape, item.dtype
         return int(item) if isinstance(item, SizeInt) else item
 
-    return repr(rebuilt(call.arguments, described))
+    return repr(mapped(call.arguments, described))
 
 
 def _marks(region: Tensor | None) -> tuple[Any, ...] | None:
@@ -190,4 +190,4 @@ def _filled(arguments: dict[str, Any], tensor_for: Callable[[Value], Tensor]) ->
             return tensor_for(item)
         return int(item) if isinstance(item, SizeInt) else item
 
-    return rebuilt(arguments, filled)
+    return mapped(arguments, filled)

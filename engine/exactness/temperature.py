@@ -56,7 +56,7 @@ class Temperatures:
             ratio = folding.ratio(count)
             for name, axis, slots in folding.weights if ratio != 1 else ():
                 scale = np.where(slots, ratio, 1.0)
-                scale = scale[kept.get(name, {}).get(axis, slice(None))]  # type: ignore[call-overload]
+                scale = scale[kept.get(name, {}).get(axis, slice(None))]
                 axes = found.setdefault(name, {})
                 axes[axis] = axes.get(axis, 1.0) * scale
         return {name: {axis: one.tolist() for axis, one in axes.items()} for name, axes in found.items()}

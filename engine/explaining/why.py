@@ -8,7 +8,7 @@ from collections import defaultdict
 from ...errors import PlanError
 from ..axes import Atom, SlotRelation, atoms, spread_of
 from ..coupling import Coupling
-from ..grouping import Group, Groups, Member, unknown_name
+from ..grouping import Group, Groups, Member, owner_of, unknown_name
 from ..tracing import Value
 from .answer import Explanation
 from .parts import AxisGroup
@@ -58,7 +58,7 @@ def _no_axes(graph: Groups, name: str, tensor: str) -> PlanError:
     group = next((one for one in (*graph.groups, *graph.blocked) if one.name == name), None)
     if group is not None:
         return PlanError(f"{name!r} is a group; ask about an axis that has it, such as '{group.members[0]}'")
-    layers = {one.rpartition(".")[0] for one in tensors}
+    layers = {owner_of(one) for one in tensors}
     return unknown_name("layer, parameter or axis", name, [*tensors, *sorted(layers)])
 
 

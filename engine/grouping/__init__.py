@@ -1,7 +1,7 @@
 """What must shrink together."""
 
 from .deriving import Deriving, Literal, literal_of, told_by_rules
-from .group import Group, Member
+from .group import Group, Member, owner_of
 from .groups import Groups
 from .names import unknown_name
 from .paths import shortest
@@ -13,6 +13,7 @@ __all__ = [
     "Literal",
     "Member",
     "literal_of",
+    "owner_of",
     "shortest",
     "told_by_rules",
     "unknown_name",

@@ -70,9 +70,9 @@ class Deriving(Generic[Derived]):
 
 def _proportions(state: Couplings, equations: list[Equation]) -> Iterator[Equation]:
     """Nobody knows of which sizes the number is made, so those side by side shrink by one proportion."""
-    own = {atom for one in equations for atom in atoms(one.right.layout)}  # type: ignore[union-attr]
+    own = {atom for one in equations for atom in atoms(one.right.layout)}  # type: ignore[union-attr]  # those of literals have both
     origin = equations[0].origin
-    for value in origin.call.values:  # type: ignore[union-attr]
+    for value in origin.call.values:  # type: ignore[union-attr]  # those of literals have both
         for layout in state.of(value):
             parts = terms(layout)
             if not own.isdisjoint(atoms(layout)):

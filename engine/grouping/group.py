@@ -11,6 +11,12 @@ from ..axes import Atom
 from ..tracing import Flattening
 
 
+def owner_of(tensor: str) -> str:
+    """The path of the module that has a tensor, or the weight that is computed from it."""
+    head, inside, _ = f".{tensor}".partition(".parametrizations.")
+    return head[1:] if inside else tensor.rpartition(".")[0]
+
+
 class Member(NamedTuple):
     """An axis of a parameter or buffer that holds slots of a group."""
 
@@ -20,7 +26,7 @@ class Member(NamedTuple):
     @property
     def layer(self) -> str:
         """The module that owns the tensor; a tensor of the model itself stands for itself."""
-        return self.tensor.rpartition(".")[0] or self.tensor
+        return owner_of(self.tensor) or self.tensor
 
     def __str__(self) -> str:
         return f"{self.tensor}[{self.axis}]"
@@ -62,6 +68,5 @@ class Group(Flattening):
 
     def made_by(self, members: Iterable[Member]) -> bool:
         """Whether one of the layers that own these tensors makes slots of the group."""
-        parts = (member.tensor.partition(".parametrizations.") for member in members)
-        owners = {head if inside else head.rpartition(".")[0] for head, inside, _ in parts}
+        owners = {owner_of(member.tensor) for member in members}
         return any(producer.rpartition(".")[0] in owners for producer in self.producers)

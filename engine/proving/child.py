@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Timer
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from attrs import define, evolve, field
@@ -143,10 +143,10 @@ class _Child:
         late.daemon = True
         late.start()
         try:
-            stream: BinaryIO = process.stdin  # type: ignore[assignment]
-            stream.write(len(question).to_bytes(8, "big") + question)
-            stream.flush()
-            return pickle.load(process.stdout)  # type: ignore[arg-type]
+            assert process.stdin and process.stdout  # both are pipes
+            process.stdin.write(len(question).to_bytes(8, "big") + question)
+            process.stdin.flush()
+            return pickle.load(process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError):
             self.end()
             why = f"it took more than {seconds:g} s" if self.is_late else "the process that tried it died"
@@ -166,9 +166,9 @@ class _Child:
         if self.place[0] == os.getpid():
             self.process.kill()
             self.process.wait()
-            for stream in (self.process.stdin, self.process.stdout):
+            for stream in filter(None, (self.process.stdin, self.process.stdout)):
                 with suppress(OSError):
-                    stream.close()  # type: ignore[union-attr]
+                    stream.close()
 
 
 def _renew_lock() -> None:

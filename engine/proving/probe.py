@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from attrs import frozen
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...adapters.contents import tensors_in
 from ...rules.arguments import argument_names, bind, changed_arguments
 from ...rules.examples import Example
-from ..tracing import trace
+from ...torch_private import TorchDispatchMode
+from ..tracing import mapped, trace
 
 
 @frozen
@@ -32,13 +32,6 @@ class _Number:
     """Stands for an integer of the call, which may be a size."""
 
     index: int
-
-
-@frozen
-class _Slice:
-    """Stands for a slice with these bounds."""
-
-    bounds: tuple[Any, ...]
 
 
 class Probe(nn.Module):
@@ -61,8 +54,8 @@ class Probe(nn.Module):
         self.eval()
 
     def forward(self) -> Any:
-        args = [self._filled(item) for item in self._args]
-        kwargs = {name: self._filled(item) for name, item in self._kwargs.items()}
+        args = [mapped(item, self._filled) for item in self._args]
+        kwargs = {name: mapped(item, self._filled) for name, item in self._kwargs.items()}
         result = _calling(self._target or self.module)(*args, **kwargs)
         if result is not None:
             return next(tensors_in(result), None) if self._first else result
@@ -92,23 +85,17 @@ class Probe(nn.Module):
             self.paths.append(name)
             return _Number(len(self.numbers) - 1)
         if isinstance(item, slice):
-            return _Slice(tuple(self._held(bound, name) for bound in (item.start, item.stop, item.step)))
+            return slice(*(self._held(bound, name) for bound in (item.start, item.stop, item.step)))
         if isinstance(item, (list, tuple)):
             parts = [self._held(part, f"{name}[{index}]") for index, part in enumerate(item)]
             return parts if isinstance(item, list) else tuple(parts)
         return item
 
     def _filled(self, item: Any) -> Any:
+        """What `_held` has put something in the place of."""
         if isinstance(item, _Tensor):
             return getattr(self, item.name)
-        if isinstance(item, _Number):
-            return self.numbers[item.index]
-        if isinstance(item, _Slice):
-            return slice(*map(self._filled, item.bounds))
-        if isinstance(item, (list, tuple)):
-            parts = [self._filled(part) for part in item]
-            return parts if isinstance(item, list) else tuple(parts)
-        return item
+        return self.numbers[item.index] if isinstance(item, _Number) else item
 
 
 def _calling(target: Any) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from torch import nn
 from ...adapters.submodules import module_at
 from ...rules.examples import Example, called
 from ...rules.targets import written_name
-from ..tracing import Call, SizeInt, Value, rebuilt
+from ..tracing import Call, SizeInt, Value, mapped
 from .child import CannotBeTried
 
 _SMALL = 8  # sizes up to here are left alone: they may be what the operation insists on
@@ -27,7 +27,7 @@ def replays(call: Call, model: nn.Module) -> Iterator[Example]:
     is_module = isinstance(call.target, type) and issubclass(call.target, nn.Module)
     name = written_name(call.target, call.name)
     for small in ({},) if is_module else (_smaller(size for one in call.values for size in one.shape), {}):
-        example = called(name, call.target, rebuilt(given, partial(_made, small)))
+        example = called(name, call.target, mapped(given, partial(_made, small)))
         if is_module:
             written = example.text.replace("(", "(...)(", 1)  # nobody knows how it was made
             example = evolve(example, target=module_at(model, call.module), text=written)

@@ -15,7 +15,20 @@ from math import prod
 from attrs import define, field, frozen
 
 from ..axes import Atom, Layout, Sum, atoms, parts_of, resolve
-from ..tracing import Attribute, Condition, Const, Dim, Expr, Op, Origin, Source, Value, evaluate, leaves
+from ..tracing import (
+    ARITHMETIC,
+    Attribute,
+    Condition,
+    Const,
+    Dim,
+    Expr,
+    Op,
+    Origin,
+    Source,
+    Value,
+    evaluate,
+    leaves,
+)
 from .ties import Ties
 
 PRIME = 2**61 - 1
@@ -77,7 +90,7 @@ class Sizes:
         return (atom for atom in self.atoms(side) if atom.reason is None)
 
     def _layouts_in(self, side: Side) -> Iterable[Layout]:
-        for leaf in leaves(side):  # type: ignore[arg-type]
+        for leaf in leaves(side):  # type: ignore[arg-type]  # SizeOf is a leaf as well
             if isinstance(leaf, Attribute):
                 defined = self.definitions.get(key_of(leaf))
                 if defined is not None:
@@ -106,7 +119,7 @@ class Sizes:
             defined = self.definitions.get(key_of(leaf))
             return self.originals[key_of(leaf)] if defined is None else self.exactly(defined, count)
 
-        return evaluate(side, size)  # type: ignore[arg-type]
+        return evaluate(side, size)  # type: ignore[arg-type]  # SizeOf is a leaf as well
 
     def equal(self, equation: Equation, count: Callable[[Atom], int]) -> bool:
         """Whether an equation holds with `count` slots kept of each atom."""
@@ -182,7 +195,7 @@ class RandomSizes:
             return left * pow(right, -1, PRIME) % PRIME if right else 0
         if side.symbol == "%":
             return 0  # it was a divisor where the model ran; the exact check after the choice sees the rest
-        return _PYTHON[side.symbol](left, right) % PRIME
+        return ARITHMETIC[side.symbol](left, right) % PRIME
 
     def _atom(self, atom: Atom) -> int:
         if atom.reason is not None:
@@ -201,7 +214,7 @@ def size_of(layout: Layout, count: Callable[[Atom], int]) -> int:
     layout = resolve(layout)
     if type(layout) is Atom:
         return count(layout)
-    sizes = [size_of(part, count) for part in parts_of(layout)]  # type: ignore[arg-type]
+    sizes = [size_of(part, count) for part in parts_of(layout)]
     return sum(sizes) if type(layout) is Sum else prod(sizes)
 
 
@@ -210,14 +223,6 @@ def key_of(attribute: Attribute) -> AttributeKey:
     return attribute.path, attribute.name, attribute.key
 
 
-_INVERSE = {"//": "*", "+": "-", "-": "+"}
-_PYTHON: dict[str, Callable[[int, int], int]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "//": operator.floordiv,
-    "%": operator.mod,
-}
 _COMPARE: dict[str, Callable[[int, int], bool]] = {
     "==": operator.eq,
     "!=": operator.ne,

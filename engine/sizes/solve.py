@@ -91,10 +91,10 @@ def _define_inverse(sizes: Sizes, left: Side, right: Side) -> None:
         if len(in_left) + len(in_right) != 1:
             return
         if in_left and left.symbol in _INVERSE:
-            right = Op(_INVERSE[left.symbol], right, left.right)  # type: ignore[arg-type]
+            right = Op(_INVERSE[left.symbol], right, left.right)  # type: ignore[arg-type]  # SizeOf is a leaf as well
             left = left.left
         elif in_right and left.symbol == "+":
-            right = Op("-", right, left.left)  # type: ignore[arg-type]
+            right = Op("-", right, left.left)  # type: ignore[arg-type]  # SizeOf is a leaf as well
             left = left.right
         else:
             return
@@ -249,7 +249,7 @@ class _Repair:
         """In how many equal steps a factor can shrink: the terms of a sum only together."""
         if isinstance(factor, Atom):
             return factor.size
-        return gcd(*(self.sizes.exactly(term, lambda atom: atom.size) for term in factor.terms))  # type: ignore[attr-defined]
+        return gcd(*(self.sizes.exactly(term, lambda atom: atom.size) for term in factor.terms))  # type: ignore[attr-defined]  # else it is opaque
 
     def _block_factor(self, factor: object, equation: Equation) -> None:
         where = equation.where.short if equation.where else "the code"

@@ -1,18 +1,20 @@
 """A forward becomes a trace: the calls, their values, and where every number comes from."""
 
 from .alone import alone, inner
-from .arguments import Key, found_in, paired, rebuilt
+from .arguments import Key, found_in, mapped, paired
 from .collector import paused
 from .elements import KnownElements, levels
 from .elsewhere import handed_notes
+from .expressions import ARITHMETIC, Attribute, Const, Dim, Expr, Op, attribute_name, evaluate, leaves
 from .flat import Flattening
 from .forwards import call_arguments, calls_of
 from .origin import Origin
-from .size_int import Attribute, Const, Dim, Expr, Op, SizeInt, attribute_name, evaluate, expr_of, leaves
+from .size_int import SizeInt, expr_of
 from .trace import trace
 from .values import Call, Condition, Source, Trace, Value, is_library_file, locate_error, values_in
 
 __all__ = [
+    "ARITHMETIC",
     "Attribute",
     "Call",
     "Condition",
@@ -41,9 +43,9 @@ __all__ = [
     "leaves",
     "levels",
     "locate_error",
+    "mapped",
     "paired",
     "paused",
-    "rebuilt",
     "trace",
     "values_in",
 ]

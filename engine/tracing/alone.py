@@ -46,7 +46,7 @@ def inner(function: Callable[Given, Result]) -> Callable[Given, Result]:
 
     Once this has returned, nothing is left to be given back in which an interrupt could come up.
     """
-    return function.__wrapped__  # type: ignore[attr-defined,no-any-return]
+    return function.__wrapped__  # type: ignore[attr-defined]  # what `wraps` has set
 
 
 def _renew() -> None:

@@ -23,15 +23,15 @@ def found_in(item: Any, kind: type[T]) -> Iterator[T]:
         yield from found_in(_bounds(item), kind)
 
 
-def rebuilt(item: Any, change: Callable[[Any], Any]) -> Any:
+def mapped(item: Any, change: Callable[[Any], Any]) -> Any:
     """The same with everything that is no container changed."""
     if isinstance(item, dict):
-        return {key: rebuilt(part, change) for key, part in item.items()}
+        return {key: mapped(part, change) for key, part in item.items()}
     if isinstance(item, (tuple, list)):
-        parts = [rebuilt(part, change) for part in item]
+        parts = [mapped(part, change) for part in item]
         return parts if isinstance(item, list) else tuple(parts)
     if isinstance(item, slice):
-        return slice(*[rebuilt(bound, change) for bound in _bounds(item)])
+        return slice(*[mapped(bound, change) for bound in _bounds(item)])
     return change(item)
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch._subclasses import FakeTensorMode
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 from ...errors import TraceError
+from ...torch_private import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 Tensor = torch.Tensor
 

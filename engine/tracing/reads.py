@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
 
 from ...errors import lacks_memory
+from .arguments import mapped
 
 # By target: functions and descriptors, of which torch makes equal ones over and over.
 _known: dict[Callable[..., Any], bool] = {}
@@ -30,7 +30,7 @@ def reads_data(target: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
 def _is_answered_without_data(target: Callable[..., Any], args: Any, kwargs: Any) -> bool:
     try:
         with torch.no_grad():
-            target(*tree_map(_without_data, args), **tree_map(_without_data, kwargs))
+            target(*mapped(args, _without_data), **mapped(kwargs, _without_data))
     except Exception as error:
         if lacks_memory(error):
             raise

@@ -14,15 +14,18 @@ from ...adapters.contents import tensors_in
 from ...adapters.modes import without_autocast
 from ...adapters.strides import axes_inside
 from ...rules.arguments import bind, changed_arguments
+from ...torch_private import TensorBase
+from .arguments import mapped
 from .constants import is_constant, version
+from .expressions import Const, Dim, Op
 from .reads import reads_data
-from .size_int import Const, Dim, Ledger, Op, SizeInt, expr_of
+from .size_int import Ledger, SizeInt, expr_of
 from .values import Call, Read, Trace, Value, locate
 
 Tensor = torch.Tensor
 Observe = Callable[[Call, dict[Value, Tensor]], None]
 # Each access of these makes a new object, but all are equal and hash alike.
-_SHAPE = vars(torch._C.TensorBase)["shape"].__get__
+_SHAPE = vars(TensorBase)["shape"].__get__
 _SMALL = 2**16  # as many numbers of a tensor from elsewhere are looked at
 _LITERALS = frozenset({int, float, bool, str, type(None), SizeInt, torch.dtype, torch.device})
 
@@ -122,7 +125,7 @@ class Recorder(TorchFunctionMode):
         path, kind = self.running[-1]
         call = Call(len(calls), target, arguments, path, kind, locate(self.ledger.root), inplace)
         if self.observe is not None:
-            self._show(call, given)
+            self._show(self.observe, call, given)
         if (seed := torch.initial_seed()) != self._seed:
             self._seed = seed
             self.trace.seeds.append((call, seed))
@@ -141,11 +144,11 @@ class Recorder(TorchFunctionMode):
             read = (self.value_of(tensor) for tensor in tensors_in([args, kwargs]))
             self.trace.reads += [Read(value, source) for value in read]
 
-    def _show(self, call: Call, given: dict[str, Any]) -> None:
+    def _show(self, observe: Observe, call: Call, given: dict[str, Any]) -> None:
         self.ledger.open = False
         try:
             with without_autocast():
-                self.observe(call, {self.value_of(tensor): tensor for tensor in tensors_in(given)})  # type: ignore[misc]
+                observe(call, {self.value_of(tensor): tensor for tensor in tensors_in(given)})
         finally:
             self.ledger.open = True
 
@@ -218,19 +221,11 @@ class Recorder(TorchFunctionMode):
 
     def describe(self, item: Any) -> Any:
         """An argument as the trace keeps it: tensors as values, containers rebuilt around them."""
-        kind = type(item)
-        if kind in _LITERALS:
-            return item
+        return item if type(item) in _LITERALS else mapped(item, self._described)
+
+    def _described(self, item: Any) -> Any:
         if isinstance(item, Tensor):
             return self._entry(item)[1]
-        if kind is list:
-            return list(map(self.describe, item))
-        if isinstance(item, tuple):
-            return tuple(item if _LITERALS.issuperset(map(type, item)) else map(self.describe, item))
-        if isinstance(item, dict):
-            return {key: self.describe(part) for key, part in item.items()}
-        if kind is slice:
-            return slice(*[self.describe(part) for part in (item.start, item.stop, item.step)])
         if isinstance(item, np.generic):
             return item.item()
         if isinstance(item, torch.Generator):

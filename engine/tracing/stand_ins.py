@@ -13,7 +13,8 @@ import torch
 from ...adapters.contents import can_be_told
 from ...adapters.settings import is_config
 from ...adapters.submodules import own_attributes
-from .size_int import Attribute, Ledger, NumpySizeInt, SizeInt
+from .expressions import Attribute
+from .size_int import Ledger, NumpySizeInt, SizeInt
 
 # What holds no traced integer and no tensor.
 _PLAIN = frozenset({int, bool, float, str, type(None), FunctionType, BuiltinFunctionType, torch.dtype})

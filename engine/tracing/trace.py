@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.overrides import _get_current_function_mode_stack
 
 from ...adapters.contents import copied, tensors_in, text_of
 from ...adapters.modes import told_modes
@@ -18,6 +17,7 @@ from ...adapters.tensors import can_be_sliced, named_tensors
 from ...adapters.undisturbed import undisturbed
 from ...adapters.wrappers import check_sliceable
 from ...errors import TraceError, lacks_memory, raise_interrupt
+from ...torch_private import function_modes
 from .alone import alone
 from .collector import paused
 from .constants import remember
@@ -81,7 +81,7 @@ def trace(
     TraceError
         The inputs have no such form, or the forward failed; the message names module and source line.
     """
-    if any(isinstance(mode, Recorder) for mode in _get_current_function_mode_stack()):
+    if any(isinstance(mode, Recorder) for mode in function_modes()):
         raise TraceError("the forward that is traced calls prunus itself: do that outside of it")
     if isinstance(model, torch.jit.ScriptModule):
         raise TraceError(

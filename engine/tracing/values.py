@@ -15,6 +15,7 @@ import networkx as nx
 import torch
 from attrs import define, field, frozen
 
+from ...torch_private import OpOverload, OpOverloadPacket
 from .arguments import found_in
 
 _PACKAGE = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -188,7 +189,7 @@ def values_in(item: Any) -> Iterator[Value]:
 @lru_cache(maxsize=4096)
 def dotted_name(target: Callable[..., Any]) -> str:
     """A readable dotted name for any callable that torch dispatches."""
-    if isinstance(target, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+    if isinstance(target, (OpOverload, OpOverloadPacket)):
         packet: Any = getattr(target, "overloadpacket", target)
         return "torch.ops." + packet._qualified_op_name.replace("::", ".")
     known = torch.overrides.resolve_name(target)

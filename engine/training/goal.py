@@ -9,7 +9,7 @@ from math import inf, isclose
 from typing import Any
 
 from ...errors import PlanError
-from ..choosing import COSTS, Budget, kept_slots, matches, units_of
+from ..choosing import COSTS, Budget, ByPattern, kept_slots, matches, units_of
 from ..graph import DependencyGraph
 from ..result import Result
 
@@ -74,8 +74,8 @@ class Goal:
         # Of one ratio for all groups, too, each group keeps account: rounding would add up over the steps.
         alone = self.budget is None and options.get("scope", "local") == "local"
         self._own = {group.name: 1 - ratio for group in groups if alone}
-        for pattern, other in (options.get("ratios") or {}).items():
-            self._own.update((group.name, 1 - other) for group in groups if matches(group, pattern))
+        ratios = ByPattern(graph, options.get("ratios") or {}, "ratios")
+        self._own.update((one.name, 1 - own) for one in groups if (own := ratios.of(one)) is not None)
         self._priced = 1.0
 
     @property

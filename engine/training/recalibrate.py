@@ -107,7 +107,7 @@ class _Statistics:
         self._calls += 1
         if self._calls == 1:
             _reset(module)
-        module.momentum = 1 / self._calls  # type: ignore[assignment]
+        module.momentum = 1 / self._calls  # type: ignore[assignment]  # a number, as these modules have it
 
     def put_back(self) -> None:
         """After an error they are as before."""

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ...adapters.submodules import module_at
 from ...errors import PlanError
-from ..choosing import check_pattern, matches, units_of
+from ...torch_private import add_products
+from ..choosing import ByPattern, units_of
 from ..grouping import Group, Groups
 from ..scoring import Tensors
 from .penalties import Kind, kind_of
@@ -91,7 +92,7 @@ class Regularizer:
         try:
             gradients, directions, factors = self._penalty()
             if gradients:  # all at once, so that no interrupt leaves some of them without
-                torch._foreach_addcmul_(gradients, directions, factors)
+                add_products(gradients, directions, factors)
         except BaseException:
             self.kind.load_state_dict(before)
             raise
@@ -153,14 +154,12 @@ class _Strength:
         for given in (strength, *strengths.values()):
             if isinstance(given, bool) or not isinstance(given, (int, float)) or not given >= 0:
                 raise PlanError(f"a strength is a number from 0 up, not {given!r}")
-        for pattern in strengths:
-            check_pattern(graph, pattern, "strengths")
         self._strength = strength
-        self._strengths = list(strengths.items())[::-1]
+        self._strengths = ByPattern(graph, strengths, "strengths")
 
     def __call__(self, group: Group) -> float:
-        fitting = (strength for pattern, strength in self._strengths if matches(group, pattern))
-        return float(next(fitting, self._strength))
+        own = self._strengths.of(group)
+        return float(self._strength if own is None else own)
 
 
 def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:

@@ -91,7 +91,7 @@ class _Expected:
         def numbers(was: Any) -> list[Any]:
             if isinstance(was, SizeInt):
                 return [self.graph.sizes.exactly(was.expr, self.count)]
-            sizes = [self._size(one.right.layout) for one in trusted if one.left.value == was]  # type: ignore[union-attr]
+            sizes = [self._size(one.right.layout) for one in trusted if one.left.value == was]  # type: ignore[union-attr]  # literals are trusted as sizes
             return sizes or [was]
 
         return numbers

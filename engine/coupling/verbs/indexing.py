@@ -156,7 +156,7 @@ def _items(given: object, rank: int) -> list[object]:
 def _axes_taken(item: object) -> int:
     if item is None or item is Ellipsis:
         return 0
-    return len(item.shape) if _is_mask(item) else 1  # type: ignore[attr-defined]
+    return len(item.shape) if _is_mask(item) else 1  # type: ignore[attr-defined]  # a mask is a Value
 
 
 def _is_mask(item: object) -> bool:

@@ -10,7 +10,7 @@ from ..call_site import Site, axis_number
 
 def split(site: Site) -> None:
     """``split(in) by output sizes`` cuts an axis, ``split(out) by input sizes`` joins operands."""
-    if "out" in site.rule.body.factors:  # type: ignore[union-attr]
+    if "out" in site.rule.body.factors:  # type: ignore[union-attr]  # a verb's rule has a relation
         _concatenate(site)
     else:
         _cut_into_results(site)
