@@ -1,4 +1,4 @@
-"""The names that torch does not promise to keep: one file of prunus has them, and a new torch has them all."""
+"""The names that torch does not promise to keep: one file of prunus has them, a new torch has them all."""
 
 from __future__ import annotations
 
