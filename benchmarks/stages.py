@@ -11,13 +11,17 @@ from unittest.mock import patch
 
 # For each stage functions, by the module that calls them. A trace inside of another stage belongs to that.
 STAGES = {
-    "trace": ("engine.prune.trace",),
-    "couple, solve": ("engine.derive.couple", "engine.derive.follow_siblings", "engine.derive.solve"),
+    "trace": ("engine.analyze.trace",),
+    "couple, solve": (
+        "engine.grouping.deriving.couple",
+        "engine.grouping.deriving.follow_siblings",
+        "engine.grouping.deriving.solve",
+    ),
     "groups": ("engine.derive.DependencyGraph",),
     "witness": ("engine.derive.findings", "engine.derive.findings_at", "engine.derive.untrusted"),
     "choose": ("engine.prune.choose",),
-    "slice": ("engine.prune.carry_out",),
-    "verify": ("engine.prune.check_pruned",),
+    "slice": ("engine.finish.carry_out",),
+    "verify": ("engine.finish.check_pruned",),
 }
 
 Clock = Callable[[], float]

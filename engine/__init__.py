@@ -3,9 +3,10 @@
 from ..adapters.checkpoint import load, save
 from ..adapters.masking import mask
 from ..adapters.plan import Plan
+from .analyze import analyze
 from .graph import DependencyGraph
 from .grouping import Group, Member
-from .prune import analyze, apply, cost, prune
+from .prune import apply, cost, prune
 from .result import Result
 from .tracing import trace
 from .training import Regularizer, Schedule, recalibrate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -20,9 +21,10 @@ def derive(
     rules: RuleSet,
     prefer: str = "outer",
     free_outputs: Sequence[int] = (),
+    example_inputs: Any = None,
 ) -> DependencyGraph:
     """The dependency graph of `model`, which `retrace` runs and records; no other sizes are tried yet."""
-    deriving = Deriving(DependencyGraph, model, retrace(), rules, prefer, free_outputs)
+    deriving = Deriving(DependencyGraph, model, retrace(), rules, prefer, free_outputs, example_inputs)
     return _with_followers(deriving, retracing(deriving.trace, retrace))
 
 
@@ -40,10 +42,8 @@ def _heeding(graph: DependencyGraph, found: Sequence[Finding]) -> DependencyGrap
     if not found:
         return graph
     heed(found, graph.state)
-    known = Deriving(DependencyGraph, graph.model, graph.trace, graph.rules, graph.prefer, graph.free_outputs)
-    again = known.solved(graph.state)
-    again.example_inputs, again.free_outputs = graph.example_inputs, graph.free_outputs
-    return again
+    given = graph.rules, graph.prefer, graph.free_outputs, graph.example_inputs
+    return Deriving(DependencyGraph, graph.model, graph.trace, *given).solved(graph.state)
 
 
 def _with_followers(deriving: Deriving[DependencyGraph], retrace: Callable[[], Trace]) -> DependencyGraph:

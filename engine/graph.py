@@ -9,7 +9,7 @@ from typing import Any
 import networkx as nx
 
 from ..adapters.plan import Plan
-from .choosing import Unreached, choose, plan_by_hand, unreached_tensors
+from .choosing import Choice, Options, Unreached, choose, plan_by_hand, unreached_tensors
 from .explaining import Explanation, explain
 from .grouping import Groups
 from .proving import Unknown, unknown_calls
@@ -46,5 +46,9 @@ class DependencyGraph(Groups):
         return plan_by_hand(self, kept)
 
     def choose(self, ratio: float | None = None, **options: Any) -> Plan:
-        """The plan for a ratio or budget; options as for `engine.choose.choose`."""
-        return choose(self, ratio, **options)
+        """The plan for a ratio or budget; options are those of `engine.choosing.options.Options`."""
+        return self.choice(ratio, **options).plan
+
+    def choice(self, ratio: float | None = None, **options: Any) -> Choice:
+        """The same with what there is to say of it: notes, and why groups are left alone."""
+        return choose(self, Options(ratio, **options))

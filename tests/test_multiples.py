@@ -74,10 +74,9 @@ def test_budgets_and_rounding_keep_to_it():
 def test_an_axis_without_a_smaller_multiple_is_left_alone_with_the_reason():
     """Rows of four numbers of four bytes have no half."""
     model, x = rows(width=24, inner=4)
-    left_alone = {}
-    plan = engine.analyze(model, x).choose(ratio=0.5, left_alone=left_alone)
-    assert "m" not in plan.groups and "enter.out" in plan.groups
-    assert "grouped_mm takes 'm' in multiples of 16 bytes, here 4 slots" in left_alone["m"]
+    choice = engine.analyze(model, x).choice(ratio=0.5)
+    assert "m" not in choice.plan.groups and "enter.out" in choice.plan.groups
+    assert "grouped_mm takes 'm' in multiples of 16 bytes, here 4 slots" in choice.left_alone["m"]
 
 
 def test_a_plan_by_hand_that_breaks_it_names_it_and_sizes_nearby():

@@ -33,6 +33,8 @@ SPINE = [
     "engine.graph",
     "engine.result",
     "engine.derive",
+    "engine.analyze",
+    "engine.finish",
     "engine.prune",
     "engine.training",
     "engine",
@@ -40,7 +42,7 @@ SPINE = [
     "editor",
     "cli",
 ]
-FRONT_DOOR = {"__init__", "derive", "graph", "prune", "result"}
+FRONT_DOOR = {"__init__", "analyze", "derive", "finish", "graph", "prune", "result"}
 NO_TORCH = ("grammar", "engine.axes")
 
 

@@ -10,7 +10,7 @@ estimated from channels at the same position only, and as padding counts as if i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from operator import add
 from typing import Any
@@ -71,12 +71,12 @@ def corrections(
         raise PlanError(f"damping= is a number above zero, such as 1e-3, not {damping!r}")
     data = batches(data)
     found = Corrections()
-    losing = dict(_losing(graph, plan, found.notes))
+    used = uses(graph)
+    losing, found.notes = _losing(graph, plan, used)
     places = {reader.data: None for those in losing.values() for reader in those}
     statistics = calibrate(graph, data, places, products=how == "lstsq") if places else {}
     fits = _Fits(statistics, damping if how == "lstsq" else None)
     tensors = named_tensors(graph.model)
-    used = uses(graph)
     for weight, readers_of in losing.items():
         those = [reader for reader in readers_of if reader.data in statistics]
         if not those:
@@ -91,13 +91,16 @@ def corrections(
     return found
 
 
-def _losing(graph: Groups, plan: Plan, notes: list[str]) -> Iterator[tuple[Member, list[Reader]]]:
-    """The weights that lose slots of what they read, with their readers; notes say which are left alone."""
+def _losing(
+    graph: Groups, plan: Plan, used: Mapping[str, set[Call]]
+) -> tuple[dict[Member, list[Reader]], list[str]]:
+    """The weights that lose slots of what they read, with their readers, and which of them are left alone."""
+    losing: dict[Member, list[Reader]] = {}
+    notes: list[str] = []
     by_weight: dict[Member, list[Reader]] = {}
     for reader in readers(graph):
         if reader.weight.axis in plan.tensors.get(reader.weight.tensor, ()):
             by_weight.setdefault(reader.weight, []).append(reader)
-    used = uses(graph)
     for weight, those in by_weight.items():
         others = [call for call in used[weight.tensor] if call not in {reader.call for reader in those}]
         if others:
@@ -105,14 +108,15 @@ def _losing(graph: Groups, plan: Plan, notes: list[str]) -> Iterator[tuple[Membe
         elif any(reader.paired for reader in those):
             notes.append(f"{weight.tensor} is not corrected: it is several weights that read different data")
         else:
-            yield weight, those
+            losing[weight] = those
+    return losing, notes
 
 
 def _first(calls: Iterable[Call]) -> Call:
     return min(calls, key=lambda call: call.index)
 
 
-def _bias(those: list[Reader], used: dict[str, set[Call]]) -> str | None:
+def _bias(those: list[Reader], used: Mapping[str, set[Call]]) -> str | None:
     """The bias that goes with a weight wherever either is used."""
     names = {reader.bias for reader in those}
     name = names.pop() if len(names) == 1 else None

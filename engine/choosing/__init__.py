@@ -6,6 +6,7 @@ from .choose import choose
 from .cost import COSTS, Cost, cost_of, macs, macs_of, parameters, whole
 from .make_plan import kept_counts, kept_slots, make_plan
 from .near import keep_more
+from .options import Choice, Options
 from .patterns import ByPattern, matches
 from .repeated import repeated_notes
 from .units import Unit, units_of
@@ -15,7 +16,9 @@ __all__ = [
     "COSTS",
     "Budget",
     "ByPattern",
+    "Choice",
     "Cost",
+    "Options",
     "Unit",
     "Unreached",
     "check_reached",

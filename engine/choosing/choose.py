@@ -2,90 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 
-from ...adapters.plan import Plan
 from ...errors import PlanError
 from ..axes import Atom
 from ..grouping import Group, Groups
-from ..scoring import Criterion, Loss, Tensors, criterion_of
-from .budget import Budget
-from .cost import COSTS
+from ..scoring import Criterion, Tensors, criterion_of
 from .make_plan import make_plan
 from .near import keep_more
+from .options import Choice, Options
 from .patterns import ByPattern
-from .scopes import SCOPES, families_of
-from .units import Unit, units_of
+from .scopes import families_of
+from .units import Unit, units_and_others
 
 
-def choose(
-    graph: Groups,
-    ratio: float | None = None,
-    *,
-    params: float | None = None,
-    macs: float | None = None,
-    latency: Any = None,
-    scope: str = "local",
-    ratios: Mapping[str, float] | None = None,
-    criterion: str | Criterion = "magnitude",
-    data: Iterable[Any] | None = None,
-    loss: Loss | None = None,
-    skip: Sequence[str] = (),
-    only: Sequence[str] = (),
-    round_to: int = 1,
-    min_keep: float = 1,
-    exact_only: bool = False,
-    notes: list[str] | None = None,
-    left_alone: dict[str, str] | None = None,
-) -> Plan:
-    """Remove the slots with the lowest scores from every group that may be pruned.
+def choose(graph: Groups, options: Options) -> Choice:
+    """The plan that removes the slots with the lowest scores from every group that may be pruned.
 
-    Parameters
-    ----------
-    graph : the analysed model.
-    ratio : fraction of the slots to remove, in [0, 1); 0.5 if no budget is given either.
-    params, macs, latency : budgets, as the fraction of the model's parameters, multiply-accumulates or
-        seconds to keep; ``latency=(0.5, seconds)`` where a function of yours says what a call takes, see
-        `engine.latency`.
-    scope : where the ratio holds: ``"local"`` in every group, ``"global"`` in one ranking of all slots,
-        ``"isomorphic"`` among groups of the same structure.
-    ratios : other ratios by group name, kind or module pattern (``"layer1.*": 0.25``); the last wins.
-    criterion : a name in `engine.criteria`, or a callable ``(group, tensors) -> scores``.
-    data : batches of inputs for criteria that look at activations or gradients.
-    loss : ``loss(model, batch) -> scalar`` for criteria that look at gradients.
-    skip, only : group names, kinds or module patterns to leave out, or to prune alone.
-    round_to : kept slots are a multiple of this.
-    min_keep : how many slots (from 1) or what fraction (below 1) of every group stays at least.
-    exact_only : leave groups alone over which a statistic is taken.
-    notes : receives a line for a budget that was not met closely.
-    left_alone : receives why nothing is removed, by the name of each group that was made to be pruned.
-
-    Returns
-    -------
-    Plan
-        At least one slot of each group stays, and never more than `ratio` goes.
-
-    Raises
-    ------
-    PlanError
-        For a ratio outside [0, 1), two budgets, one that cannot be met, a pattern that fits nothing.
+    At least one slot of each group stays, and without a budget never more than the ratio goes. Raises
+    `PlanError` for a budget that cannot be met, a pattern that fits nothing, and what criteria complain of.
     """
-    left_alone = {} if left_alone is None else left_alone
-    budget = _budget(ratio, params=params, macs=macs, latency=latency)
-    _check(scope, round_to, min_keep)
-    wanted = _Wanted(graph, 0.5 if ratio is None else ratio, ratios or {})
-    ranked = _Ranked(graph, criterion_of(criterion), Tensors(graph, data, loss))
+    budget = options.budget
+    wanted = _Wanted(graph, options)
+    ranked = _Ranked(graph, criterion_of(options.criterion), Tensors(graph, options.data, options.loss))
     price = None if budget is None else budget.price(graph)
     rigid: dict[Atom, str] = {}
     raised: dict[Atom, int] = {}
     while True:
-        left_alone.clear()
-        units = units_of(graph, skip, only, exact_only, rigid, round_to, min_keep, left_alone)
-        shrink = _shrinking(graph, units, wanted, scope, ranked, raised)
+        units, left_alone = units_and_others(
+            graph,
+            options.skip,
+            options.only,
+            options.exact_only,
+            rigid,
+            options.round_to,
+            options.min_keep,
+        )
+        shrink = _shrinking(graph, units, wanted, options.scope, ranked, raised)
         if budget is None or price is None:
             shrink(wanted.ratio)
         else:
@@ -97,45 +53,19 @@ def choose(
             break
         rigid.update(found)  # the other units make up for what the code does not let go
         raised.update(more if budget is not None else {})
-    if budget is not None and price is not None and notes is not None:
-        notes += budget.missed(price, units)
+    notes = () if budget is None or price is None else tuple(budget.missed(price, units))
     for unit in units:
         if unit.steps == unit.whole:
             left_alone.update((group.name, _why_whole(unit)) for group in unit.groups)
-    return make_plan(graph, ranked.best(units))
-
-
-def _budget(ratio: float | None, **given: Any) -> Budget | None:
-    budgets = {name: given[name] for name in COSTS if given[name] is not None}
-    if len(budgets) + (ratio is not None) > 1:
-        raise PlanError(f"ratio, {', '.join(COSTS)} are ways to say how much goes; give one of them")
-    return next((Budget.of(*one) for one in budgets.items()), None)
-
-
-def _check(scope: str, round_to: int, min_keep: float) -> None:
-    if not isinstance(scope, str) or scope not in SCOPES:
-        raise PlanError(f"scope is one of {', '.join(SCOPES)}, not {scope!r}")
-    if not isinstance(round_to, int) or round_to < 1:
-        raise PlanError(f"round_to must be a whole number of at least 1, not {round_to!r}")
-    if not isinstance(min_keep, (int, float)) or not (0 < min_keep < 1 or _is_count(min_keep)):
-        raise PlanError(f"min_keep is a number of slots, or a fraction below 1, not {min_keep!r}")
-
-
-def _is_count(number: float) -> bool:
-    return number >= 1 and float(number).is_integer()
+    return Choice(make_plan(graph, ranked.best(units)), notes, left_alone)
 
 
 class _Wanted:
     """The fraction to remove: one for all, but where a pattern says otherwise."""
 
-    def __init__(self, graph: Groups, ratio: float, ratios: Mapping[str, float]):
-        if not isinstance(ratios, Mapping):
-            raise PlanError(f"ratios= gives ratios by pattern, as in {{'layer1.*': 0.25}}, not {ratios!r}")
-        for given in [ratio, *ratios.values()]:
-            if not isinstance(given, (int, float)) or not 0 <= given < 1:
-                raise PlanError(f"a ratio is a fraction to remove, from 0 to below 1; {given!r} is not")
-        self.ratio = ratio
-        self._ratios = ByPattern(graph, ratios, "ratios")
+    def __init__(self, graph: Groups, options: Options):
+        self.ratio = options.removed
+        self._ratios = ByPattern(graph, options.ratios or {}, "ratios")
 
     def of(self, unit: Unit) -> float | None:
         """The ratio of a unit's own, the least that is given for its groups; `None` if no pattern fits."""

@@ -83,6 +83,13 @@ def _ceil(number: float) -> int:
 
 
 def units_of(
+    graph: Groups, skip: Sequence[str] = (), only: Sequence[str] = (), round_to: int = 1
+) -> list[Unit]:
+    """The units that are free, wanted, and made by some producer; one for each product of several."""
+    return units_and_others(graph, skip, only, round_to=round_to)[0]
+
+
+def units_and_others(
     graph: Groups,
     skip: Sequence[str] = (),
     only: Sequence[str] = (),
@@ -90,14 +97,12 @@ def units_of(
     rigid: Mapping[Atom, str] = MappingProxyType({}),
     round_to: int = 1,
     min_keep: float = 1,
-    left_alone: dict[str, str] | None = None,
-) -> list[Unit]:
-    """The units that are free, wanted, and made by some producer; one for each product of several.
+) -> tuple[list[Unit], dict[str, str]]:
+    """The units, and for each group with a producer that is in none the reason, by its name.
 
     `rigid` atoms are those found to be unable to shrink, and why; the other parts of their products take
-    their turn. `left_alone` receives the reason for each group with a producer that is in no unit.
+    their turn.
     """
-    left_alone = {} if left_alone is None else left_alone
     skip, only = as_patterns(skip), as_patterns(only)
     for option, patterns in (("skip", skip), ("only", only)):
         for pattern in patterns:
@@ -118,7 +123,8 @@ def units_of(
             return "one slot" if len(unit.groups) == 1 else "tied sizes without a common divisor"
         return None
 
-    units = []
+    units: list[Unit] = []
+    left_alone: dict[str, str] = {}
     for unit in (Unit.of(tied, round_to, min_keep, graph.multiples) for tied in graph.tied()):
         if not any(group.producers for group in unit.groups):
             continue
@@ -127,11 +133,18 @@ def units_of(
             units.append(unit)
         else:
             left_alone.update((group.name, reason) for group in unit.groups)
-    return _one_of_each_product(graph, units, left_alone)
+    passed_over = _passed_over(graph, units)
+    for unit, other in passed_over.items():
+        reason = f"{other.groups[0].name} is pruned in the same axes (prefer={graph.prefer!r})"
+        left_alone.update((group.name, reason) for group in unit.groups)
+    return [unit for unit in units if unit not in passed_over], left_alone
 
 
-def _one_of_each_product(graph: Groups, units: list[Unit], left_alone: dict[str, str]) -> list[Unit]:
-    """Where an axis is a product of several groups only one is pruned: the outer one, unless asked."""
+def _passed_over(graph: Groups, units: list[Unit]) -> dict[Unit, Unit]:
+    """The units that stay whole, and the one that is pruned instead in an axis that is a product of both.
+
+    That is the outer one, unless asked.
+    """
     unit_of = {group.atom: unit for unit in units for group in unit.groups}
     passed_over: dict[Unit, Unit] = {}
     for whole in graph.products:
@@ -145,10 +158,7 @@ def _one_of_each_product(graph: Groups, units: list[Unit], left_alone: dict[str,
                 chosen = dict.fromkeys(found)
             else:
                 passed_over.update((unit, next(iter(chosen))) for unit in found if unit not in chosen)
-    for unit, other in passed_over.items():
-        reason = f"{other.groups[0].name} is pruned in the same axes (prefer={graph.prefer!r})"
-        left_alone.update((group.name, reason) for group in unit.groups)
-    return [unit for unit in units if unit not in passed_over]
+    return passed_over
 
 
 def _units_in(found: Iterable[Atom], unit_of: Mapping[Atom, Unit]) -> Iterable[Unit]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from attrs import define
 from torch import nn
@@ -36,7 +36,8 @@ class Deriving(Generic[Derived]):
     trace: Trace
     rules: RuleSet
     prefer: str
-    free_outputs: Sequence[int]
+    free_outputs: Sequence[int] = ()
+    example_inputs: Any = None
 
     def coupled(self, trusted: set[Literal]) -> Derived:
         """The graph in which these plain numbers are taken for sizes that follow."""
@@ -65,7 +66,8 @@ class Deriving(Generic[Derived]):
                 state.of, state.equations, conditions, self.trace.attributes, state.ties, self.prefer
             )
             follow_attributes(sizes, state)
-            return self.kind(self.model, state, sizes, self.rules, self.prefer)
+            ends = self.free_outputs, self.example_inputs
+            return self.kind(self.model, state, sizes, self.rules, self.prefer, *ends)
 
 
 def _proportions(state: Couplings, equations: list[Equation]) -> Iterator[Equation]:

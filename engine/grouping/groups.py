@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +22,16 @@ from .names import Names, producers_of, unknown_name
 class Groups(Flattening):
     """What may be pruned in a model, what must go along, and what stays."""
 
-    def __init__(self, model: Any, state: Couplings, sizes: Sizes, rules: RuleSet, prefer: str):
+    def __init__(
+        self,
+        model: Any,
+        state: Couplings,
+        sizes: Sizes,
+        rules: RuleSet,
+        prefer: str,
+        free_outputs: Sequence[int] = (),
+        example_inputs: Any = None,
+    ):
         self.model = model
         self.trace: Trace = state.trace
         self.rules = rules
@@ -37,8 +46,8 @@ class Groups(Flattening):
         self._demands: dict[Atom, list[Multiple]] = {}
         self.groups: list[Group] = []
         self.blocked: list[Group] = []
-        self.example_inputs: Any = None
-        self.free_outputs: tuple[int, ...] = ()
+        self.example_inputs = example_inputs
+        self.free_outputs = tuple(free_outputs)
         self._collect()
 
     def inexact(self, group: Group) -> Reason | None:

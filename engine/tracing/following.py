@@ -148,8 +148,8 @@ def _applied_as_one(function: type, follower: _Follower) -> Iterator[None]:
     """While this lasts, an autograd function is recorded as one call; elsewhere it is what it was."""
     recorder, own = follower.recorder, vars(function).get("apply")
 
-    def apply(kind, /, *args, **kwargs):
-        plain = super(function, kind).apply if own is None else own.__get__(None, kind)
+    def apply(kind: type[Any], /, *args: Any, **kwargs: Any) -> Any:
+        plain = super(function, kind).apply if own is None else own.__get__(None, kind)  # type: ignore[arg-type]  # it is a class
         is_seen = not torch.compiler.is_compiling() and follower.is_here and recorder.ledger.open
         if not is_seen or kind not in recorder.opaque:
             return plain(*args, **kwargs)
@@ -167,11 +167,14 @@ def _applied_as_one(function: type, follower: _Follower) -> Iterator[None]:
         yield
 
 
-def _record_as_one(recorder: Recorder, target: type, module, args, kwargs, result) -> None:
+def _record_as_one(
+    recorder: Recorder, target: type, module: nn.Module | None, args: Any, kwargs: Any, result: Any
+) -> None:
     """Record a module or function that nobody has looked into as one call."""
     own: dict[str, Value] = {}
-    for kind in ("_parameters", "_buffers") if module is not None else ():
-        for path, part in modules_of(module):
+    inside = [] if module is None else modules_of(module)
+    for kind in ("_parameters", "_buffers"):
+        for path, part in inside:
             for name, tensor in held(part, kind).items():
                 if tensor is not None:
                     own[f"self.{path}.{name}" if path else f"self.{name}"] = recorder.value_of(tensor)

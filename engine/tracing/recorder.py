@@ -23,6 +23,9 @@ from .size_int import Ledger, SizeInt, expr_of
 from .values import Call, Read, Trace, Value, locate
 
 Tensor = torch.Tensor
+Target = Callable[..., Any]
+Args = tuple[Any, ...]
+Named = dict[str, Any]
 Observe = Callable[[Call, dict[Value, Tensor]], None]
 # Each access of these makes a new object, but all are equal and hash alike.
 _SHAPE = vars(TensorBase)["shape"].__get__
@@ -44,7 +47,7 @@ class Recorder(TorchFunctionMode):
         ledger: Ledger,
         state: dict[int, tuple[Tensor, str, str]],
         opaque: frozenset[type],
-        lower: dict[Callable[..., Any], Callable[..., Any]],
+        lower: dict[Target, Target],
         observe: Observe | None = None,
         plain: bool = False,
     ) -> None:
@@ -56,13 +59,13 @@ class Recorder(TorchFunctionMode):
         self.lower = lower
         self.observe = observe
         self.running: list[tuple[str, type]] = []  # path and class of the modules around the current call
-        self.failure: tuple[BaseException, str, Callable[..., Any] | None] | None = None
+        self.failure: tuple[BaseException, str, Target | None] | None = None
         self._table: dict[int, tuple[weakref.ref[Tensor], Value, list[torch.Size]]] = {}
         self._count = 0
         self._seed = torch.initial_seed()
         self.untracked: list[weakref.ref[Tensor]] = []  # with axes, constant ones, too
         self.constants: list[tuple[tuple[str, type], Value]] = []  # and the entry of `running` then
-        self._lowering: set[Callable[..., Any]] = set()
+        self._lowering: set[Target] = set()
         self._answers = {
             _SHAPE: self.shape,
             Tensor.size: self.size,
@@ -77,7 +80,9 @@ class Recorder(TorchFunctionMode):
 
     # Calls
 
-    def __torch_function__(self, target, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, target: Target, types: Any, args: Args = (), kwargs: Named | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         ledger = self.ledger
         if not ledger.open:
@@ -110,13 +115,21 @@ class Recorder(TorchFunctionMode):
                 self._note_read(target, args, kwargs)
         elif result is None and (names := changed_arguments(target)):
             given = bind(target, args, kwargs)
-            changed = tuple(tensors_in([given.get(name) for name in names]))
-            self.record(target, args, kwargs, changed, True)
+            written = tuple(tensors_in([given.get(name) for name in names]))
+            self.record(target, args, kwargs, written, True)
         elif result is not None:
             self._note_read(target, args, kwargs)
         return result
 
-    def record(self, target, args, kwargs, tensors: tuple[Tensor, ...], inplace: bool, **own: Value) -> None:
+    def record(
+        self,
+        target: Target,
+        args: Args,
+        kwargs: Named,
+        tensors: tuple[Tensor, ...],
+        inplace: bool,
+        **own: Value,
+    ) -> None:
         """Write down one call of `target` that returned, or changed, `tensors`; a module reads `own` too."""
         given = bind(target, args, kwargs)
         arguments = {name: self.describe(item) for name, item in given.items()}
@@ -132,7 +145,7 @@ class Recorder(TorchFunctionMode):
         call.results = tuple([self.new_value(tensor, "call", None, call) for tensor in tensors])
         calls.append(call)
 
-    def _note_read(self, target, args, kwargs) -> None:
+    def _note_read(self, target: Target, args: Args, kwargs: Named) -> None:
         """Remember the tensors that a call was given which returned none, if it looked at their data."""
         self.ledger.open = False
         try:
@@ -152,7 +165,7 @@ class Recorder(TorchFunctionMode):
         finally:
             self.ledger.open = True
 
-    def _run_lowered(self, target, args, kwargs):
+    def _run_lowered(self, target: Target, args: Args, kwargs: Named) -> Any:
         self.trace.lowered = True
         self._lowering.add(target)
         try:
@@ -161,7 +174,7 @@ class Recorder(TorchFunctionMode):
         finally:
             self._lowering.discard(target)
 
-    def blame(self, error: BaseException, target: Callable[..., Any] | None = None) -> None:
+    def blame(self, error: BaseException, target: Target | None = None) -> None:
         """Remember where an error came up first, while it passes outwards."""
         if self.failure is None or self.failure[0] is not error:
             self.failure = (error, self.running[-1][0], target)
@@ -251,7 +264,7 @@ class Recorder(TorchFunctionMode):
             known.append(torch.Size(sizes))
         return known[0]
 
-    def size(self, tensor: Tensor, dim: int | None = None):
+    def size(self, tensor: Tensor, dim: int | None = None) -> Any:
         """``tensor.size()`` and ``tensor.size(dim)``."""
         if dim is None:
             return self.shape(tensor)

@@ -67,7 +67,7 @@ class SizeInt(int):
 
     __hash__ = int.__hash__
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return int, (int(self),)
 
     def __bool__(self) -> bool:

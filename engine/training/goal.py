@@ -9,7 +9,7 @@ from math import inf, isclose
 from typing import Any
 
 from ...errors import PlanError
-from ..choosing import COSTS, Budget, ByPattern, kept_slots, matches, units_of
+from ..choosing import ByPattern, Options, kept_slots, matches, units_of
 from ..graph import DependencyGraph
 from ..result import Result
 
@@ -43,38 +43,28 @@ class Goal:
     Parameters
     ----------
     graph : the whole model, analysed.
-    budget : ``ratio``, ``params``, ``macs`` and ``latency``, one of which may be given.
-    options : of `prune`, of which those count that say which groups are pruned, and how far.
+    options : how much is to be left of which groups in the end.
     curve : a name in `CURVES` or a function of that form.
     steps : in how many steps; `PlanError` if the curve does not lead to the budget in them.
     """
 
-    def __init__(
-        self,
-        graph: DependencyGraph,
-        budget: Mapping[str, Any],
-        options: Mapping[str, Any],
-        curve: str | Curve,
-        steps: int,
-    ):
-        given = next((name for name in COSTS if budget[name] is not None), None)
-        self.budget = None if given is None else Budget.of(given, budget[given])
-        ratio = 0.5 if budget["ratio"] is None else budget["ratio"]
+    def __init__(self, graph: DependencyGraph, options: Options, curve: str | Curve, steps: int):
+        self.budget, ratio = options.budget, options.removed
         self.final = 1 - ratio if self.budget is None else self.budget.fraction
-        self.name = f"{given or 'ratio'}={float(ratio if self.budget is None else self.final)}"
+        name, fraction = ("ratio", ratio) if self.budget is None else (self.budget.name, self.final)
+        self.name = f"{name}={float(fraction)}"
         self._curve = _checked(curve, self.final, steps)
-        skip, only, round_to = options.get("skip", ()), options.get("only", ()), options.get("round_to", 1)
-        units = units_of(graph, skip, only, round_to=round_to)
+        units = units_of(graph, options.skip, options.only, options.round_to)
         groups = [group for unit in units for group in unit.groups]
         self._whole = {group.name: group.size for group in groups}
         self._left = dict(self._whole)
-        self._only = _fitting(graph, only)
+        self._only = _fitting(graph, options.only)
         # The slots that go at once, which stay the same when the group has shrunk.
         self._grain = {one.name: unit.kept(one, unit.every) for unit in units for one in unit.groups}
         # Of one ratio for all groups, too, each group keeps account: rounding would add up over the steps.
-        alone = self.budget is None and options.get("scope", "local") == "local"
+        alone = self.budget is None and options.scope == "local"
         self._own = {group.name: 1 - ratio for group in groups if alone}
-        ratios = ByPattern(graph, options.get("ratios") or {}, "ratios")
+        ratios = ByPattern(graph, options.ratios or {}, "ratios")
         self._own.update((one.name, 1 - own) for one in groups if (own := ratios.of(one)) is not None)
         self._priced = 1.0
 

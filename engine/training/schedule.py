@@ -15,6 +15,7 @@ from ...adapters.plan import Plan
 from ...adapters.tensors import named_tensors
 from ...errors import PlanError
 from ..calibrating import batches, corrections
+from ..choosing import Options
 from ..graph import DependencyGraph
 from ..prune import apply, prune
 from ..result import Result
@@ -24,6 +25,8 @@ from .goal import Curve, Goal
 
 # Options of `prune` that are not tried: what the scores are taken from, and how a plan is carried out.
 _LATER = ("criterion", "loss", "compensate", "verify")
+# Those that say how much is to go of what.
+_AMOUNTS = ("scope", "ratios", "skip", "only", "round_to", "min_keep")
 # Those that a schedule does not pass on.
 _OWN = ("model", "optimizer", "dry_run")
 
@@ -108,7 +111,8 @@ class Schedule:
         self._optimizer = optimizer
         self._options = {**options, "example_inputs": example_inputs}
         budget = {"ratio": ratio, "params": params, "macs": macs, "latency": latency}
-        self._progress = _Progress(0, 0, Goal(self._try(budget), budget, options, curve, steps), ())
+        wanted = Options(**budget, **{name: options[name] for name in _AMOUNTS if name in options})
+        self._progress = _Progress(0, 0, Goal(self._try(budget), wanted, curve, steps), ())
 
     @property
     def done(self) -> bool:

@@ -1,0 +1,86 @@
+"""The way to a graph: rules are loaded, the model is traced, and what the rules say of it is derived."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from ..adapters.inputs import guess_inputs
+from ..adapters.lower import LOWERINGS
+from ..adapters.wrappers import check_sliceable
+from ..errors import PlanError, RuleError
+from ..rules import load
+from .choosing import check_reached, units_of
+from .derive import derive, witnessed
+from .graph import DependencyGraph
+from .tracing import Trace, alone, trace
+
+
+@alone
+def analyze(
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    rules: Any = "default",
+    prefer: str = "outer",
+    fake: bool = False,
+    strict: bool = False,
+    free_outputs: Sequence[int] = (),
+) -> DependencyGraph:
+    """Derive which slots of `model` must go together, without changing it.
+
+    Parameters
+    ----------
+    model : any module that runs eagerly.
+    example_inputs : a tensor, a tuple of positional arguments, a dict of keyword arguments, or the pair
+        ``(args, kwargs)``; or a list of several calls, each in one of these forms, which are traced and
+        coupled together, where one alone does not reach all of the model. Guessed if not given.
+    rules : ``"default"``, paths of ``.rules`` files, or a list of these; later ones win. The modules that a
+        file names as targets are imported, and so run: give only files that you trust.
+    prefer : ``"outer"`` prunes whole heads and groups, ``"inner"`` the slots inside them.
+    fake : run on fake tensors: no memory and no arithmetic, for models larger than the machine.
+    strict : an operation without a rule is a `RuleError` instead of being held, and a tensor that was not
+        reached and is as wide as what `prune` removes slots of (here: as what it may choose) a `PlanError`.
+    free_outputs : positions of output tensors, of every call, whose shape may change (backbones).
+
+    Raises
+    ------
+    RuleSyntaxError, RuleError, TraceError, PlanError
+        The model is left as it was.
+    """
+    graph, _, retrace = analysed(model, example_inputs, rules, prefer, fake, strict, free_outputs)
+    graph = witnessed(graph, retrace)
+    if strict:
+        groups = (group.name for unit in units_of(graph) for group in unit.groups)
+        check_reached(graph.unreached, set(groups))
+    return graph
+
+
+def analysed(
+    model: nn.Module,
+    example_inputs: Any,
+    rules: Any,
+    prefer: str,
+    fake: bool,
+    strict: bool,
+    free_outputs: Sequence[int],
+) -> tuple[DependencyGraph, str, Callable[..., Trace]]:
+    """The graph as the first trace tells it, what it was traced with, and what runs the model once more."""
+    if prefer not in ("outer", "inner"):
+        raise PlanError(
+            f"prefer is 'outer' (whole heads and groups) or 'inner' (inside them), not {prefer!r}"
+        )
+    check_sliceable(model)
+    described = "the example inputs given"
+    if example_inputs is None:
+        args, kwargs, described = guess_inputs(model)
+        example_inputs = (args, kwargs)
+    ruleset = load(rules)
+    retrace = partial(trace, model, example_inputs, fake=fake, opaque=ruleset.opaque, lower=LOWERINGS)
+    graph = derive(model, retrace, ruleset, prefer, free_outputs, example_inputs)
+    if strict and any(call.costs for call in graph.unknown):
+        raise RuleError("\n".join(str(call) for call in graph.unknown if call.costs))
+    return graph, described, retrace

@@ -1,0 +1,99 @@
+"""What a user may ask of a choice, checked once; and what is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from attrs import field, frozen
+
+from ...adapters.plan import Plan
+from ...errors import PlanError
+from ..scoring import Criterion, Loss
+from .budget import Budget
+from .cost import COSTS
+from .scopes import SCOPES
+
+
+@frozen
+class Options:
+    """Which slots are to be removed: those with the lowest scores, from every group that may be pruned.
+
+    Parameters
+    ----------
+    ratio : fraction of the slots to remove, in [0, 1); 0.5 if no budget is given either.
+    params, macs, latency : budgets, as the fraction of the model's parameters, multiply-accumulates or
+        seconds to keep; ``latency=(0.5, seconds)`` where a function of yours says what a call takes, see
+        `engine.choosing.latency`.
+    scope : where the ratio holds: ``"local"`` in every group, ``"global"`` in one ranking of all slots,
+        ``"isomorphic"`` among groups of the same structure.
+    ratios : other ratios by group name, kind or module pattern (``"layer1.*": 0.25``); the last wins.
+    criterion : a name in `engine.scoring.criteria`, or a callable ``(group, tensors) -> scores``.
+    data : batches of inputs for criteria that look at activations or gradients.
+    loss : ``loss(model, batch) -> scalar`` for criteria that look at gradients.
+    skip, only : group names, kinds or module patterns to leave out, or to prune alone.
+    round_to : kept slots are a multiple of this.
+    min_keep : how many slots (from 1) or what fraction (below 1) of every group stays at least.
+    exact_only : leave groups alone over which a statistic is taken.
+
+    Raises
+    ------
+    PlanError
+        For a ratio outside [0, 1), two budgets, or another number or word that there is not.
+    """
+
+    ratio: float | None = None
+    params: float | None = field(default=None, kw_only=True)
+    macs: float | None = field(default=None, kw_only=True)
+    latency: Any = field(default=None, kw_only=True)
+    scope: str = field(default="local", kw_only=True)
+    ratios: Mapping[str, float] | None = field(default=None, kw_only=True)
+    criterion: str | Criterion = field(default="magnitude", kw_only=True)
+    data: Iterable[Any] | None = field(default=None, kw_only=True)
+    loss: Loss | None = field(default=None, kw_only=True)
+    skip: Sequence[str] = field(default=(), kw_only=True)
+    only: Sequence[str] = field(default=(), kw_only=True)
+    round_to: int = field(default=1, kw_only=True)
+    min_keep: float = field(default=1, kw_only=True)
+    exact_only: bool = field(default=False, kw_only=True)
+    budget: Budget | None = field(init=False)
+
+    @budget.default
+    def _budget(self) -> Budget | None:
+        given = {name: getattr(self, name) for name in COSTS if getattr(self, name) is not None}
+        if len(given) + (self.ratio is not None) > 1:
+            raise PlanError(f"ratio, {', '.join(COSTS)} are ways to say how much goes; give one of them")
+        return next((Budget.of(*one) for one in given.items()), None)
+
+    @property
+    def removed(self) -> float:
+        """The ratio, where there is no budget."""
+        return 0.5 if self.ratio is None else self.ratio
+
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.scope, str) or self.scope not in SCOPES:
+            raise PlanError(f"scope is one of {', '.join(SCOPES)}, not {self.scope!r}")
+        if not isinstance(self.round_to, int) or self.round_to < 1:
+            raise PlanError(f"round_to must be a whole number of at least 1, not {self.round_to!r}")
+        if not isinstance(self.min_keep, (int, float)) or not _is_least(self.min_keep):
+            raise PlanError(f"min_keep is a number of slots, or a fraction below 1, not {self.min_keep!r}")
+        ratios = self.ratios or {}
+        if not isinstance(ratios, Mapping):
+            raise PlanError(f"ratios= gives ratios by pattern, as in {{'layer1.*': 0.25}}, not {ratios!r}")
+        for given in [self.removed, *ratios.values()]:
+            if not isinstance(given, (int, float)) or not 0 <= given < 1:
+                raise PlanError(f"a ratio is a fraction to remove, from 0 to below 1; {given!r} is not")
+
+
+def _is_least(number: float) -> bool:
+    return 0 < number < 1 or (number >= 1 and float(number).is_integer())
+
+
+@frozen
+class Choice:
+    """A plan; a note for each budget that was not met closely; and why nothing is removed, by the name of
+    each group that was made to be pruned."""
+
+    plan: Plan
+    notes: tuple[str, ...]
+    left_alone: Mapping[str, str]

@@ -1,0 +1,72 @@
+"""The way from a choice to a result: corrected, sliced and verified, or only told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from attrs import frozen
+from torch import nn
+
+from ..adapters.apply import carry_out
+from ..adapters.optimizers import Optimizers
+from ..adapters.plan import Plan
+from ..adapters.submodules import parameters_of
+from .calibrating import Corrections, corrections, inputs_of
+from .choosing import Choice, Options, check_reached, kept_slots, parameters, repeated_notes, unreached_notes
+from .graph import DependencyGraph
+from .result import Result
+from .tracing import Trace, handed_notes
+from .witnessing import check_pruned, check_tried
+
+
+@frozen
+class Finish:
+    """What is done with a choice: it is carried out, or only told."""
+
+    options: Options
+    inputs: str
+    compensate: str | None
+    optimizer: Optimizers | None
+    dry_run: bool
+    verify: bool
+    strict: bool
+
+    def __call__(
+        self, graph: DependencyGraph, choice: Choice, retrace: Callable[..., Trace] | None = None
+    ) -> Result:
+        """The result; with `retrace` the model must do at the sizes of the plan what the graph says."""
+        model, plan = graph.model, choice.plan
+        if self.strict:
+            check_reached(graph.unreached, plan.groups.keys())
+        before = count_parameters(model)
+        corrected = self._corrections(graph, plan)
+        notes = [*choice.notes, *unreached_notes(graph, graph.unreached, plan), *repeated_notes(graph, plan)]
+        notes += [*handed_notes(graph.trace), *corrected.notes]
+        left_alone = dict(choice.left_alone)
+        if self.dry_run:
+            if retrace is not None:
+                check_tried(graph, plan, retrace)
+            after = parameters(graph, kept_slots(graph, plan))
+            return Result(model, plan, graph, before, after, notes, self.inputs, left_alone)
+        return carry_out(
+            model,
+            plan,
+            optimizer=self.optimizer,
+            corrections=corrected.tensors,
+            check=partial(check_pruned, model, graph, plan, retrace) if self.verify else None,
+            then=lambda dropped: Result(
+                model, plan, graph, before, count_parameters(model), notes + dropped, self.inputs, left_alone
+            ),
+        )
+
+    def _corrections(self, graph: DependencyGraph, plan: Plan) -> Corrections:
+        if self.compensate is None:
+            return Corrections()
+        data, loss = self.options.data, self.options.loss
+        return corrections(graph, plan, data if loss is None else inputs_of(data), self.compensate)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """The number of parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in parameters_of(model).values())
