@@ -186,13 +186,14 @@ class CheckpointError(PrunusError):
     """A file that cannot be written or read, is damaged, or is of another model; the model is as it was."""
 
 
-def lacks_memory(error: BaseException | None) -> bool:
-    """Whether an error came up because there was no memory left, which tells nothing of the model."""
-    while error is not None:
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def raise_foreign(error: BaseException) -> None:
+    """Raise what tells nothing of a model: an error for lack of memory, an interrupt that was the cause."""
+    raise_interrupt(error)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
+            raise error
+        cause = cause.__cause__ or cause.__context__
 
 
 def raise_interrupt(error: BaseException | None) -> None:

@@ -22,8 +22,10 @@ from torch._subclasses import FakeTensor, FakeTensorMode
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.nn._reduction import legacy_get_string as reduction_of_old
 from torch.overrides import _get_current_function_mode_stack as function_modes
+from torch.overrides import _pop_mode as drop_function_mode
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack as dispatch_modes
+from torch.utils._python_dispatch import _pop_mode as drop_dispatch_mode
 
 __all__ = [
     "OPDEFS",
@@ -42,6 +44,8 @@ __all__ = [
     "add_products",
     "compiler",
     "dispatch_modes",
+    "drop_dispatch_mode",
+    "drop_function_mode",
     "function_modes",
     "innermost_transform",
     "is_compiled_around",

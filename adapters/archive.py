@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from attrs import frozen
@@ -61,24 +62,32 @@ def read(path: PathLike) -> Archive:
     """The contents of a file that `write` wrote and that is whole and unchanged, else `CheckpointError`."""
     file_path = expect_regular(path, CheckpointError)
     try:
-        with safe_open(file_path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            _check_version(path, metadata)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        given = metadata.pop("sha256", "")
-        found = _sum(metadata, tensors)
+        metadata, tensors, given, found = _contents(file_path)
     except CheckpointError:
         raise
-    except Exception as error:  # whatever the library says of bytes that anybody may have written
-        raise CheckpointError(
-            f"{shown(path)} is not a whole safetensors file ({shown(str(error))}): copy or save it again"
-        ) from error
+    except Exception:  # of an interrupt the library makes an error of its own: once more
+        try:
+            metadata, tensors, given, found = _contents(file_path)
+        except Exception as error:  # whatever the library says of bytes that anybody may have written
+            raise CheckpointError(
+                f"{shown(path)} is not a whole safetensors file ({shown(str(error))}): copy or save it again"
+            ) from error
     if given != found:
         raise CheckpointError(f"{shown(path)} was changed after it was saved: copy or save it again")
     try:
         return _archive(metadata, tensors)
     except (PlanError, strict_json.Malformed) as error:
         raise CheckpointError(f"{shown(path)} is not what prunus saves ({error}): save it again") from error
+
+
+def _contents(path: Path) -> tuple[dict[str, str], dict[str, Tensor], str, str]:
+    """The metadata and the tensors of a file, and the sum that it says, and that it has."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        _check_version(path, metadata)
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    given = metadata.pop("sha256", "")
+    return metadata, tensors, given, _sum(metadata, tensors)
 
 
 def _archive(metadata: Mapping[str, str], tensors: dict[str, Tensor]) -> Archive:

@@ -16,6 +16,8 @@ from ..torch_private import (
     EnableTorchFunction,
     FakeTensorMode,
     dispatch_modes,
+    drop_dispatch_mode,
+    drop_function_mode,
     function_modes,
     innermost_transform,
     is_compiled_around,
@@ -83,14 +85,19 @@ def modes_of(model: nn.Module) -> Iterator[None]:
 def keep_modes(undo: Undo) -> None:
     """Let `undo` leave the modes that an interrupt keeps from being left, and switch gradients as now."""
     undo.add(torch.set_grad_enabled, torch.is_grad_enabled())
-    for stack in (function_modes, dispatch_modes):
-        undo.add(_lead_back, stack, stack())
+    undo.add(_lead_back, function_modes, drop_function_mode, function_modes())
+    undo.add(_lead_back, dispatch_modes, drop_dispatch_mode, dispatch_modes())
 
 
-def _lead_back(stack: Callable[[], list[Any]], before: list[Any]) -> None:
+def _lead_back(stack: Callable[[], list[Any]], drop: Callable[[], Any], before: list[Any]) -> None:
     """Leave the modes that have not been left; enter those again that torch has lost on its own way."""
     while len(stack()) > len(before):
-        stack()[-1].__exit__(None, None, None)
+        mode = stack()[-1]
+        try:
+            mode.__exit__(None, None, None)
+        except IndexError:  # an interrupt has let it be left by half
+            if stack()[-1:] == [mode]:
+                drop()
     for mode in before[len(stack()) :]:
         mode.__enter__()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -39,9 +39,12 @@ def undisturbed(
         undo.enter(uncached(model))
         undo.enter(_no_compiled_code())
         keep_modes(undo)
-        # Of every call, and of each look at a tensor, one mode more takes as long as another.
-        with Writes(before.save), nullcontext() if recorded else _NoFastPaths():
-            yield before
+        Writes(before.save).__enter__()  # and these two modes are left by what `keep_modes` has noted
+        if (
+            not recorded
+        ):  # of every call, and of each look at a tensor, one mode more takes as long as another
+            _NoFastPaths().__enter__()
+        yield before
 
 
 def _evaluate(model: torch.nn.Module, undo: Undo) -> None:

@@ -4,6 +4,9 @@ An interrupt comes up between any two lines, also between a change and the ``try
 in the middle of a ``finally``. Hence three rules. What puts a change back is noted *before* the change. It
 sets what was, so that it does no harm where nothing was changed, or when it is done twice. And one that fails
 is tried once more, and stops no other.
+
+An interrupt also comes up in Python's own ``contextlib``, which then never returns to the block that it was
+to leave. `undone` lets go of that block, which leaves it.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from traceback import clear_frames, walk_tb
+from types import TracebackType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -52,10 +57,7 @@ def _leave(contexts: list[Any], _: Any) -> None:
 
 @contextmanager
 def undoing() -> Iterator[Undo]:
-    """On leaving, what was noted is put back.
-
-    If an interrupt keeps the caller from leaving, this is done when Python drops the context: at once.
-    """
+    """On leaving, what was noted is put back."""
     undo = Undo()
     try:
         try:
@@ -64,6 +66,37 @@ def undoing() -> Iterator[Undo]:
             undo.put_back()
     finally:  # an interrupt may have struck in there
         undo.put_back()
+
+
+def undone(action: Callable[[Undo], T]) -> T:
+    """Do something; put back what it noted, and what a block was to that an interrupt has kept open."""
+    undo = Undo()
+    try:
+        try:
+            with _letting_go:
+                return action(undo)
+        finally:
+            with _letting_go:
+                undo.put_back()
+    finally:
+        undo.put_back()
+
+
+class _LettingGo:
+    """Clears the frames of an exception that keep a block alive which was not left."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, trace: TracebackType | None) -> None:
+        if any(frame.f_code is _LEAVES for frame, _ in walk_tb(trace)):
+            clear_frames(trace)
+
+
+_letting_go = _LettingGo()
+
+
+_LEAVES = type(undoing()).__exit__.__code__
 
 
 def try_each(action: Callable[[T], Any], items: Iterable[T], failures: list[BaseException]) -> None:

@@ -7,8 +7,9 @@ import itertools
 
 import pytest
 import torch
-from chaos.disturbances import Lines
+from chaos.disturbances import Leaving, Lines
 from chaos.injections import fault, reference
+from chaos.operations import OPERATIONS
 from oracle import run
 from prunus import PlanError, VerificationError, engine
 from prunus.adapters.apply import all_or_nothing
@@ -32,6 +33,17 @@ def test_every_line_of_a_change(operation):
     assert len(lines) > 10
     for line in lines:
         assert fault(operation, net, Lines(line, found[line] - 1)) is None
+
+
+@pytest.mark.parametrize("operation", ["analyze", "prune", "prune compensate", "schedule", "recalibrate"])
+def test_blocks_that_python_does_not_leave(operation):
+    """An interrupt in `contextlib`; while the exception is there, so is the block."""
+    counted = Leaving()
+    with counted:
+        OPERATIONS[operation]("picture").run()
+    assert counted.met > 10
+    for time in range(0, counted.met, -(-counted.met // 12)):
+        assert fault(operation, "picture", Leaving(time)) is None
 
 
 class Step:

@@ -13,7 +13,7 @@ from ...rules import RuleSet
 from ..axes import atoms, terms
 from ..coupling import Couplings, couple, follow_attributes, follow_siblings
 from ..sizes import Equation, SizeOf, solve
-from ..tracing import Const, Trace, paused
+from ..tracing import Const, Trace, Value, paused
 from .groups import Groups
 
 # A call and one of its arguments, where the caller wrote a plain number for a size.
@@ -54,8 +54,7 @@ class Deriving(Generic[Derived]):
                 state.trusted.setdefault(literal, []).append(equation)
             else:
                 state.equations.append(equation)
-        for one in state.trusted.values():
-            state.ties += _proportions(state, one)
+        state.ties += _proportions(state)
         return self.solved(state)
 
     def solved(self, state: Couplings) -> Derived:
@@ -70,15 +69,18 @@ class Deriving(Generic[Derived]):
             return self.kind(self.model, state, sizes, self.rules, self.prefer, *ends)
 
 
-def _proportions(state: Couplings, equations: list[Equation]) -> Iterator[Equation]:
-    """Nobody knows of which sizes the number is made, so those side by side shrink by one proportion."""
-    own = {atom for one in equations for atom in atoms(one.right.layout)}  # type: ignore[union-attr]  # those of literals have both
-    origin = equations[0].origin
-    for value in origin.call.values:  # type: ignore[union-attr]  # those of literals have both
-        for layout in state.of(value):
-            parts = terms(layout)
-            if not own.isdisjoint(atoms(layout)):
-                yield from (Equation(SizeOf(a), SizeOf(b), origin, "tie") for a, b in pairwise(parts))
+def _proportions(state: Couplings) -> Iterator[Equation]:
+    """Nobody knows of which sizes a number is made, so those side by side shrink by one proportion."""
+    tied: set[tuple[Value, int]] = set()  # many numbers may cut one axis
+    for equations in state.trusted.values():
+        own = {atom for one in equations for atom in atoms(one.right.layout)}  # type: ignore[union-attr]  # those of literals have both
+        origin = equations[0].origin
+        for value in origin.call.values:  # type: ignore[union-attr]  # those of literals have both
+            for axis, layout in enumerate(state.of(value)):
+                if (value, axis) not in tied and not own.isdisjoint(atoms(layout)):
+                    tied.add((value, axis))
+                    pairs = pairwise(terms(layout))
+                    yield from (Equation(SizeOf(a), SizeOf(b), origin, "tie") for a, b in pairs)
 
 
 def literal_of(equation: Equation) -> Literal | None:

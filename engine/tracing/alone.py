@@ -14,13 +14,13 @@ from threading import RLock
 from typing import ParamSpec, TypeVar
 
 from ...adapters.modes import left_modes
-from ...adapters.undo import undoing
+from ...adapters.undo import Undo, undone
 from .telling import telling
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-_lock = RLock()  # one call may make others
+_lock = RLock()  # which knows who has it
 
 
 def alone(function: Callable[Given, Result]) -> Callable[Given, Result]:
@@ -33,12 +33,26 @@ def alone(function: Callable[Given, Result]) -> Callable[Given, Result]:
 
     @wraps(function)
     def run(*args: Given.args, **kwargs: Given.kwargs) -> Result:
-        with undoing() as undo:
-            undo.enter(_lock)
+        def outside_modes(undo: Undo) -> Result:
+            if not _is_alone():
+                undo.add(_give_back)
+                _lock.acquire()
             undo.enter(left_modes())
             return function(*args, **kwargs)
 
+        return undone(outside_modes)
+
     return run
+
+
+def _is_alone() -> bool:
+    """Whether this thread runs such a call already."""
+    return bool(_lock._is_owned())  # type: ignore[attr-defined]  # threading.Condition asks so, too
+
+
+def _give_back() -> None:
+    if _is_alone():
+        _lock.release()
 
 
 def inner(function: Callable[Given, Result]) -> Callable[Given, Result]:

@@ -12,7 +12,7 @@ import torch
 
 from ...adapters.contents import named_tensors_in, outputs_in
 from ...adapters.submodules import each_module, set_training
-from ...errors import TraceError, lacks_memory
+from ...errors import TraceError, raise_foreign
 from .arguments import paired
 from .recorder import Recorder
 from .values import Call, Read, Run, Value
@@ -160,8 +160,7 @@ def _record_training(
             set_training(module, True)
         outputs = _outputs(model, args, kwargs, recorder)
     except Exception as failure:
-        if lacks_memory(failure):
-            raise
+        raise_foreign(failure)
         error = f"{type(failure).__name__}: {failure}"
     finally:
         for module in told:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ...errors import lacks_memory
+from ...errors import raise_foreign
 from .arguments import mapped
 
 # By target: functions and descriptors, of which torch makes equal ones over and over.
@@ -32,8 +32,7 @@ def _is_answered_without_data(target: Callable[..., Any], args: Any, kwargs: Any
         with torch.no_grad():
             target(*mapped(args, _without_data), **mapped(kwargs, _without_data))
     except Exception as error:
-        if lacks_memory(error):
-            raise
+        raise_foreign(error)
         return False
     return True
 

@@ -16,7 +16,7 @@ from ...adapters.submodules import modules_of, own_attributes
 from ...adapters.tensors import can_be_sliced, named_tensors
 from ...adapters.undisturbed import undisturbed
 from ...adapters.wrappers import check_sliceable
-from ...errors import TraceError, lacks_memory, raise_interrupt
+from ...errors import TraceError, raise_foreign, raise_interrupt
 from ...torch_private import function_modes
 from .alone import alone
 from .collector import paused
@@ -119,8 +119,7 @@ def _is_remade(cache: Sequence[Entry], run: Callable[[], tuple[Trace, Any, MadeT
             filed_again = are_remade()
         return filed_again and are_equal([one for one in cache if one.is_attribute], made)
     except TraceError as error:
-        if lacks_memory(error):
-            raise
+        raise_foreign(error)
         return False
 
 

@@ -12,7 +12,7 @@ from ...adapters.contents import copied, outputs_in
 from ...adapters.plan import Plan
 from ...adapters.trying import tried
 from ...adapters.undisturbed import undisturbed
-from ...errors import PrunusError, VerificationError, lacks_memory
+from ...errors import PrunusError, VerificationError, raise_foreign, raise_interrupt
 from ..grouping import Groups
 from ..tracing import Trace, calls_of
 from .witness import is_as_told
@@ -42,6 +42,7 @@ def check_pruned(
     try:
         shapes = shapes or output_shapes(model, graph.example_inputs)
     except Exception as error:
+        raise_interrupt(error)
         raise VerificationError(
             f"the pruned model does not run ({type(error).__name__}: {error}); the model is as it was. "
             "Skip the groups involved, or report the model"
@@ -88,8 +89,7 @@ def traced_as_told(graph: Groups, plan: Plan, retrace: Callable[..., Trace]) -> 
     try:
         second = retracing(graph.trace, retrace)()
     except Exception as error:  # whatever it is
-        if lacks_memory(error):
-            raise
+        raise_foreign(error)
         raise DoesOtherwise("with these sizes the forward fails") from error
     if not is_as_told(graph, plan, second):
         raise DoesOtherwise("with these sizes the forward takes another way")

@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 from ...adapters.masking import mask
 from ...adapters.plan import Plan
 from ...adapters.trying import tried
-from ...errors import PlanError, TraceError, lacks_memory
+from ...errors import PlanError, TraceError, raise_foreign
 from ..axes import Atom, Reason, block
 from ..choosing import Unit, counts, keep_more, kept_slots, make_plan
 from ..coupling import Couplings
@@ -162,8 +162,7 @@ class _Witness:
             with tried(self.graph.model, plan):
                 second = self.retrace()
         except Exception as error:  # whatever it is, with these sizes the model cannot be had
-            if lacks_memory(error):
-                raise
+            raise_foreign(error)
             return {_FAILED: _failure(error.__cause__ or error)}
         return {one.key: one for one in differences(self.graph, second, self.graph.whole_count(kept))}
 
@@ -173,8 +172,7 @@ class _Witness:
             with mask(self.graph.model, plan):
                 second = self.retrace()
         except TraceError as error:
-            if lacks_memory(error):
-                raise
+            raise_foreign(error)
             return {}
         return {one.key: one for one in differences(self.graph, second, lambda atom: atom.size)}
 

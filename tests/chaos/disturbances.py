@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 from collections.abc import Callable
@@ -115,6 +116,22 @@ class _Watching(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+@define
+class Leaving(Counted):
+    """Where Python's own `contextlib` is about to leave a block, which it then does not."""
+
+    def __enter__(self) -> None:
+        sys.settrace(self._trace)
+
+    def __exit__(self, *_: Any) -> None:
+        sys.settrace(None)
+
+    def _trace(self, frame: FrameType, event: str, argument: Any) -> None:
+        if frame.f_code is _LEAVES:
+            self.happens()
+
+
+_LEAVES = contextlib._GeneratorContextManager.__exit__.__code__
 _watched: list[UserCode] = []
 
 
