@@ -10,7 +10,7 @@ from attrs import frozen
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .submodules import each_module, held
+from .submodules import each_module, registered
 from .undisturbed import undisturbed
 
 
@@ -43,7 +43,7 @@ def computed(model: nn.Module, names: Iterable[str]) -> Iterator[Computed]:
 
 def _of_module(module: nn.Module) -> Iterator[tuple[str, Callable[[], Tensor]]]:
     """The weights that one module computes, by name."""
-    parametrizations: Any = held(module, "_modules").get("parametrizations")
+    parametrizations: Any = registered(module, "_modules").get("parametrizations")
     if isinstance(parametrizations, nn.ModuleDict) and parametrize.is_parametrized(module):
         for name in parametrizations:
             yield name, partial(getattr, module, name)

@@ -15,7 +15,7 @@ _MOST_NAMES = 300_000  # of modules; the largest mixtures of experts have a thir
 MODULE_STATE = frozenset(vars(nn.Module()))  # what every module has: parameters, hooks, flags
 
 
-def held(module: nn.Module, kind: str) -> Mapping[str, Any]:
+def registered(module: nn.Module, kind: str) -> Mapping[str, Any]:
     """Its ``_parameters``, ``_buffers`` or ``_modules``; a module that is not made yet has none."""
     if isinstance(module, torch.jit.ScriptModule):
         return dict(getattr(module, kind).items())
@@ -38,7 +38,7 @@ def modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
                 f"the modules of this model lead to one another in more than {_MOST_NAMES:,} ways\n"
                 "register each in one place, and keep other references to it in a list or a tuple"
             )
-        if children := held(module, "_modules"):
+        if children := registered(module, "_modules"):
             around |= {id(module)}
             ahead += [
                 (f"{path}.{name}" if path else name, child, around)
@@ -74,7 +74,7 @@ def find_module(model: nn.Module, path: str) -> nn.Module | None:
     """The module at a dotted path, if there is one; nothing of the user's is run to find it."""
     found: nn.Module | None = model
     for name in path.split(".") if path else ():
-        found = None if found is None else held(found, "_modules").get(name)
+        found = None if found is None else registered(found, "_modules").get(name)
     return found
 
 
@@ -91,7 +91,7 @@ def buffers_of(model: nn.Module) -> dict[str, Tensor]:
 def _distinct(model: nn.Module, kind: str) -> dict[str, Any]:
     found: dict[int, tuple[str, Any]] = {}
     for path, module in each_module(model):
-        for name, tensor in held(module, kind).items():
+        for name, tensor in registered(module, kind).items():
             if tensor is not None:
                 found.setdefault(id(tensor), (f"{path}.{name}" if path else name, tensor))
     return dict(found.values())

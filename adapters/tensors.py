@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from ..errors import PlanError, shown
 from ..torch_private import FakeTensor, is_traceable_wrapper_subclass, users_of
-from .submodules import held, modules_of, own_attributes
+from .submodules import modules_of, own_attributes, registered
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -21,7 +21,8 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for path, module in modules_of(model):
         prefix = f"{path}." if path else ""
-        for own in (held(module, "_parameters"), held(module, "_buffers"), own_attributes(module)):
+        kinds = registered(module, "_parameters"), registered(module, "_buffers"), own_attributes(module)
+        for own in kinds:
             for name, value in own.items():
                 if isinstance(value, Tensor):
                     found[prefix + name] = value

@@ -23,7 +23,7 @@ _CACHED = type(functools.lru_cache(lambda: None))
 _FUNCTIONS = frozenset({_CACHED, FunctionType})
 _OTHERS = frozenset({"torch", "numpy", "prunus", "builtins", *sys.stdlib_module_names}) - {"__main__"}
 _DEPTH = 2  # wrappers around wrappers
-Place = tuple[Callable[[Any], None], Any]  # how to put something there, and what is there
+Cell = tuple[Callable[[Any], None], Any]  # how to put something there, and what is there
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def _package(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _places(owner: Any) -> Iterator[Place]:
+def _places(owner: Any) -> Iterator[Cell]:
     """Where a file, a class or an object has cached functions: under a name, or behind a wrapper's."""
     for name, found in list(vars(owner).items()):
         if not _may_be_cached(type(found)):  # type: ignore[arg-type]  # a class is hashable

@@ -41,9 +41,9 @@ def witnessed_at(graph: DependencyGraph, plan: Plan, retrace: Callable[..., Trac
 def _heeding(graph: DependencyGraph, found: Sequence[Finding]) -> DependencyGraph:
     if not found:
         return graph
-    heed(found, graph.state)
+    heed(found, graph.coupled)
     given = graph.rules, graph.prefer, graph.free_outputs, graph.example_inputs
-    return Deriving(DependencyGraph, graph.model, graph.trace, *given).solved(graph.state)
+    return Deriving(DependencyGraph, graph.model, graph.trace, *given).solved(graph.coupled)
 
 
 def _with_followers(deriving: Deriving[DependencyGraph], retrace: Callable[[], Trace]) -> DependencyGraph:

@@ -38,7 +38,7 @@ class Result:
     left_alone: dict[str, str] = Factory(dict)
 
     def __str__(self) -> str:
-        return "\n".join(_report(self))
+        return "\n".join(_printed(self))
 
     def save(self, path: PathLike) -> None:
         """Write the model as it is now, with the plan, for `engine.load` into a fresh model.
@@ -49,7 +49,7 @@ class Result:
         save(path, self.model, self.plan)
 
 
-def _report(result: Result) -> Iterator[str]:
+def _printed(result: Result) -> Iterator[str]:
     """The lines of ``print(result)``: what was decided of every group, and what stood in the way."""
     graph, plan = result.graph, result.plan
     price = macs_of(graph)

@@ -11,7 +11,7 @@ from lark.tree import Meta
 from ..errors import RuleSyntaxError
 from . import ast
 from .limits import check_signature, power, whole_number
-from .lines import Source
+from .lines import RuleText
 
 _STATEMENTS = (ast.Targets, ast.Rule, ast.ModuleRule, ast.Use)
 
@@ -39,7 +39,7 @@ class Builder(Transformer):
     ``start`` is where in the source the parsed text begins.
     """
 
-    def __init__(self, source: Source, start: int) -> None:
+    def __init__(self, source: RuleText, start: int) -> None:
         super().__init__()
         self._source = source
         self._start = start

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from attrs import evolve
 
 from . import ast
-from .lines import Source
+from .lines import RuleText
 
 _EXAMPLE = "#: example"
 
 
-def commented(statements: Sequence[ast.Statement], source: Source) -> tuple[ast.Statement, ...]:
+def commented(statements: Sequence[ast.Statement], source: RuleText) -> tuple[ast.Statement, ...]:
     """The statements, each rule with the comment and the examples that stand above it."""
     before = [None, *statements]
     return tuple(
@@ -21,7 +21,7 @@ def commented(statements: Sequence[ast.Statement], source: Source) -> tuple[ast.
     )
 
 
-def _with_comment(rule: ast.Rule, before: ast.Statement | None, source: Source) -> ast.Rule:
+def _with_comment(rule: ast.Rule, before: ast.Statement | None, source: RuleText) -> ast.Rule:
     """A rule with the comment lines above it, or above its targets if these come directly before."""
     lines = _above(rule, source)
     if not lines and isinstance(before, ast.Targets) and before.rule == rule.name:
@@ -33,7 +33,7 @@ def _with_comment(rule: ast.Rule, before: ast.Statement | None, source: Source) 
     return evolve(rule, comment="\n".join(comment), examples=tuple(examples))
 
 
-def _above(statement: ast.Rule | ast.Targets, source: Source) -> list[str]:
+def _above(statement: ast.Rule | ast.Targets, source: RuleText) -> list[str]:
     """The comment lines directly above a statement, if it is the first one on its line."""
     is_first = source.is_first(source.offset(statement.span))
     return source.comments_above(statement.span.line) if is_first else []

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 
 from . import ast
-from .lines import Source
+from .lines import RuleText
 from .parser import parse
 from .write import COLUMN, Piece, groups, head
 
@@ -32,7 +32,7 @@ def format_rules(text: str, file: str = "<rules>") -> str:
     a:          in <-> out;  zero in  # ...
     """
     statements = parse(text, file, fail=None).statements
-    source = Source(file, text)
+    source = RuleText(file, text)
     starts = [source.offset(statement.span) for statement in statements]
     lines: list[str] = []
     done = 0
@@ -61,7 +61,7 @@ def _without_spare_blanks(lines: Iterable[str]) -> Iterator[str]:
         above = line or (above and "")
 
 
-def _with_comments(statement: ast.Statement, source: Source, start: int, stop: int, last: int) -> list[str]:
+def _with_comments(statement: ast.Statement, source: RuleText, start: int, stop: int, last: int) -> list[str]:
     """The lines of a statement that begins at ``start``, the next one at ``stop``, its last line is ``last``.
 
     A comment on a line of its own stays above the piece that follows it, any other one behind its piece.

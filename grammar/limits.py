@@ -9,7 +9,7 @@ import re
 
 from ..errors import RuleSyntaxError
 from . import ast
-from .lines import Source
+from .lines import RuleText
 
 SIZE = 2 * 2**20  # bytes of a file, characters of a text
 LINE = 10_000  # characters
@@ -32,7 +32,7 @@ def check_size(text: str, file: str) -> None:
         raise RuleSyntaxError(f"a rule text has at most {SIZE:,} characters", first, "make it several files")
 
 
-def check_lines(source: Source) -> None:
+def check_lines(source: RuleText) -> None:
     """Raise `RuleSyntaxError` for a line that is too long, and for characters that nobody sees."""
     for line, start in zip(source.lines, source.starts):
         if len(line) > LINE:
@@ -45,7 +45,7 @@ def check_lines(source: Source) -> None:
         raise RuleSyntaxError(f"the character {code} cannot be seen", span, "remove it")
 
 
-def check_depth(source: Source, settled: str, start: int) -> None:
+def check_depth(source: RuleText, settled: str, start: int) -> None:
     """Raise `RuleSyntaxError` where brackets of a statement, settled and from ``start`` on, are too deep."""
     depth = 0
     for found in _BRACKET.finditer(settled):

@@ -58,7 +58,7 @@ def _depth(code: str) -> int:
 
 
 @frozen
-class Source:
+class RuleText:
     """A rule text: turns offsets into spans and back, and finds comments.
 
     ``code`` is the text with its comments blanked out, ``comments`` are where each begins and its text

@@ -11,7 +11,7 @@ from ..errors import RuleError, RuleSyntaxError, did_you_mean, throw
 from . import ast
 from .comments import commented
 from .limits import check_depth, check_lines, check_size
-from .lines import Source, settle
+from .lines import RuleText, settle
 from .validate import validate
 from .words import CLAUSES
 
@@ -81,7 +81,7 @@ def parse(
     ['conv', 'concat']
     """
     check_size(text, file)
-    source = Source(file, text)
+    source = RuleText(file, text)
     check_lines(source)
     found: list[ast.Statement] = []
     start = 0
@@ -96,7 +96,7 @@ def parse(
     return ast.RuleFile(file, statements)
 
 
-def _statements(settled: str, start: int, source: Source) -> list[ast.Statement]:
+def _statements(settled: str, start: int, source: RuleText) -> list[ast.Statement]:
     """The statements of one settled line, which begins at ``start``.
 
     A line at a time, the trees of Lark stay small: of a whole file, they would keep the garbage collector
@@ -126,7 +126,7 @@ def _lark() -> Lark:
     return Lark(grammar, parser="lalr", lexer="contextual", propagate_positions=True)
 
 
-def _explain(error: UnexpectedInput, source: Source, first: int, last: int) -> RuleSyntaxError:
+def _explain(error: UnexpectedInput, source: RuleText, first: int, last: int) -> RuleSyntaxError:
     """One error for whatever Lark has raised about the settled line from ``first`` to ``last``."""
     from lark import UnexpectedToken  # which is loaded by now
 

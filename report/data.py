@@ -10,7 +10,7 @@ from ..engine.axes import Atom
 from ..engine.choosing import macs, parameters
 from ..engine.grouping import owner_of
 from ..engine.proving import with_stubs
-from .flow import Flow, flow
+from .flow import Chart, flow
 from .questions import questions_of
 
 Numbers = dict[Group, int]  # the groups by their place in the page's list
@@ -71,7 +71,7 @@ def unknown_of(graph: DependencyGraph) -> list[dict[str, Any]]:
     ]
 
 
-def flow_of(picture: Flow, numbers: Numbers, pruned: set[Group]) -> dict[str, Any]:
+def flow_of(picture: Chart, numbers: Numbers, pruned: set[Group]) -> dict[str, Any]:
     """The nodes and edges of the graph, by number; pruned groups come before others, blocked ones last."""
 
     def ordered(groups: Iterable[Group]) -> list[int]:

@@ -25,14 +25,14 @@ class Node:
 
 
 @define
-class Flow:
+class Chart:
     """Nodes by name, and for each pair of them that are joined the groups that flow along."""
 
     nodes: dict[str, Node] = Factory(dict)
     edges: dict[tuple[str, str], dict[Group, None]] = Factory(dict)
 
 
-def flow(graph: DependencyGraph, pruned: Collection[Group] = ()) -> Flow:
+def flow(graph: DependencyGraph, pruned: Collection[Group] = ()) -> Chart:
     """The traced network without the operations that only pass on what one layer made.
 
     An operation becomes a node of its own where it joins what several layers made. The groups of a node come
@@ -46,12 +46,12 @@ class _Contraction:
 
     def __init__(self, graph: DependencyGraph, pruned: Collection[Group]):
         self.graph = graph
-        self.flow = Flow()
+        self.flow = Chart()
         self.sources: dict[Value, Nodes] = {}
         self.owners = _owners(graph)
         self.groups = _groups_of_owners(graph, self.owners, pruned)
 
-    def run(self) -> Flow:
+    def run(self) -> Chart:
         for number, value in enumerate(self.graph.trace.inputs):
             self.sources[value] = {self._add(f"input {number}", "input", "input"): None}
         for call in self.graph.trace.calls:
@@ -66,7 +66,7 @@ class _Contraction:
 
     def _pass(self, call: Call) -> Nodes:
         """The nodes that the results of `call` come from."""
-        from_input = self.graph.state.from_input
+        from_input = self.graph.coupled.from_input
         data = [value for value in call.values if value in from_input]
         # Indices and masks, which have no slots, are no part of the picture where something else flows;
         # what a layer made is, also where nothing is known of its slots.
@@ -116,7 +116,9 @@ class _Contraction:
                     self.flow.edges.setdefault((node, to), {}).update(groups)
 
     def _groups_in(self, value: Value) -> dict[Group, None]:
-        found = (self.graph.group_of(atom) for layout in self.graph.state.of(value) for atom in atoms(layout))
+        found = (
+            self.graph.group_of(atom) for layout in self.graph.coupled.of(value) for atom in atoms(layout)
+        )
         return {group: None for group in found if group is not None}
 
 

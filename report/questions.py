@@ -53,7 +53,7 @@ class _Questions:
         ``equations`` are those of ties: pairs of atoms with the number of a text, and the atom of each group.
         """
         graph, trace = self.graph, self.graph.trace
-        index, readings = graph.coupling_index, graph.state.readings
+        index, readings = graph.coupling_index, graph.coupled.readings
         number = {call: number for number, call in enumerate(trace.calls)}
         data = {
             "calls": [self._call(call) for call in trace.calls],
@@ -65,7 +65,7 @@ class _Questions:
             "readings": [
                 self._factor(number[call], *held)
                 for call, reading in readings.items()
-                for held in reading.held
+                for held in reading.factors
             ],
             "tensors": [self._tensor(name, value) for name, value in trace.tensors.items()],
             "aliases": trace.aliases,
@@ -75,8 +75,10 @@ class _Questions:
         values = self.values.items()
         return {
             **data,
-            "axes": [[self._set_of(layout) for layout in graph.state.of(value)] for value in values],
-            "from_input": [number for number, value in enumerate(values) if value in graph.state.from_input],
+            "axes": [[self._set_of(layout) for layout in graph.coupled.of(value)] for value in values],
+            "from_input": [
+                number for number, value in enumerate(values) if value in graph.coupled.from_input
+            ],
             "spreads": [self._spread(spread) for spread in self.spreads.items()],
             "sets": self.sets.items(),
             "texts": self.texts.items(),
@@ -97,7 +99,7 @@ class _Questions:
 
     def _tensor(self, name: str, value: Value) -> list[Any]:
         axes = []
-        for axis, layout in enumerate(self.graph.state.of(value)):
+        for axis, layout in enumerate(self.graph.coupled.of(value)):
             spreads = spreads_of(layout)
             groups = self.graph.groups_at(Member(name, axis))
             axes.append([[self.numbers[group], self.spreads(spreads[group.atom])] for group in groups])

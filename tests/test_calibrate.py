@@ -98,7 +98,7 @@ def test_statistics_are_those_of_what_hooks_see(name):
     assert found.count == len(rows)
     torch.testing.assert_close(found.mean.double(), rows.mean(0), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(
-        (found.spread / found.count).double(), rows.T.cov(correction=0), rtol=1e-4, atol=1e-4
+        (found.scatter / found.count).double(), rows.T.cov(correction=0), rtol=1e-4, atol=1e-4
     )
     torch.testing.assert_close(found.second.double(), rows.square().mean(0), rtol=1e-4, atol=1e-4)
     plain = calibrate(graph, BATCHES, [place])[place]

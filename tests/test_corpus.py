@@ -144,8 +144,8 @@ class Names:
         self.graph = graph
         self.letters = iter(ascii_lowercase)
         self.known: dict[Atom, str] = {}
-        for reading in graph.state.readings.values():
-            self.add([(name, layout) for name, layout, _ in reading.held])
+        for reading in graph.coupled.readings.values():
+            self.add([(name, layout) for name, layout, _ in reading.factors])
 
     def add(self, held):
         counts = Counter(name for name, _ in held)
@@ -158,7 +158,7 @@ class Names:
                 self.known.setdefault(atom, shown)
 
     def of(self, value) -> str:
-        return f"[{' '.join(self.written(layout) for layout in self.graph.state.of(value))}]"
+        return f"[{' '.join(self.written(layout) for layout in self.graph.coupled.of(value))}]"
 
     def written(self, layout) -> str:
         layout = resolve(layout)
@@ -176,7 +176,7 @@ def path_of(name: str) -> str:
 
 def graph_lines(graph, names: Names) -> Iterator[str]:
     """What the rules say besides: what is made, tied and counted, what follows, what no rule speaks for."""
-    state = graph.state
+    state = graph.coupled
     made = dict.fromkeys(names.written(atom) for one in state.produced for atom in atoms(one.layout))
     if made:
         yield f"made here: {', '.join(made)}"
@@ -184,7 +184,7 @@ def graph_lines(graph, names: Names) -> Iterator[str]:
         yield f"unknown: {reason.text}"
     for tie in state.ties:
         yield f"tied: {names.written(tie.left.layout)} and {names.written(tie.right.layout)}"
-    for cost in state.costs:
+    for cost in state.macs:
         terms = (" ".join(map(names.written, term)) for term in cost.terms)
         yield f"multiply-accumulates: {' + '.join(terms)}"
     for group in graph.groups:

@@ -15,7 +15,7 @@ from prunus.editor.complete import complete
 from prunus.editor.cursor import cursor
 from prunus.editor.hover import definition, hover
 from prunus.grammar import ast, parse
-from prunus.grammar.lines import Source
+from prunus.grammar.lines import RuleText
 from prunus.grammar.words import CLAUSES, VERBS
 from pygls.lsp.client import LanguageClient
 from textmate_grammar.parsers.base import LanguageParser
@@ -153,7 +153,7 @@ def test_the_grammar_has_no_other_words():
 def test_shipped_rules_are_coloured_as_they_are_parsed(path, grammar):
     """What the parser takes for a rule, target or operand has the scope of one, in every shipped rule."""
     text = path.read_text()
-    source = Source(path.name, text)
+    source = RuleText(path.name, text)
     found = {(line, column): (token, scope) for (line, column), token, scope in scopes(grammar, text)}
     expected = {}
     for statement in parse(text, path.name).statements:

@@ -145,7 +145,7 @@ class _Fits:
         places = tuple(dict.fromkeys(reader.data for reader in those))
         if (places, biased) not in self._known:
             read = reduce(add, (self._statistics[place] for place in places))
-            if not read.spread.isfinite().all():
+            if not read.scatter.isfinite().all():
                 name = those[0].weight.tensor
                 raise PlanError(
                     f"with data= the model computes what is not finite: {name} is multiplied with it"
@@ -160,7 +160,7 @@ class _Fits:
         inside, outside = keep.nonzero().flatten(), (~keep).nonzero().flatten()
         if self._damping is None:
             return _Fit(inside, outside, None, mean[outside])
-        moments = read.spread[inside] / max(read.count, 1)
+        moments = read.scatter[inside] / max(read.count, 1)
         if not biased:
             moments = moments + torch.outer(mean[inside], mean)
         shares = _solve(moments[:, inside], moments[:, outside], self._damping).T

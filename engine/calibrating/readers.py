@@ -30,7 +30,9 @@ class Reader:
 
 def readers(graph: Groups) -> list[Reader]:
     """Every reader of a model, in the order of its calls."""
-    return [reader for call, reading in graph.state.readings.items() for reader in _of(graph, call, reading)]
+    return [
+        reader for call, reading in graph.coupled.readings.items() for reader in _of(graph, call, reading)
+    ]
 
 
 def uses(graph: Groups) -> dict[str, set[Call]]:
@@ -47,7 +49,7 @@ def _of(graph: Groups, call: Call, reading: Reading) -> Iterator[Reader]:
     products = [tuple(values_in(term)) for term in reading.terms or ()]
     summed = (
         (factor, dict(places))
-        for factor, _, places in reading.held
+        for factor, _, places in reading.factors
         if factor not in reading.summed and not any(value in call.results for value, _ in places)
     )
     for factor, axes in summed:
@@ -59,8 +61,8 @@ def _of(graph: Groups, call: Call, reading: Reading) -> Iterator[Reader]:
 def _reader(
     graph: Groups, call: Call, reading: Reading, factor: str, axes: dict[Value, int]
 ) -> Iterator[Reader]:
-    data = [value for value in axes if value in graph.state.from_input and value.dtype.is_floating_point]
-    others = [value for value in axes if value not in graph.state.from_input]
+    data = [value for value in axes if value in graph.coupled.from_input and value.dtype.is_floating_point]
+    others = [value for value in axes if value not in graph.coupled.from_input]
     if len(data) != 1 or len(others) != 1:
         return
     read, multiplied = (data[0], axes[data[0]]), (others[0], axes[others[0]])
@@ -68,7 +70,7 @@ def _reader(
     if weight is not None and _alike(graph.layout_at(read), graph.layout_at(multiplied)):
         paired = any(
             other != factor and layout.size > 1 and axes.keys() <= {value for value, _ in places}
-            for other, layout, places in reading.held
+            for other, layout, places in reading.factors
         )
         yield Reader(call, read, weight, _bias(graph, reading, weight), paired)
 
@@ -121,12 +123,12 @@ def _parameter(graph: Groups, value: Value) -> Value | None:
 
 def _rearranges(graph: Groups, call: Call) -> bool:
     """Whether a call only moves the entries of one tensor that no input reaches."""
-    alone = len(call.values) == 1 and call.values[0] not in graph.state.from_input
-    return alone and call in graph.state.moves and not call.inplace
+    alone = len(call.values) == 1 and call.values[0] not in graph.coupled.from_input
+    return alone and call in graph.coupled.moves and not call.inplace
 
 
 def _layouts(graph: Groups, value: Value) -> Sequence[Layout]:
-    return graph.state.of(value)
+    return graph.coupled.of(value)
 
 
 def _alike(one: Layout, other: Layout) -> bool:

@@ -11,14 +11,14 @@ from torch import Tensor
 class Statistics:
     """Of the slots of one axis, over all batches and all other axes.
 
-    ``count`` is the number of entries of a slot, ``mean`` of shape ``(size,)``; ``spread`` the sums of
+    ``count`` is the number of entries of a slot, ``mean`` of shape ``(size,)``; ``scatter`` the sums of
     squares around the mean, of shape ``(size,)``, or of products, ``(size, size)``. They are float32, or
     wider if the values are; two of them add up without cancellation (Chan, Golub, LeVeque 1979).
     """
 
     count: int
     mean: Tensor
-    spread: Tensor
+    scatter: Tensor
 
     @classmethod
     def of(cls, values: Tensor, axis: int, products: bool = False) -> Statistics:
@@ -33,16 +33,16 @@ class Statistics:
         count = self.count + other.count
         part = other.count / max(count, 1)
         step = other.mean - self.mean
-        between = torch.outer(step, step) if self.spread.dim() == 2 else step.square()
+        between = torch.outer(step, step) if self.scatter.dim() == 2 else step.square()
         return Statistics(
-            count, self.mean + step * part, self.spread + other.spread + between * (self.count * part)
+            count, self.mean + step * part, self.scatter + other.scatter + between * (self.count * part)
         )
 
     @property
     def variance(self) -> Tensor:
         """Of each slot, ``(size,)``."""
-        spread = self.spread.diagonal() if self.spread.dim() == 2 else self.spread
-        return spread / max(self.count, 1)
+        scatter = self.scatter.diagonal() if self.scatter.dim() == 2 else self.scatter
+        return scatter / max(self.count, 1)
 
     @property
     def second(self) -> Tensor:

@@ -10,8 +10,7 @@ from attrs import frozen
 from ...errors import PlanError
 from ..axes import Atom
 from ..grouping import Groups
-from .cost import Count, macs_of, parameters_of, whole
-from .cost import Price as Polynomial
+from .cost import Count, Polynomial, macs_of, parameters_of, whole
 from .latency import Latency, Seconds
 from .units import Unit
 

@@ -20,7 +20,7 @@ COSTS = ("params", "macs", "latency")
 
 
 @frozen(eq=False)
-class Price:
+class Polynomial:
     """A sum of products of layout sizes, and a `rest` that no choice changes."""
 
     terms: tuple[Term, ...]
@@ -34,18 +34,18 @@ class Price:
         """The price while the numbers that `count` gives change."""
         return Running(self, count)
 
-    def of(self, varying: Collection[Atom]) -> Price:
+    def of(self, varying: Collection[Atom]) -> Polynomial:
         """The same price where only these atoms ever shrink: what does not change is added up once."""
         changing = tuple(
             term for term in self.terms if any(atom in varying for part in term for atom in atoms(part))
         )
-        return Price(changing, self(whole) - Price(changing)(whole))
+        return Polynomial(changing, self(whole) - Polynomial(changing)(whole))
 
 
 class Running:
     """A price while numbers change: only the terms that a change has a part in are priced again."""
 
-    def __init__(self, price: Price, count: Count):
+    def __init__(self, price: Polynomial, count: Count):
         self._count = count
         self._terms = price.terms
         self._values = [_priced(term, count) for term in price.terms]
@@ -73,17 +73,19 @@ def whole(atom: Atom) -> int:
     return atom.size
 
 
-def parameters_of(graph: Groups) -> Price:
+def parameters_of(graph: Groups) -> Polynomial:
     """The number of parameters; those that the trace did not meet stay as they are."""
     used = {name: value for name, value in graph.trace.tensors.items() if value.kind == "parameter"}
     rest = sum(one.numel() for name, one in submodules.parameters_of(graph.model).items() if name not in used)
-    return Price(tuple(tuple(graph.state.of(value)) for value in used.values()), rest)
+    return Polynomial(tuple(tuple(graph.coupled.of(value)) for value in used.values()), rest)
 
 
-def macs_of(graph: Groups) -> Price:
+def macs_of(graph: Groups) -> Polynomial:
     """Multiply-accumulates of a forward on the example inputs, of all their calls, by the rules' ``macs``."""
     forward = set(graph.trace.forward)
-    return Price(tuple(term for cost in graph.state.costs if cost.call in forward for term in cost.terms))
+    return Polynomial(
+        tuple(term for cost in graph.coupled.macs if cost.call in forward for term in cost.terms)
+    )
 
 
 def parameters(graph: Groups, count: Count) -> int:
@@ -133,8 +135,8 @@ class Cost(Flattening):
 def cost_of(graph: Groups) -> Cost:
     """The cost of an analysed model, call by call."""
     by_call: dict[Call, int] = {}
-    for cost in graph.state.costs:
-        by_call[cost.call] = by_call.get(cost.call, 0) + Price(cost.terms)(whole)
+    for cost in graph.coupled.macs:
+        by_call[cost.call] = by_call.get(cost.call, 0) + Polynomial(cost.terms)(whole)
     rows = []
     seen = set()
     for call in graph.trace.forward:

@@ -68,7 +68,7 @@ class Latency:
         return mapped(arguments, sized)
 
     def _shape(self, value: Value, count: Count) -> tuple[int, ...]:
-        return tuple(size_of(layout, count) for layout in self._graph.state.of(value))
+        return tuple(size_of(layout, count) for layout in self._graph.coupled.of(value))
 
     def _given(self, call: Call, arguments: Mapping[str, Any], count: Count) -> float:
         shapes = {name: one.shape for name, one in arguments.items() if isinstance(one, _Tensor)}

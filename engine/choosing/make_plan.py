@@ -63,7 +63,7 @@ def _axes_made(
         and (
             axes := {
                 axis: np.flatnonzero(mask(layout, masks.get)).tolist()
-                for axis, layout in enumerate(graph.state.of(value))
+                for axis, layout in enumerate(graph.coupled.of(value))
                 if not masks.keys().isdisjoint(atoms(layout))
             }
         )
@@ -83,7 +83,7 @@ def kept_slots(graph: Groups, plan: Plan) -> Callable[[Atom], int]:
 def _scales(graph: Groups, kept: dict[Atom, np.ndarray], tensors: dict) -> Scales:
     """What makes up for changes of size, also in the tensors that go along with a sibling."""
     scales = graph.temperatures.scales(kept_counts(kept), tensors)
-    followed = graph.state.followed.items()
+    followed = graph.coupled.followed.items()
     return {**scales, **{name: scales[sibling] for name, sibling in followed if sibling in scales}}
 
 

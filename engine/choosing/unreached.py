@@ -48,13 +48,13 @@ def unreached_tensors(graph: Groups) -> list[Unreached]:
             widths.setdefault(size, []).append(group.name)
     found = []
     for name, value in graph.trace.left.items():
-        if name in graph.state.followed or not any(size > 1 for size in value.shape):
+        if name in graph.coupled.followed or not any(size > 1 for size in value.shape):
             continue
         numbers = value.dtype.is_floating_point or value.dtype.is_complex
         equals = {
             axis: tuple(widths[size]) for axis, size in enumerate(value.shape) if numbers and size in widths
         }
-        found.append(Unreached(name, value.shape, graph.state.unfollowed.get(name), equals))
+        found.append(Unreached(name, value.shape, graph.coupled.unfollowed.get(name), equals))
     return found
 
 
@@ -85,11 +85,11 @@ def unreached_notes(graph: Groups, unreached: list[Unreached], plan: Plan) -> li
 def _followers(graph: Groups, plan: Plan) -> dict[str, str]:
     """What the plan prunes along with its sibling: whole elements of a list or dict, else single tensors."""
     found = {}
-    for name, sibling in graph.state.followed.items():
+    for name, sibling in graph.coupled.followed.items():
         if name in plan.tensors:
-            elements = (own for own in graph.state.twins if is_below(name, own))
+            elements = (own for own in graph.coupled.twins if is_below(name, own))
             own = next(elements, None)
-            found[own or name] = graph.state.twins[own] if own else sibling
+            found[own or name] = graph.coupled.twins[own] if own else sibling
     return found
 
 

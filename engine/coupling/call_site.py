@@ -23,29 +23,29 @@ class ByData(Reason):
 class Site:
     """One call as its rule sees it: the operands, their axes, and what the rule says of them."""
 
-    def __init__(self, state: Couplings, call: Call, rule: ast.Rule):
-        self.state = state
+    def __init__(self, coupled: Couplings, call: Call, rule: ast.Rule):
+        self.coupled = coupled
         self.call = call
         self.rule = rule
         self.arguments = call.arguments
         self.origin = Origin(call, rule)
         self.factors: dict[str, list[Layout]] = {}
-        self.held: list[tuple[str, Layout, tuple[Place, ...]]] = []
+        self.placed: list[tuple[str, Layout, tuple[Place, ...]]] = []
         self.terms: tuple[tuple[object, ...], ...] | None = None
         self.sizes_read: set[str] = set()
 
     @property
     def is_unread(self) -> bool:
         """Whether nobody looks at what the results are, beside their shape."""
-        return self.call not in self.state.live
+        return self.call not in self.coupled.live
 
     def axes(self, value: Value) -> list[Layout]:
         """The layouts of the axes of `value`."""
-        return self.state.of(value)
+        return self.coupled.of(value)
 
     def unify(self, a: Layout, b: Layout) -> None:
         """Make two layouts the same, on behalf of this rule."""
-        self.state.unifier.unify(a, b, self.origin)
+        self.coupled.unifier.unify(a, b, self.origin)
 
     def block(self, layout: Layout, text: str) -> None:
         """Keep all slots of `layout`, because of `text`."""
@@ -54,19 +54,19 @@ class Site:
     def pick(self, source: Value, layout: Layout, number: object) -> None:
         """One slot is picked by number. Of equal ones, and for nobody, the first or last may be another."""
         at_an_end = type(number) is int and number in (0, -1)
-        if not (at_an_end and (self.is_unread or source in self.state.uniform)):
+        if not (at_an_end and (self.is_unread or source in self.coupled.uniform)):
             self.block(layout, "one of its slots is picked by number")
 
     def couple(self, factor: str, places: Iterable[Place], layout: Layout | None = None) -> None:
         """Record that `factor` relates the axes at `places`, for explanations and names."""
-        self.state.couplings.append(Coupling(self.origin, factor, tuple(places), layout))
+        self.coupled.couplings.append(Coupling(self.origin, factor, tuple(places), layout))
 
     def give(self, value: Value, layouts: Sequence[Layout]) -> None:
         """The axes of a result of this call."""
         sizes = tuple(layout.size for layout in layouts)
         if sizes != value.shape:
             raise Misfit(f"it gives a result of {_by(sizes)}, the call one of {_by(value.shape)}")
-        self.state.layouts[value] = list(layouts)
+        self.coupled.layouts[value] = list(layouts)
 
     def equate(self, number: object, layout: Layout, argument: str) -> None:
         """The integer (or its expression) given as `argument` is, and must stay, the size of `layout`.
@@ -79,27 +79,27 @@ class Site:
         if isinstance(number, int):
             number = expr_of(number)
         if isinstance(number, Expr):
-            self.state.equations.append(Equation(number, SizeOf(layout), self.origin, argument))
+            self.coupled.equations.append(Equation(number, SizeOf(layout), self.origin, argument))
 
     def expect_at_least(self, layout: Layout, number: object) -> None:
         """As many slots as `number` are picked of `layout`, so that it must keep them."""
         if isinstance(number, int):
             source = self.call.source
-            self.state.conditions.append(Condition("<=", expr_of(number), SizeOf(layout), True, source))
+            self.coupled.conditions.append(Condition("<=", expr_of(number), SizeOf(layout), True, source))
 
     def keep(self, found: object) -> None:
         """The sizes in an argument say what is done (which axis, or that nothing is): they must stay."""
         for number in found_in(found, SizeInt):
             is_now = Const(int(number))
-            self.state.conditions.append(Condition("==", number.expr, is_now, True, self.call.source))
+            self.coupled.conditions.append(Condition("==", number.expr, is_now, True, self.call.source))
 
     def same_size(self, left: Layout, right: Layout, argument: str) -> None:
         """Two layouts must stay of equal size, though not of equal slots."""
-        self.state.equations.append(Equation(SizeOf(left), SizeOf(right), self.origin, argument))
+        self.coupled.equations.append(Equation(SizeOf(left), SizeOf(right), self.origin, argument))
 
     def depend_on(self, found: object) -> None:
         """The sizes in an argument are used as numbers: what the call makes depends on them."""
-        self.state.numbers += [(number.expr, self.origin) for number in found_in(found, SizeInt)]
+        self.coupled.numbers += [(number.expr, self.origin) for number in found_in(found, SizeInt)]
 
     def result(self) -> Value:
         """The first result of the call."""
@@ -149,7 +149,7 @@ class Site:
         """The two pieces of `layout` before and from slot `at`."""
         if at <= 0 or at >= layout.size:
             raise Misfit(f"an axis of {layout.size} is cut at {at}")
-        return self.state.unifier.cut(layout, at)
+        return self.coupled.unifier.cut(layout, at)
 
     def carry(self, source: Value, result: Value, axes: Iterable[tuple[int, int]] | None = None) -> None:
         """Record that axes of `source` become axes of `result`: ``(old, new)`` pairs, or each its own."""

@@ -15,7 +15,7 @@ from ..axes import UNIT, Atom, Layout, Reason, block
 from ..sizes import Equation, Multiple, SizeOf
 from ..tracing import Call, Origin, Trace, Value
 from .call_site import Misfit, Site
-from .coupled import Beside, Cost, Couplings, Mixed, Produced, Reading, Scaled
+from .coupled import Beside, CallMacs, Couplings, Mixed, Produced, Reading, Scaled
 from .ends import hold_ends
 from .live import live_calls
 from .match import match
@@ -31,32 +31,32 @@ def couple(trace: Trace, rules: RuleSet, free_outputs: Sequence[int] = ()) -> Co
     constants = {call for call in trace.calls if _is_constant(rules.rule_for(call.target))}
     live, needed = live_calls(trace, trace.ends, constants)
     given, _ = live_calls(trace, trace.given, constants)
-    state = Couplings(trace, live, given=given, needed=needed, from_input=set(trace.inputs))
+    coupled = Couplings(trace, live, given=given, needed=needed, from_input=set(trace.inputs))
     for call in trace.calls:
-        if not state.from_input.isdisjoint(call.values):
-            state.from_input.update(call.results)
-        _couple_call(state, call, rules.rule_for(call.target))
+        if not coupled.from_input.isdisjoint(call.values):
+            coupled.from_input.update(call.results)
+        _couple_call(coupled, call, rules.rule_for(call.target))
         if call.inplace:
-            state.uniform.clear()  # any of them may share the memory
+            coupled.uniform.clear()  # any of them may share the memory
         if call in constants:
-            state.uniform.update(call.results)
-    hold_ends(state, free_outputs)
-    state.unifier.settle()
-    for known in (state.opened, state.fits):
+            coupled.uniform.update(call.results)
+    hold_ends(coupled, free_outputs)
+    coupled.unifier.settle()
+    for known in (coupled.opened, coupled.fits):
         known.clear()  # no more calls come
-    return state
+    return coupled
 
 
 def _is_constant(rule: ast.Rule | None) -> bool:
     return rule is not None and bool(rule.of(ast.Constant))
 
 
-def _couple_call(state: Couplings, call: Call, rule: ast.Rule | None) -> None:
+def _couple_call(coupled: Couplings, call: Call, rule: ast.Rule | None) -> None:
     if rule is None or rule.body is None:
-        _give_up(state, Origin(call, rule), _why_unknown(call))
+        _give_up(coupled, Origin(call, rule), _why_unknown(call))
         return
-    site = Site(state, call, rule)
-    state.sizes_read[call] = site.sizes_read
+    site = Site(coupled, call, rule)
+    coupled.sizes_read[call] = site.sizes_read
     try:
         if isinstance(rule.body, ast.Relation):
             VERBS[rule.body.verb](site)
@@ -65,7 +65,7 @@ def _couple_call(state: Couplings, call: Call, rule: ast.Rule | None) -> None:
         _write_out(site)
         _apply_clauses(site)
     except Misfit as misfit:
-        _give_up(state, site.origin, f"rule {rule.name} does not fit this call of {call.name}: {misfit}")
+        _give_up(coupled, site.origin, f"rule {rule.name} does not fit this call of {call.name}: {misfit}")
 
 
 def _why_unknown(call: Call) -> str:
@@ -85,15 +85,15 @@ def _write_out(site: Site) -> None:
                 site.unify(layout, other)
 
 
-def _give_up(state: Couplings, origin: Origin, text: str) -> None:
+def _give_up(coupled: Couplings, origin: Origin, text: str) -> None:
     """An operation that no rule explains: every axis that goes in or comes out keeps its slots."""
     reason = Reason(text, origin)
     for value in origin.call.values:
-        for layout in state.of(value):
+        for layout in coupled.of(value):
             block(layout, reason)
     for value in origin.call.results:
-        state.layouts[value] = [UNIT if size == 1 else Atom(size, reason) for size in value.shape]
-    state.unknown.append(reason)
+        coupled.layouts[value] = [UNIT if size == 1 else Atom(size, reason) for size in value.shape]
+    coupled.unknown.append(reason)
 
 
 def _apply_clauses(site: Site) -> None:
@@ -108,23 +108,23 @@ def _apply_clauses(site: Site) -> None:
 def _apply_flow(site: Site, clause: ast.Flow) -> None:
     for layout in site.factors.get(clause.factor, ()):
         if weights_make(site, layout):
-            site.state.produced.append(Produced(layout, site.origin, clause.factor))
+            site.coupled.produced.append(Produced(layout, site.origin, clause.factor))
 
 
 def _apply_mixes(site: Site, clause: ast.Mixes) -> None:
     for factor, layout in _named(site, clause.factors):
-        site.state.mixed.append(Mixed(layout, site.origin, f"a statistic is taken over '{factor}'"))
+        site.coupled.mixed.append(Mixed(layout, site.origin, f"a statistic is taken over '{factor}'"))
 
 
 def _apply_slides(site: Site, clause: ast.Slides) -> None:
-    site.state.mixed += [Beside(layout, site.origin) for _, layout in _named(site, clause.factors[:1])]
+    site.coupled.mixed += [Beside(layout, site.origin) for _, layout in _named(site, clause.factors[:1])]
 
 
 def _apply_scales(site: Site, clause: ast.Scales) -> None:
     if site.argument(clause.unless or "") is None:
         operand = site.operand(clause.operand)
         for factor, layout in _named(site, [clause.factor]):
-            site.state.scaled.append(Scaled(operand, layout, clause.power, site.origin, factor))
+            site.coupled.scaled.append(Scaled(operand, layout, clause.power, site.origin, factor))
 
 
 def _apply_hold(site: Site, clause: ast.Hold) -> None:
@@ -139,22 +139,22 @@ def _apply_block(site: Site, clause: ast.Block) -> None:
 
 def _apply_tie(site: Site, clause: ast.Tie) -> None:
     sizes = [SizeOf(layout) for _, layout in _named(site, clause.factors)]
-    site.state.ties += [Equation(first, other, site.origin, "tie") for first, other in pairwise(sizes)]
+    site.coupled.ties += [Equation(first, other, site.origin, "tie") for first, other in pairwise(sizes)]
 
 
 def _apply_macs(site: Site, clause: ast.Macs) -> None:
     terms = tuple([tuple(_layouts_of(site, dims)) for dims in clause.terms])
-    site.state.costs.append(Cost(site.call, terms))
+    site.coupled.macs.append(CallMacs(site.call, terms))
 
 
 def _apply_multiple(site: Site, clause: ast.Multiple) -> None:
-    site.state.multiples += _multiples(site, clause)
+    site.coupled.multiples += _multiples(site, clause)
 
 
 def _multiples(site: Site, clause: ast.Multiple) -> Iterable[Multiple]:
     """What a clause demands of a call. One that ran with other sizes is one that can do without."""
     names = {name.lstrip("*") for name in clause.factors}
-    for factor, layout, places in site.held:
+    for factor, layout, places in site.placed:
         if factor in names:
             widths = [value.dtype.itemsize if clause.bytes else 1 for value, _ in places]
             of = lcm(*(clause.of // gcd(clause.of, width) for width in widths))
@@ -168,8 +168,8 @@ def _apply_positions(site: Site, clause: ast.Positions) -> None:
     positions = others or ([] if first.dtype.is_floating_point else [first])
     for factor, layout in _named(site, clause.factors):
         site.expect_at_least(layout, site.argument("k"))
-        if site.state.needed.isdisjoint(positions):
-            site.state.mixed.append(Mixed(layout, site.origin, f"a statistic is taken over '{factor}'"))
+        if site.coupled.needed.isdisjoint(positions):
+            site.coupled.mixed.append(Mixed(layout, site.origin, f"a statistic is taken over '{factor}'"))
         else:
             site.block(layout, "its positions are results")
 
@@ -198,23 +198,23 @@ def _note_products(site: Site) -> None:
         products = found if any(one is not None for one in found[0]) else None
     summed = frozenset([name.lstrip("*") for sums in site.rule.of(ast.Sums) for name in sums.factors])
     terms = products if terms is None else terms
-    if site.held:
-        site.state.readings[site.call] = Reading(site.origin, tuple(site.held), terms, products, summed)
+    if site.placed:
+        site.coupled.readings[site.call] = Reading(site.origin, tuple(site.placed), terms, products, summed)
     elif terms == ():
-        site.state.zeros.add(site.call)
+        site.coupled.zeros.add(site.call)
     if isinstance(site.rule.body, ast.Relation) and site.rule.body.verb in MOVES:
-        site.state.moves.add(site.call)
+        site.coupled.moves.add(site.call)
     if _is_uniform(site, bool(products)):
-        site.state.uniform.update(site.call.results)
-    if not site.state.from_input.isdisjoint(site.call.results) and gives_weights(site, terms):
-        site.state.picked.update(site.call.results)
+        site.coupled.uniform.update(site.call.results)
+    if not site.coupled.from_input.isdisjoint(site.call.results) and gives_weights(site, terms):
+        site.coupled.picked.update(site.call.results)
 
 
 def _is_uniform(site: Site, multilinear: bool) -> bool:
     """Whether a call makes one number everywhere of tensors that are so, each of a number of its own:
     where it only puts slots elsewhere, or adds up products of its operands."""
-    call, uniform = site.call, site.state.uniform
-    if call in site.state.moves:
+    call, uniform = site.call, site.coupled.uniform
+    if call in site.coupled.moves:
         source = call.arguments.get("input")
         return isinstance(source, Value) and source in uniform
     return multilinear and bool(call.values) and uniform.issuperset(call.values)

@@ -60,7 +60,7 @@ class Scaled:
 
 
 @frozen(eq=False)
-class Cost:
+class CallMacs:
     """Multiply-accumulates of a call: a sum of products of layout sizes."""
 
     call: Call
@@ -77,7 +77,7 @@ class Reading:
     """
 
     origin: Origin
-    held: tuple[tuple[str, Layout, tuple[Place, ...]], ...]
+    factors: tuple[tuple[str, Layout, tuple[Place, ...]], ...]
     terms: tuple[tuple[object, ...], ...] | None
     products: tuple[tuple[object, ...], ...] | None
     summed: frozenset[str]
@@ -113,7 +113,7 @@ class Couplings:
     scaled: list[Scaled] = Factory(list)
     ties: list[Equation] = Factory(list)
     numbers: list[tuple[Expr, Origin]] = Factory(list)
-    costs: list[Cost] = Factory(list)
+    macs: list[CallMacs] = Factory(list)
     multiples: list[Multiple] = Factory(list)
     readings: dict[Call, Reading] = Factory(dict)
     zeros: set[Call] = Factory(set)

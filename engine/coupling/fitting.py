@@ -12,7 +12,7 @@ from ..tracing import Value
 from .call_site import Misfit, Site
 from .opening import Axis, Given, Key, factor_sizes, keys_of, opened_axes, size_of_dim
 
-Place = tuple[int, int]  # the number of a tensor, operands first, and one of its axes
+Position = tuple[int, int]  # the number of a tensor, operands first, and one of its axes
 Tensors = Sequence[tuple[tuple, Value]]  # dims as written, and what the call has there
 
 
@@ -26,9 +26,9 @@ class Fit:
     """
 
     sizes: dict[Key, int]
-    read: list[tuple[Place, Axis]]
+    read: list[tuple[Position, Axis]]
     made: list[list[Axis]]
-    places: dict[Key, list[Place]]
+    places: dict[Key, list[Position]]
     same: dict[Key, Key]
     alone: dict[Key, str]
 
@@ -37,10 +37,10 @@ def fitted(site: Site, given: Given, operands: Tensors, results: Tensors) -> Fit
     """How the rule of a call fits it; raises `Misfit` if it does not."""
     shapes = tuple([(id(dims), value.shape) for dims, value in (*operands, *results)])
     key = (id(site.rule), shapes, *given.lengths, *given.numbers)
-    known = site.state.fits.get(key)
+    known = site.coupled.fits.get(key)
     if known is None:
         opened = _opened(site, given, operands, results)
-        known = site.state.fits[key] = _Fitting(site, given).fit(opened, operands, results)
+        known = site.coupled.fits[key] = _Fitting(site, given).fit(opened, operands, results)
     return known
 
 
@@ -48,9 +48,9 @@ def _opened(site: Site, given: Given, operands: Tensors, results: Tensors) -> li
     """The dims of every axis, found once for all calls of the same ranks."""
     ranks = tuple([(id(dims), len(value.shape)) for dims, value in (*operands, *results)])
     key = (id(site.rule), ranks, *given.lengths)
-    known = site.state.opened.get(key)
+    known = site.coupled.opened.get(key)
     if known is None:
-        known = site.state.opened[key] = opened_axes(given, operands, results)
+        known = site.coupled.opened[key] = opened_axes(given, operands, results)
     return known
 
 
@@ -60,14 +60,14 @@ class _Fitting:
     def __init__(self, site: Site, given: Given):
         self._rule = site.rule
         self._given = given
-        self._places: dict[Key, list[Place]] = {}
+        self._places: dict[Key, list[Position]] = {}
         self._operands: Counter[Key] = Counter()  # how many tensors, and arguments, have a factor
 
     def fit(self, opened: list[list[Axis]], operands: Tensors, results: Tensors) -> Fit:
         values = [value for _, value in (*operands, *results)]
         sizes = factor_sizes(self._given, zip(opened, values))
         same = dict(_slid(self._given, sizes))
-        read: list[tuple[Place, Axis]] = []
+        read: list[tuple[Position, Axis]] = []
         for number, axes in enumerate(opened[: len(operands)]):
             read += self._read(number, axes, values[number].shape, sizes)
         met = {*self._operands, *self._given.sizes}
@@ -79,7 +79,7 @@ class _Fitting:
 
     def _read(
         self, number: int, axes: list[Axis], shape: Sequence[int], sizes: Mapping[Key, int]
-    ) -> Iterator[tuple[Place, Axis]]:
+    ) -> Iterator[tuple[Position, Axis]]:
         met: set[Key] = set()
         for index, (axis, own) in enumerate(zip(axes, shape)):
             size = _expected(axis, sizes)
@@ -105,7 +105,7 @@ class _Fitting:
         self._operands.update(met)
         return axes
 
-    def _note(self, axis: Axis, place: Place, met: set[Key]) -> None:
+    def _note(self, axis: Axis, place: Position, met: set[Key]) -> None:
         for key in (axis,) if type(axis) is tuple else keys_of(axis):  # type: ignore[arg-type]  # else it is a dim
             self._places.setdefault(key, []).append(place)
             met.add(key)

@@ -77,7 +77,7 @@ class _Matcher:
         }
         for key, layout in self.known.items():
             site.factors.setdefault(key[0], []).append(layout)
-            site.held.append((key[0], layout, places[key]))
+            site.placed.append((key[0], layout, places[key]))
         for axis, source in self.fit.same.items():
             site.factors.setdefault(axis[0], []).append(self.known[source])
         for key, found in places.items():

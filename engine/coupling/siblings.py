@@ -28,17 +28,17 @@ _MOST = 8  # of as many as are joined for the sake of what was not reached; beyo
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def follow_siblings(model: nn.Module, state: Couplings) -> None:
+def follow_siblings(model: nn.Module, coupled: Couplings) -> None:
     """Give every tensor that was left the layouts of its sibling, where one was reached and all agree.
 
-    What follows is one of the trace's tensors from then on; ``state.followed`` has its sibling.
+    What follows is one of the trace's tensors from then on; ``coupled.followed`` has its sibling.
     """
-    for name in state.trace.left:  # the trace may be coupled for another time
-        state.trace.tensors.pop(name, None)
-    if not state.trace.left:
+    for name in coupled.trace.left:  # the trace may be coupled for another time
+        coupled.trace.tensors.pop(name, None)
+    if not coupled.trace.left:
         return
-    families = _Families(model, state)
-    waiting = dict(state.trace.left)
+    families = _Families(model, coupled)
+    waiting = dict(coupled.trace.left)
     found = list(waiting)
     while found:
         found = [name for name, value in waiting.items() if families.follow(name, value)]
@@ -47,12 +47,12 @@ def follow_siblings(model: nn.Module, state: Couplings) -> None:
     for name in waiting:
         sibling = families.sibling(name)
         if sibling is not None:
-            state.unfollowed[name] = sibling
+            coupled.unfollowed[name] = sibling
 
 
-def follow_attributes(sizes: Sizes, state: Couplings) -> None:
+def follow_attributes(sizes: Sizes, coupled: Couplings) -> None:
     """An integer of an element that was not reached is what it is in the sibling that it goes along with."""
-    for own, other in state.twins.items():
+    for own, other in coupled.twins.items():
         for (path, name, key), side in list(sizes.definitions.items()):
             if is_below(path, other):
                 there = own + path[len(other) :], name, key
@@ -80,21 +80,21 @@ class _Families:
     """The elements of the model's lists and dicts that are alike."""
 
     model: nn.Module
-    state: Couplings
+    coupled: Couplings
     modules: dict[str, nn.Module] = field(init=False)
     known: KnownElements = field(init=False)
     _shapes: dict[str, tuple[Any, Shapes]] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.modules = dict(modules_of(self.model))
-        self.known = KnownElements(self.state.trace)
+        self.known = KnownElements(self.coupled.trace)
 
     @cached_property
     def holders(self) -> dict[Atom, set[str]]:
         """The tensors that were reached, by the atoms whose slots they have."""
         found: dict[Atom, set[str]] = defaultdict(set)
-        for name, value in self.state.trace.tensors.items():
-            for layout in self.state.of(value) if name not in self.state.followed else ():
+        for name, value in self.coupled.trace.tensors.items():
+            for layout in self.coupled.of(value) if name not in self.coupled.followed else ():
                 for atom in atoms(layout):
                     found[atom].add(name)
         return found
@@ -102,28 +102,28 @@ class _Families:
     @cached_property
     def used(self) -> dict[Value, Call]:
         """The first call that takes a value."""
-        return {value: call for call in reversed(self.state.trace.calls) for value in call.values}
+        return {value: call for call in reversed(self.coupled.trace.calls) for value in call.values}
 
     def follow(self, name: str, value: Value) -> bool:
         """Let a tensor go along with its sibling, if there is one, and no two say different things."""
         twins = next(filter(None, (list(self._reached(*level)) for level in levels(name))), [])
-        twins.sort(key=lambda twin: twin.tensor in self.state.followed)
+        twins.sort(key=lambda twin: twin.tensor in self.coupled.followed)
         if not twins:
             return False
         said = [self._layouts(twin) for twin in twins]
         if not all(self._agree(one, twin, said[0], twins[0]) for one, twin in zip(said, twins)):
             return False
         first = twins[0]
-        if first.own not in self.state.twins and not first.atoms:
-            alone = len([twin for twin in twins if twin.tensor not in self.state.followed]) == 1
+        if first.own not in self.coupled.twins and not first.atoms:
+            alone = len([twin for twin in twins if twin.tensor not in self.coupled.followed]) == 1
             if alone and not self._join_ends(first.other):
                 return False
-            self.state.twins[first.own] = first.other
-        self.state.trace.tensors[name] = value
+            self.coupled.twins[first.own] = first.other
+        self.coupled.trace.tensors[name] = value
         self.known.add(name)
-        self.state.layouts[value] = said[0]
-        self.state.followed[name] = first.tensor
-        other = self.state.trace.tensors[first.tensor]
+        self.coupled.layouts[value] = said[0]
+        self.coupled.followed[name] = first.tensor
+        other = self.coupled.trace.tensors[first.tensor]
         for axis, layout in enumerate(said[0]):
             self._couple(other, [(other, axis), (value, axis)], layout)
         return True
@@ -170,7 +170,7 @@ class _Families:
         return self._shapes[path]
 
     def _first_name(self, name: str) -> str:
-        return self.state.trace.aliases.get(name, name)
+        return self.coupled.trace.aliases.get(name, name)
 
     def _translation(self, own: str, other: str) -> dict[Atom, Layout] | None:
         """The atoms of an element by those of its sibling, from tensors that were reached in both.
@@ -178,19 +178,19 @@ class _Families:
         ``None`` if they do not correspond.
         """
         found: dict[Atom, Layout] = {}
-        reached = self.state.trace.tensors.keys() - self.state.followed.keys()
+        reached = self.coupled.trace.tensors.keys() - self.coupled.followed.keys()
         for rest in self._alike(own)[1]:
             names = [self._first_name(_join(path, rest)) for path in (other, own)]
             if names[0] == names[1] or not reached.issuperset(names):
                 continue
-            values = (self.state.trace.tensors[name] for name in names)
-            for layout, ours in zip(*map(self.state.of, values)):
+            values = (self.coupled.trace.tensors[name] for name in names)
+            for layout, ours in zip(*map(self.coupled.of, values)):
                 if not pair(layout, ours, found):
                     return None
         return found
 
     def _layouts(self, twin: _Twin) -> list[Layout]:
-        return [put(twin.atoms, one) for one in self.state.of(self.state.trace.tensors[twin.tensor])]
+        return [put(twin.atoms, one) for one in self.coupled.of(self.coupled.trace.tensors[twin.tensor])]
 
     def _agree(self, one: list[Layout], twin: _Twin, other: list[Layout], second: _Twin) -> bool:
         """Whether two siblings say the same of all slots that are not of their own."""
@@ -222,17 +222,17 @@ class _Families:
             for place in [*more, *as_wide[size]]:
                 if not same(self._layout(first), self._layout(place)):
                     self._couple(first[0], [first, place], self._layout(first))
-                    self.state.unifier.unify(self._layout(first), self._layout(place))
+                    self.coupled.unifier.unify(self._layout(first), self._layout(place))
         return True
 
     def _places(self, element: str) -> Iterator[tuple[Value, int]]:
         """The axes of an element's tensors that were reached."""
         for rest in self._alike(element)[1]:
-            value = self.state.trace.tensors.get(self._first_name(_join(element, rest)))
+            value = self.coupled.trace.tensors.get(self._first_name(_join(element, rest)))
             yield from ((value, axis) for axis in range(len(value.shape))) if value else ()
 
     def _layout(self, place: tuple[Value, int]) -> Layout:
-        return self.state.of(place[0])[place[1]]
+        return self.coupled.of(place[0])[place[1]]
 
     def _size(self, place: tuple[Value, int]) -> int:
         return place[0].shape[place[1]]
@@ -254,13 +254,13 @@ class _Families:
 
     def _axes_of(self, atom: Atom) -> list[tuple[Value, int]]:
         """The axes of the model's tensors that have just these slots."""
-        values = (self.state.trace.tensors[name] for name in sorted(self.holders[atom]))
+        values = (self.coupled.trace.tensors[name] for name in sorted(self.holders[atom]))
         places = ((value, axis) for value in values for axis in range(len(value.shape)))
         return [place for place in places if resolve(self._layout(place)) is atom]
 
     def _made_by(self, owner: str, container: str) -> Iterator[Produced]:
         """What the layers of a module make, but for those in one of its containers."""
-        for one in self.state.produced:
+        for one in self.coupled.produced:
             module = one.origin.call.module
             if is_below(module, owner) and not is_below(module, container):
                 yield one
@@ -269,10 +269,10 @@ class _Families:
         """Note for explanations that two axes go together because of the call that uses a sibling."""
         used = self.used.get(reached)
         while used is None:  # it follows another
-            reached = self.state.trace.tensors[self.state.followed[reached.name or ""]]
+            reached = self.coupled.trace.tensors[self.coupled.followed[reached.name or ""]]
             used = self.used.get(reached)
         call = Call(used.index, same_as_sibling, {}, used.module, used.module_class, used.source)
-        self.state.couplings.append(Coupling(Origin(call), "sibling", tuple(places), layout))
+        self.coupled.couplings.append(Coupling(Origin(call), "sibling", tuple(places), layout))
 
 
 def is_below(name: str, path: str) -> bool:

@@ -16,14 +16,14 @@ from .coupled import Couplings
 Terms = Sequence[Sequence[object]]
 
 
-def is_weight(state: Couplings, value: Value) -> bool:
+def is_weight(coupled: Couplings, value: Value) -> bool:
     """Whether the slots of `value` are those of weights, and no data's."""
-    return value not in state.from_input or value in state.picked
+    return value not in coupled.from_input or value in coupled.picked
 
 
 def weights_make(site: Site, layout: Layout) -> bool:
     """Slots are produced where a weight has them; what data is multiplied with data has them already."""
-    weights = [value for value in site.call.values if is_weight(site.state, value)]
+    weights = [value for value in site.call.values if is_weight(site.coupled, value)]
     if len(weights) == len(site.call.values) and isinstance(site.rule.body, ast.Signature):
         data = site.operand(site.rule.body.inputs[0].name or "in")
         weights = [value for value in weights if value is not data]  # a constant in the place of data
@@ -32,10 +32,10 @@ def weights_make(site: Site, layout: Layout) -> bool:
 
 def gives_weights(site: Site, terms: Terms | None) -> bool:
     """Whether the results are weights although data has a say in them. `terms` is what they are sums of."""
-    if site.call in site.state.moves:
+    if site.call in site.coupled.moves:
         source = site.arguments.get("input")
         moved = [source] if isinstance(source, Value) else site.tensors()
-        return all(is_weight(site.state, value) for value in moved)
+        return all(is_weight(site.coupled, value) for value in moved)
     if not terms or _multiplies_and_sums(site):
         return False
     return all(_is_scaled_weight(site, [*values_in(tuple(term))]) for term in terms)
@@ -43,7 +43,7 @@ def gives_weights(site: Site, terms: Terms | None) -> bool:
 
 def _multiplies_and_sums(site: Site) -> bool:
     """Whether the operands are summed along a factor of several: that makes data, whatever they are."""
-    for _, layout, places in site.held:
+    for _, layout, places in site.placed:
         values = {value for value, _ in places}
         if layout.size > 1 and len(values) > 1 and values.isdisjoint(site.call.results):
             return True
@@ -52,8 +52,8 @@ def _multiplies_and_sums(site: Site) -> bool:
 
 def _is_scaled_weight(site: Site, term: list[Value]) -> bool:
     """Whether a product is one of weights, and of data that have none of their slots."""
-    weights = [value for value in term if is_weight(site.state, value)]
-    data = [value for value in term if not is_weight(site.state, value)]
+    weights = [value for value in term if is_weight(site.coupled, value)]
+    data = [value for value in term if not is_weight(site.coupled, value)]
     own = {atom for atom in _atoms_of(site, weights) if atom.reason is None}
     return not data or (bool(weights) and own.isdisjoint(_atoms_of(site, data)))
 

@@ -140,7 +140,7 @@ def corresponding(reading: Reading, region: Tensor, value: Value, other: Value) 
 
 def _factors(reading: Reading, value: Value, axis: int) -> list[int]:
     """Which factor instances an axis of a value in a call is made of."""
-    return [number for number, (_, _, places) in enumerate(reading.held) if (value, axis) in places]
+    return [number for number, (_, _, places) in enumerate(reading.factors) if (value, axis) in places]
 
 
 def _numel(value: Value) -> int:

@@ -62,12 +62,12 @@ class Temperatures:
         return {name: {axis: one.tolist() for axis, one in axes.items()} for name, axes in found.items()}
 
 
-def temperatures(state: Couplings) -> Temperatures:
+def temperatures(coupled: Couplings) -> Temperatures:
     """How the model's weights can make up for every number that an operation computes from a size."""
     found = Temperatures()
-    search = _Search(state) if state.scaled else None
+    search = _Search(coupled) if coupled.scaled else None
     done: set[Scaled] = set()
-    for one in state.scaled:
+    for one in coupled.scaled:
         if search is None or one in done:
             continue
         try:
@@ -98,14 +98,14 @@ def _listed(weights: dict[Value, Tensor]) -> Iterator[tuple[str, int, np.ndarray
 class _Search:
     """Goes back from operands to weights, and forward again."""
 
-    def __init__(self, state: Couplings):
-        self._state = state
-        self._scaled: dict[Call, Scaled] = {one.origin.call: one for one in state.scaled}
-        self._from_weights = _from_weights(state)
-        self._ends = state.trace.ends
+    def __init__(self, coupled: Couplings):
+        self._coupled = coupled
+        self._scaled: dict[Call, Scaled] = {one.origin.call: one for one in coupled.scaled}
+        self._from_weights = _from_weights(coupled)
+        self._ends = coupled.trace.ends
         self._moves = Moves()
         self._readers: dict[Value, list[Call]] = {}
-        for call in state.live:
+        for call in coupled.live:
             for value in dict.fromkeys(call.values):
                 self._readers.setdefault(value, []).append(call)
 
@@ -141,10 +141,10 @@ class _Search:
         call = value.call
         if call is None or call.inplace:
             raise NoRegion("it comes from an input" if call is None else f"{call.name} changes it in place")
-        if call in self._state.moves:
+        if call in self._coupled.moves:
             others = {other: wanted.pop(other) for other in call.results if other in wanted}
             return self._moves.came_from(call, {value: region, **others})
-        reading = self._state.readings.get(call)
+        reading = self._coupled.readings.get(call)
         if reading is None or reading.products is None:
             raise NoRegion(f"it is made by {call.name}, of which no multiple is known")
         found: dict[Value, Tensor] = {}
@@ -168,7 +168,7 @@ class _Search:
 
     def _rank(self, value: Value) -> tuple[bool, bool, bool]:
         made = value in self._from_weights
-        return value.kind == "parameter", made and value not in self._state.from_input, made
+        return value.kind == "parameter", made and value not in self._coupled.from_input, made
 
     def reached_by(self, weights: dict[Value, Tensor]) -> set[Scaled]:
         """The scaled operands, each whole, that these regions come to; raises `NoRegion` for all else."""
@@ -201,8 +201,8 @@ class _Search:
 
     def _after(self, call: Call, regions: dict[Value, Tensor]) -> dict[Value, Tensor]:
         """The regions of the results of a call that are multiplied with those of its operands."""
-        reading = self._state.readings.get(call)
-        if not call.inplace and call in self._state.moves:
+        reading = self._coupled.readings.get(call)
+        if not call.inplace and call in self._coupled.moves:
             return self._moves.moved(call, regions)
         if call.inplace or reading is None or reading.products is None:
             raise NoRegion(f"what makes it is also read by {call.name} in {call.module or 'the model'}")
@@ -232,10 +232,10 @@ def _given(products: Sequence[Sequence[object]]) -> Iterator[Sequence[object]]:
     return (term for term in products if any(operand is not None for operand in term))
 
 
-def _from_weights(state: Couplings) -> set[Value]:
+def _from_weights(coupled: Couplings) -> set[Value]:
     """The values in which a parameter has a part."""
-    found = {value for value in state.trace.tensors.values() if value.kind == "parameter"}
-    for call in state.trace.calls:
+    found = {value for value in coupled.trace.tensors.values() if value.kind == "parameter"}
+    for call in coupled.trace.calls:
         if not found.isdisjoint(call.values):
             found.update(call.results)
     return found

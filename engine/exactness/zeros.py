@@ -23,45 +23,45 @@ _OWN = frozenset({"parameter", "buffer", "attribute"})
 
 
 def inexact_atoms(
-    state: Couplings, sizes: Sizes, unmended: Iterable[tuple[Call, Layout, Reason]] = ()
+    coupled: Couplings, sizes: Sizes, unmended: Iterable[tuple[Call, Layout, Reason]] = ()
 ) -> dict[Atom, Reason]:
     """The atoms whose removal is not the same as zeroing them, each with the first reason.
 
     `unmended` are layouts whose sizes a call multiplies with, and no weight can make up for it.
     """
-    live = state.live
+    live = coupled.live
     found: dict[Atom, Reason] = {}
     for call, layout, reason in unmended:
         if call in live:
             for atom in atoms(layout):
                 found.setdefault(atom, reason)
-    for one in state.mixed:
+    for one in coupled.mixed:
         if one.origin.call in live:
             reason = Reason(one.text, one.origin)
             for atom in atoms(one.layout):
                 found.setdefault(atom, reason)
-    for number, origin in state.numbers:
+    for number, origin in coupled.numbers:
         if origin.call in live:
             text = f"at {origin.call.source.short} ({sizes.describe(number)})"
             for atom in sizes.varying_atoms(number):
                 found.setdefault(atom, Reason(f"its size is used as a number {text}", origin))
-    for hidden, reason in state.disguised:
+    for hidden, reason in coupled.disguised:
         for atom in hidden:
             found.setdefault(atom, reason)
-    for call, atom, reason in _sums_over_nonzero(state):
+    for call, atom, reason in _sums_over_nonzero(coupled):
         if call in live:
             found.setdefault(atom, reason)
-    _spread(found, state, sizes)
+    _spread(found, coupled, sizes)
     return found
 
 
-def _spread(found: dict[Atom, Reason], state: Couplings, sizes: Sizes) -> None:
+def _spread(found: dict[Atom, Reason], coupled: Couplings, sizes: Sizes) -> None:
     """What no tensor holds, such as the slots of `ones(n)`, has the number of those whose size it follows.
 
     ``ones(n).sum()`` is that number.
     """
-    tensors = state.trace.tensors.values()
-    held = {atom for value in tensors for layout in state.of(value) for atom in free_atoms(layout)}
+    tensors = coupled.trace.tensors.values()
+    held = {atom for value in tensors for layout in coupled.of(value) for atom in free_atoms(layout)}
     counted = {sizes.ties.root(atom): reason for atom, reason in found.items() if atom not in held}
     for atom in held if counted else ():
         reason = counted.get(sizes.ties.root(atom))
@@ -69,15 +69,15 @@ def _spread(found: dict[Atom, Reason], state: Couplings, sizes: Sizes) -> None:
             found.setdefault(atom, reason)
 
 
-def _sums_over_nonzero(state: Couplings) -> Iterator[tuple[Call, Atom, Reason]]:
+def _sums_over_nonzero(coupled: Couplings) -> Iterator[tuple[Call, Atom, Reason]]:
     """The calls that sum over slots that are not zero where they are masked, in order."""
     zeros = _Zeros()
-    for call in state.trace.calls:
-        reading = state.readings.get(call)
+    for call in coupled.trace.calls:
+        reading = coupled.readings.get(call)
         if reading is not None:
             yield from zeros.read(call, reading)
         elif call.results:
-            zeros.move(state, call)
+            zeros.move(coupled, call)
         if call.inplace:
             zeros.spoil(call)
 
@@ -105,7 +105,7 @@ class _Zeros:
     def read(self, call: Call, reading: Reading) -> Iterator[tuple[Call, Atom, Reason]]:
         """Follow a call whose rule says which operands have which factor."""
         made = set(call.results)
-        for factor, layout, places in reading.held:
+        for factor, layout, places in reading.factors:
             operands = [place for place in places if place[0] not in made]
             results = [place for place in places if place[0] in made]
             summed = not results or factor in reading.summed
@@ -124,24 +124,24 @@ class _Zeros:
                     if not (zero and fractions[place]):
                         self.filled[place].add(atom)
 
-    def move(self, state: Couplings, call: Call) -> None:
+    def move(self, coupled: Couplings, call: Call) -> None:
         """Follow a call that only rearranges slots: new ones, and those filled from outside, are not zero."""
         zero: dict[Atom, bool] = {}
         filler = call.arguments.get("value", call.arguments.get("values"))
         sources = call.values
         for source in sources:
-            for axis, layout in enumerate(state.of(source)):
+            for axis, layout in enumerate(coupled.of(source)):
                 for atom in free_atoms(layout):
                     zero[atom] = zero.get(atom, True) and self.zero((source, axis), atom)
         if isinstance(filler, Value):
-            given = {atom for layout in state.of(filler) for atom in free_atoms(layout)}
+            given = {atom for layout in coupled.of(filler) for atom in free_atoms(layout)}
             zero = {atom: known and atom in given for atom, known in zero.items()}
         elif not _vanishes(filler, {}):
             zero = {}
         for result in call.results:
-            if call in state.zeros:
+            if call in coupled.zeros:
                 continue
-            for axis, layout in enumerate(state.of(result)):
+            for axis, layout in enumerate(coupled.of(result)):
                 for atom in free_atoms(layout):
                     if not zero.get(atom, False):
                         self.filled[result, axis].add(atom)

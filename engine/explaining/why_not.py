@@ -42,7 +42,7 @@ def explain_apart(graph: Groups, one: Named, other: Named) -> Explanation:
 
 def _unknown_to_both(graph: Groups, ours: Sequence[Member], theirs: Sequence[Member]) -> str | None:
     """Why nobody knows: a call that no rule explains holds axes of both, and may well couple them."""
-    texts = {reason.text for reason in graph.state.unknown}
+    texts = {reason.text for reason in graph.coupled.unknown}
     for side in (ours, theirs):
         groups = (group for member in side for group in graph.groups_at(member))
         texts &= {group.blocked for group in groups if group.blocked is not None}
@@ -116,7 +116,7 @@ def _end(graph: Groups, group: Group, way: Sequence[Any]) -> End | None:
 def _last(graph: Groups, group: Group, way: Sequence[Any]) -> tuple[Call, Value] | None:
     """The first call on the way behind which no axis holds the group, and the value behind it."""
     for call, value in zip(way[1::2], way[2::2]):
-        gone = not any(group.atom in set(atoms(layout)) for layout in graph.state.of(value))
+        gone = not any(group.atom in set(atoms(layout)) for layout in graph.coupled.of(value))
         if gone or value is way[-1]:
             return call, value
     return None
@@ -133,7 +133,7 @@ def _how_it_ends(graph: Groups, call: Call, following: Value, atom: Atom) -> tup
         results = values.intersection(call.results)
         if not results:
             return factor, f"`{factor}` is summed here"
-        if following not in call.results and not graph.state.from_input & (values - results):
+        if following not in call.results and not graph.coupled.from_input & (values - results):
             return factor, f"`{factor}` is a new axis here"
     return "", "these slots do not go that way"
 
@@ -141,9 +141,9 @@ def _how_it_ends(graph: Groups, call: Call, following: Value, atom: Atom) -> tup
 def _factors(graph: Groups, call: Call, atom: Atom) -> Iterator[tuple[str, list[Place]]]:
     """The factors of a call through which an atom passes, each with its axes that hold the atom."""
     coupling = graph.coupling_index.graph(atom)
-    reading = graph.state.readings.get(call)
+    reading = graph.coupled.readings.get(call)
     named = [(one.factor, one.layout, one.places) for one in graph.coupling_index.of(call)]
-    named += reading.held if reading else ()
+    named += reading.factors if reading else ()
     for factor, layout, places in named:
         if coupling.passes(layout):
             having = [place for place in places if coupling.holds(graph.layout_at(place))]

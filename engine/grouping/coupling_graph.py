@@ -25,16 +25,16 @@ Path = list[int]
 class CouplingIndex:
     """For every axis of every value the factor instances that have it; built once for all atoms."""
 
-    def __init__(self, state: Couplings):
+    def __init__(self, coupled: Couplings):
         self.numbers: dict[Place, int] = {}
         self.couplings: list[Coupling] = []
         self.layouts: dict[int, Layout | None] = {}  # of every node; ``None`` for a factor of several
         self.beside: dict[int, list[int]] = {}
         self._of: dict[Call, list[Coupling]] = {}
         self._first: dict[Call, int] = {}
-        self._alike = _repeated(state)
+        self._alike = _repeated(coupled)
         self._graphs: dict[Atom, CouplingGraph] = {}
-        for call, group in groupby(state.couplings, attrgetter("origin.call")):
+        for call, group in groupby(coupled.couplings, attrgetter("origin.call")):
             couplings = list(group)
             self._of[call] = couplings if len(call.results) < 2 else list(_whole(couplings))
             self._first[call] = len(self.couplings)
@@ -42,17 +42,17 @@ class CouplingIndex:
                 node = ~len(self.couplings)
                 self.couplings.append(coupling)
                 self.layouts[node] = None if coupling.layout is None else resolve(coupling.layout)
-                self.beside[node] = [self._beside(state, place, node) for place in coupling.places]
+                self.beside[node] = [self._beside(coupled, place, node) for place in coupling.places]
         # No way leads through an axis that only one factor instance has, such as a weight's.
         for node in range(-len(self.couplings), 0):
             self.beside[node] = [place for place in self.beside[node] if len(self.beside[place]) > 1]
 
-    def _beside(self, state: Couplings, place: Place, node: int) -> int:
+    def _beside(self, coupled: Couplings, place: Place, node: int) -> int:
         """The number of an axis that a factor instance has."""
         number = self.numbers.get(place)
         if number is None:
             number = self.numbers[place] = len(self.numbers)
-            self.layouts[number] = resolve(state.of(place[0])[place[1]])
+            self.layouts[number] = resolve(coupled.of(place[0])[place[1]])
             self.beside[number] = []
         self.beside[number].append(node)
         return number
@@ -77,14 +77,14 @@ class CouplingIndex:
         return self._of.get(call, [])
 
 
-def _repeated(state: Couplings) -> dict[Call, list[Call]]:
+def _repeated(coupled: Couplings) -> dict[Call, list[Call]]:
     """The calls that several runs make, by each of them: of one line, in one module, for the same time."""
-    if len(state.trace.runs) < 2:
+    if len(coupled.trace.runs) < 2:
         return {}
     alike: dict[tuple, list[Call]] = defaultdict(list)
-    for run in state.trace.runs:
+    for run in coupled.trace.runs:
         times: Counter[tuple] = Counter()
-        for call in state.trace.calls[run.start : run.stop]:
+        for call in coupled.trace.calls[run.start : run.stop]:
             times[call.code] += 1
             alike[call.code, times[call.code]].append(call)
     return {call: calls for calls in alike.values() for call in calls}

@@ -8,7 +8,7 @@ from typing import Any
 from ..tracing import Call, Trace, Value
 
 
-class Flow:
+class DataFlow:
     """The steps of `Trace.network`, without the cost of building a networkx graph."""
 
     def __init__(self, trace: Trace):

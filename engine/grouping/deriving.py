@@ -45,38 +45,38 @@ class Deriving(Generic[Derived]):
             return self._coupled(trusted)
 
     def _coupled(self, trusted: set[Literal]) -> Derived:
-        state = couple(self.trace, self.rules, self.free_outputs)
-        follow_siblings(self.model, state)
-        equations, state.equations = state.equations, []
+        coupled = couple(self.trace, self.rules, self.free_outputs)
+        follow_siblings(self.model, coupled)
+        equations, coupled.equations = coupled.equations, []
         for equation in equations:
             literal = literal_of(equation)
             if literal in trusted:
-                state.trusted.setdefault(literal, []).append(equation)
+                coupled.trusted.setdefault(literal, []).append(equation)
             else:
-                state.equations.append(equation)
-        state.ties += _proportions(state)
-        return self.solved(state)
+                coupled.equations.append(equation)
+        coupled.ties += _proportions(coupled)
+        return self.solved(coupled)
 
-    def solved(self, state: Couplings) -> Derived:
+    def solved(self, coupled: Couplings) -> Derived:
         """The graph of what the rules say."""
-        conditions = [*self.trace.conditions, *state.conditions]
+        conditions = [*self.trace.conditions, *coupled.conditions]
         with paused():
             sizes = solve(
-                state.of, state.equations, conditions, self.trace.attributes, state.ties, self.prefer
+                coupled.of, coupled.equations, conditions, self.trace.attributes, coupled.ties, self.prefer
             )
-            follow_attributes(sizes, state)
+            follow_attributes(sizes, coupled)
             ends = self.free_outputs, self.example_inputs
-            return self.kind(self.model, state, sizes, self.rules, self.prefer, *ends)
+            return self.kind(self.model, coupled, sizes, self.rules, self.prefer, *ends)
 
 
-def _proportions(state: Couplings) -> Iterator[Equation]:
+def _proportions(coupled: Couplings) -> Iterator[Equation]:
     """Nobody knows of which sizes a number is made, so those side by side shrink by one proportion."""
     tied: set[tuple[Value, int]] = set()  # many numbers may cut one axis
-    for equations in state.trusted.values():
+    for equations in coupled.trusted.values():
         own = {atom for one in equations for atom in atoms(one.right.layout)}  # type: ignore[union-attr]  # those of literals have both
         origin = equations[0].origin
         for value in origin.call.values:  # type: ignore[union-attr]  # those of literals have both
-            for axis, layout in enumerate(state.of(value)):
+            for axis, layout in enumerate(coupled.of(value)):
                 if (value, axis) not in tied and not own.isdisjoint(atoms(layout)):
                     tied.add((value, axis))
                     pairs = pairwise(terms(layout))

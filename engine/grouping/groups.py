@@ -14,7 +14,7 @@ from ..exactness import inexact_atoms, temperatures
 from ..sizes import AttributeKey, Check, Checks, Multiple, Multiples, Sizes, key_of
 from ..tracing import Attribute, Flattening, SizeInt, Trace, found_in, leaves
 from .coupling_graph import CouplingIndex
-from .data_flow import Flow
+from .data_flow import DataFlow
 from .group import Group, Member
 from .names import Names, producers_of, unknown_name
 
@@ -25,7 +25,7 @@ class Groups(Flattening):
     def __init__(
         self,
         model: Any,
-        state: Couplings,
+        coupled: Couplings,
         sizes: Sizes,
         rules: RuleSet,
         prefer: str,
@@ -33,14 +33,14 @@ class Groups(Flattening):
         example_inputs: Any = None,
     ):
         self.model = model
-        self.trace: Trace = state.trace
+        self.trace: Trace = coupled.trace
         self.rules = rules
         self.prefer = prefer
         self.sizes = sizes
-        self._state = state
-        self.temperatures = temperatures(state)
-        self.multiples = Multiples(state.multiples)
-        self._inexact = inexact_atoms(state, sizes, self.temperatures.unmended)
+        self._coupled = coupled
+        self.temperatures = temperatures(coupled)
+        self.multiples = Multiples(coupled.multiples)
+        self._inexact = inexact_atoms(coupled, sizes, self.temperatures.unmended)
         self._by_atom: dict[Atom, Group] = {}
         self._tied: dict[Atom, list[Group]] = {}
         self._demands: dict[Atom, list[Multiple]] = {}
@@ -60,12 +60,12 @@ class Groups(Flattening):
 
     def layout(self, member: Member) -> Layout:
         """The layout of a tensor's axis."""
-        return self._state.of(self.trace.tensors[member.tensor])[member.axis]
+        return self._coupled.of(self.trace.tensors[member.tensor])[member.axis]
 
     def layout_at(self, place: Place) -> Layout:
         """The layout of any value's axis."""
         value, axis = place
-        return self._state.of(value)[axis]
+        return self._coupled.of(value)[axis]
 
     def place(self, member: Member) -> Place:
         """The axis of the traced value that a tensor's axis is."""
@@ -110,19 +110,19 @@ class Groups(Flattening):
         return found
 
     @property
-    def state(self) -> Couplings:
+    def coupled(self) -> Couplings:
         """What the rules said of the trace."""
-        return self._state
+        return self._coupled
 
     @cached_property
     def coupling_index(self) -> CouplingIndex:
         """The factor instances of every axis, which only explanations need."""
-        return CouplingIndex(self._state)
+        return CouplingIndex(self._coupled)
 
     @cached_property
-    def flow(self) -> Flow:
+    def flow(self) -> DataFlow:
         """The flow of the data, which only explanations need."""
-        return Flow(self.trace)
+        return DataFlow(self.trace)
 
     @cached_property
     def products(self) -> list[Product]:
@@ -131,19 +131,19 @@ class Groups(Flattening):
         for group in self.groups:
             for member in group.members:
                 collect_parts(self.layout(member), met)
-        for produced in self._state.produced:
+        for produced in self._coupled.produced:
             collect_parts(produced.layout, met)
         return [layout for layout in met if type(layout) is Product]
 
     def _collect(self) -> None:
         members: dict[Atom, list[Member]] = defaultdict(list)
         for name, value in self.trace.tensors.items():
-            for axis, layout in enumerate(self._state.of(value)):
+            for axis, layout in enumerate(self._coupled.of(value)):
                 for atom in dict.fromkeys(atoms(layout)):
                     members[atom].append(Member(name, axis))
-        producers = producers_of(self._state)
+        producers = producers_of(self._coupled)
         order = {atom: None for atom in [*producers, *members] if atom in members}
-        names = Names(self._state)
+        names = Names(self._coupled)
         for atom in order:
             if atom.size == 0 or (atom.size == 1 and atom.reason is not None):
                 continue

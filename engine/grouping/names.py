@@ -15,11 +15,11 @@ from .group import Member
 class Names:
     """Names of groups: of the smallest factor that holds the atom, a producer's where there is a choice."""
 
-    def __init__(self, state: Couplings):
+    def __init__(self, coupled: Couplings):
         self._taken: dict[str, int] = {}
         self._own: dict[Atom, tuple[int, str, str]] = {}
-        named = [(one.layout, one.origin, one.factor) for one in state.produced]
-        named += [(one.layout, one.origin, one.factor) for one in state.couplings if one.layout is not None]
+        named = [(one.layout, one.origin, one.factor) for one in coupled.produced]
+        named += [(one.layout, one.origin, one.factor) for one in coupled.couplings if one.layout is not None]
         for layout, origin, factor in named:
             if factor.startswith("*"):
                 continue
@@ -36,9 +36,9 @@ class Names:
         return (f"{name}[{seen}]" if seen else name), kind
 
 
-def producers_of(state: Couplings) -> dict[Atom, list[str]]:
+def producers_of(coupled: Couplings) -> dict[Atom, list[str]]:
     found: dict[Atom, list[str]] = defaultdict(list)
-    for produced in state.produced:
+    for produced in coupled.produced:
         name = _join(produced.origin.call.module, produced.factor)
         for atom in atoms(produced.layout):
             found[atom].append(name)

@@ -44,30 +44,30 @@ class Case:
             raise Untried("it returns no tensor")
         probe, whole = self.draws[0]
         self.is_random = not is_equal(run(probe, seed=1), whole)
-        state = self.graph.state
-        if state.unknown:
-            raise Untried(state.unknown[0].text)
+        coupled = self.graph.coupled
+        if coupled.unknown:
+            raise Untried(coupled.unknown[0].text)
         rule = rules.rule_for(example.rule_target)
-        calls = [call for call in state.trace.calls if rules.rule_for(call.target) is rule]
+        calls = [call for call in coupled.trace.calls if rules.rule_for(call.target) is rule]
         if not calls:
             raise Untried("the trace records no such call")
         self.call: Call = calls[0]
-        self.outputs = [[*state.of(value)] for value in state.trace.outputs]
-        beside = (atoms(one.layout) for one in state.mixed if isinstance(one, Beside))
+        self.outputs = [[*coupled.of(value)] for value in coupled.trace.outputs]
+        beside = (atoms(one.layout) for one in coupled.mixed if isinstance(one, Beside))
         self.beside = {atom for found in beside for atom in found}
 
     def factors(self) -> dict[str, list[Layout]]:
         """The layouts of the rule's factors, or of the axes that its verb relates."""
-        state = self.graph.state
+        coupled = self.graph.coupled
         found: dict[str, list[Layout]] = {}
-        reading = state.readings.get(self.call)
-        for name, layout, _ in reading.held if reading else ():
+        reading = coupled.readings.get(self.call)
+        for name, layout, _ in reading.factors if reading else ():
             found.setdefault(name, []).append(layout)
-        for coupling in state.couplings if not found else ():
+        for coupling in coupled.couplings if not found else ():
             if coupling.origin.call is self.call:
                 found.setdefault(coupling.factor, []).extend(map(self.graph.layout_at, coupling.places))
         for value in self.call.values if not found else ():
-            for axis, layout in enumerate(state.of(value)):
+            for axis, layout in enumerate(coupled.of(value)):
                 found.setdefault(f"axis {axis}", []).append(layout)
         return found
 
@@ -107,7 +107,7 @@ class Case:
         for name, value in self.graph.trace.tensors.items():
             if (only is not None and value not in only) or (numbers and not has_fractions(tensors[name])):
                 continue  # indices and masks are not what slots are made of, unless there is nothing else
-            for axis, layout in enumerate(self.graph.state.of(value)):
+            for axis, layout in enumerate(self.graph.coupled.of(value)):
                 if not others.keys().isdisjoint(atoms(layout)):
                     index = np.delete(np.arange(layout.size), arranged(layout, others.get))
                     data = tensors[name].data
@@ -120,7 +120,7 @@ class Case:
         copied = probe.copy()
         tensors = tensors_of(copied)
         for name, value in self.graph.trace.tensors.items():
-            tensors[name].data = _take(tensors[name].data, self.graph.state.of(value), order)
+            tensors[name].data = _take(tensors[name].data, self.graph.coupled.of(value), order)
         return copied
 
 

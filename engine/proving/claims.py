@@ -18,11 +18,11 @@ from .verdict import WRONG, Verdict
 
 def false_zeros(case: Case) -> Iterator[Verdict]:
     """The factors for which results are not zero where the rule's ``zero`` says so."""
-    reading = case.graph.state.readings.get(case.call)
-    mixed = {atom for one in case.graph.state.mixed for atom in atoms(one.layout)}
+    reading = case.graph.coupled.readings.get(case.call)
+    mixed = {atom for one in case.graph.coupled.mixed for atom in atoms(one.layout)}
     if reading is None or reading.terms is None:
         return
-    for name, layout, places in reading.held:
+    for name, layout, places in reading.factors:
         holders = {value for value, _ in places} - set(case.call.results)
         vanishing = list(_ways_to_vanish(reading.terms, holders))
         for atom in atoms(layout):
@@ -36,10 +36,10 @@ def false_zeros(case: Case) -> Iterator[Verdict]:
 
 def false_multilinear(case: Case) -> Iterator[Verdict]:
     """The calls whose results are not multiplied where ``multilinear``, or a verb that moves, says so."""
-    state = case.graph.state
-    reading = state.readings.get(case.call)
+    coupled = case.graph.coupled
+    reading = coupled.readings.get(case.call)
     holders = {value for value in case.call.values if value.dtype.is_floating_point}
-    if case.call in state.moves:
+    if case.call in coupled.moves:
         ways = [tuple(holders)]
     elif reading is not None and reading.products is not None:
         ways = list(_ways_to_vanish(reading.products, holders))
@@ -51,7 +51,7 @@ def false_multilinear(case: Case) -> Iterator[Verdict]:
 
 def false_constants(case: Case) -> Iterator[Verdict]:
     """The calls whose results are not one number, whatever the operands, where ``constant`` says so."""
-    if case.call.results[0] in case.graph.state.uniform and case.call not in case.graph.state.moves:
+    if case.call.results[0] in case.graph.coupled.uniform and case.call not in case.graph.coupled.moves:
         results = [one.flatten() for _, whole in case.draws for one in whole]
         if len(torch.cat(results).unique()) > 1:
             yield Verdict("constant", WRONG, "results are not one number")
@@ -73,7 +73,7 @@ def _is_multiplied(case: Case, operands: Sequence[Value]) -> bool:
 
 def false_cost(case: Case) -> Iterator[Verdict]:
     """The rule's ``macs``, if torch counts something else; what it does not count is taken on trust."""
-    if not case.graph.state.costs:
+    if not case.graph.coupled.macs:
         return
     said, counted = macs(case.graph, lambda atom: atom.size), counted_macs(case.draws[0][0])
     if counted and counted != said:

@@ -19,7 +19,7 @@ from ..tracing import Call, Value
 from .child import CannotBeTried, stub_by_child
 from .law import judge
 from .replay import replays
-from .search import Found, Place, Trial
+from .search import Found, PartOfAxis, Trial
 from .verdict import MIXES, SUMS, WRONG, Untried, Verdict, severity
 
 _FOUND = "# Found by trial: see that it means what you mean, then 'prunus rules check' it."
@@ -217,7 +217,7 @@ class _Writer:
         for number, result in enumerate(self.trial.wholes[0]):
             yield self._dims(str(number), result.dim(), [one.results for one in self.factors])
 
-    def _dims(self, name: str, rank: int, places: Sequence[Sequence[Place]]) -> list[str]:
+    def _dims(self, name: str, rank: int, places: Sequence[Sequence[PartOfAxis]]) -> list[str]:
         dims = ["_"] * rank
         for factor, own in zip(self.names, places):
             for place in own:
@@ -286,7 +286,7 @@ def _named(factors: Sequence[Found], data: str) -> list[str]:
     return names
 
 
-def _dim(place: Place, factor: str) -> str:
+def _dim(place: PartOfAxis, factor: str) -> str:
     if place.outer > 1:
         return f"({place.outer} {factor})"
     return f"({factor} {place.inner})" if place.inner > 1 else factor

@@ -25,7 +25,7 @@ _TOGETHER = 6  # as many axes as shrink together
 
 
 @frozen
-class Place:
+class PartOfAxis:
     """An axis of an operand or a result, with the fixed parts around the factor: ``(2 c)`` or ``(c 2)``.
 
     A number among the arguments is a place too, with an `axis` of -1.
@@ -42,8 +42,8 @@ class Found:
     """A factor: its size, the axes that have it, and whether a statistic is taken over it."""
 
     size: int
-    operands: tuple[Place, ...]
-    results: tuple[Place, ...]
+    operands: tuple[PartOfAxis, ...]
+    results: tuple[PartOfAxis, ...]
     mixes: bool
 
 
@@ -93,7 +93,7 @@ class Trial:
     def _smallest_sets(
         self, name: str, axis: int, size: int, fused: int, taken: set[tuple[str, int]]
     ) -> list[Found]:
-        seeds = [Place(name, axis, *form) for form in _forms(fused)]
+        seeds = [PartOfAxis(name, axis, *form) for form in _forms(fused)]
         others = [places for key, places in self._places(size).items() if key not in {*taken, (name, axis)}]
         for count in range(min(len(others), _TOGETHER - 1) + 1):
             fitting: list[Found] = []
@@ -107,19 +107,19 @@ class Trial:
                 return fitting
         return []
 
-    def _places(self, size: int) -> dict[tuple[str, int], list[Place]]:
+    def _places(self, size: int) -> dict[tuple[str, int], list[PartOfAxis]]:
         """Every axis and number that could have a factor of that size, with the ways in which it could."""
-        found: dict[tuple[str, int], list[Place]] = {}
+        found: dict[tuple[str, int], list[PartOfAxis]] = {}
         for name, tensor in self.tensors.items():
             for axis, length in enumerate(tensor.shape):
                 if length % size == 0 and length // size <= _FUSED:
-                    found[name, axis] = [Place(name, axis, *form) for form in _forms(length // size)]
+                    found[name, axis] = [PartOfAxis(name, axis, *form) for form in _forms(length // size)]
         for path, number in zip(self.probes[0].paths, self.probes[0].numbers):
             if number == size:
-                found[path, -1] = [Place(path, -1)]
+                found[path, -1] = [PartOfAxis(path, -1)]
         return found
 
-    def _fit(self, size: int, operands: Sequence[Place]) -> Iterator[Found]:
+    def _fit(self, size: int, operands: Sequence[PartOfAxis]) -> Iterator[Found]:
         """The factor that these places of the operands make, if the operation agrees."""
         kept = np.delete(np.arange(size), 1)
         pruned = results_of(rearranged(self.probes[0], operands, kept))
@@ -138,8 +138,8 @@ class Trial:
         self,
         probe: Probe,
         whole: list[Tensor],
-        operands: Sequence[Place],
-        results: Sequence[Place],
+        operands: Sequence[PartOfAxis],
+        results: Sequence[PartOfAxis],
         dropped: list[int],
         size: int,
     ) -> str | None:
@@ -165,13 +165,13 @@ def _forms(fused: int) -> list[tuple[int, int]]:
     return [(1, 1)] if fused == 1 else [(fused, 1), (1, fused)]
 
 
-def _indices(tensor: Tensor, place: Place, slots: np.ndarray | list[int], size: int) -> Tensor:
+def _indices(tensor: Tensor, place: PartOfAxis, slots: np.ndarray | list[int], size: int) -> Tensor:
     """The indices of an axis of `tensor` that these slots of its factor have."""
     whole = np.arange(place.outer * size * place.inner).reshape(place.outer, size, place.inner)
     return torch.as_tensor(whole[:, slots].reshape(-1), device=tensor.device)
 
 
-def rearranged(probe: Probe, operands: Sequence[Place], slots: np.ndarray) -> Probe:
+def rearranged(probe: Probe, operands: Sequence[PartOfAxis], slots: np.ndarray) -> Probe:
     """The call with these slots of a factor, in this order."""
     copied = probe.copy()
     tensors = tensors_of(copied)
@@ -185,7 +185,7 @@ def rearranged(probe: Probe, operands: Sequence[Place], slots: np.ndarray) -> Pr
     return copied
 
 
-def zeroed_in(probe: Probe, operands: Sequence[Place], slots: list[int], size: int) -> Probe:
+def zeroed_in(probe: Probe, operands: Sequence[PartOfAxis], slots: list[int], size: int) -> Probe:
     """The call with zeros in these slots of a factor."""
     copied = probe.copy()
     tensors = tensors_of(copied)
@@ -196,9 +196,9 @@ def zeroed_in(probe: Probe, operands: Sequence[Place], slots: list[int], size: i
     return copied
 
 
-def _shrunk(whole: Sequence[Tensor], pruned: Sequence[Tensor], size: int) -> Iterator[tuple[Place, ...]]:
+def _shrunk(whole: Sequence[Tensor], pruned: Sequence[Tensor], size: int) -> Iterator[tuple[PartOfAxis, ...]]:
     """Which axes of the results have lost a slot of a factor, in every way that it can lie on them."""
-    places: list[list[Place]] = []
+    places: list[list[PartOfAxis]] = []
     if len(whole) != len(pruned) or any(one.dim() != other.dim() for one, other in zip(whole, pruned)):
         return
     for number, (before, after) in enumerate(zip(whole, pruned)):
@@ -207,11 +207,11 @@ def _shrunk(whole: Sequence[Tensor], pruned: Sequence[Tensor], size: int) -> Ite
                 fused, rest = divmod(length, size)
                 if rest or left != fused * (size - 1):
                     return
-                places.append([Place(str(number), axis, *form) for form in _forms(fused)])
+                places.append([PartOfAxis(str(number), axis, *form) for form in _forms(fused)])
     yield from product(*places)
 
 
-def _taken(results: Sequence[Tensor], places: Sequence[Place], slots: np.ndarray) -> list[Tensor]:
+def _taken(results: Sequence[Tensor], places: Sequence[PartOfAxis], slots: np.ndarray) -> list[Tensor]:
     """The results with these slots of a factor, in this order."""
     taken = list(results)
     for place in places if taken else ():

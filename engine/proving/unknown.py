@@ -55,7 +55,7 @@ def unknown_calls(graph: Groups) -> list[Unknown]:
         origin = group.atom.reason.origin if group.atom.reason else None
         if isinstance(origin, Origin):
             costs[origin] += [f"{member.tensor}[{member.axis}]" for member in group.members]
-    given_up = [(reason.text, reason.origin) for reason in graph.state.unknown]
+    given_up = [(reason.text, reason.origin) for reason in graph.coupled.unknown]
     return [
         Unknown(
             name=origin.call.name,

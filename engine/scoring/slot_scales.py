@@ -15,12 +15,12 @@ def slotwise_weights(graph: Groups) -> set[tuple[str, int, Atom]]:
     """The names and axes of these weights, each with an atom whose slots they multiply one by one."""
     names = {value: name for name, value in graph.trace.tensors.items()}
     found: set[tuple[str, int, Atom]] = set()
-    for reading in graph.state.readings.values():
+    for reading in graph.coupled.readings.values():
         results = set(reading.origin.call.results)
         for term in reading.terms or ():
             operands = {one for one in term if isinstance(one, Value)}
-            data = operands & graph.state.from_input
-            for factor, layout, places in reading.held:
+            data = operands & graph.coupled.from_input
+            for factor, layout, places in reading.factors:
                 holders = {value for value, _ in places}
                 if factor in reading.summed or not (data & holders and results & holders):
                     continue

@@ -62,7 +62,7 @@ class Tensors(Mapping[str, Tensor]):
     def slotwise(self, group: Group) -> list[Member]:
         """The group's weights that multiply data slot by slot: scales, and kernels of one slot each."""
         found = self.once("slotwise", lambda: slotwise_weights(self.graph))
-        like = self.graph.state.followed
+        like = self.graph.coupled.followed
         return [
             member
             for member in self.weights(group)
@@ -109,14 +109,14 @@ class Tensors(Mapping[str, Tensor]):
         """The tensors that no call multiplies with anything, by name: biases are added, tables looked up."""
         multiplied: set[Value] = set()
         by_themselves: set[Value] = set()
-        for reading in self.graph.state.readings.values():
+        for reading in self.graph.coupled.readings.values():
             terms = reading.terms or ()
             for term in terms:
                 added = len(term) == 1 and (len(terms) > 1 or _is_looked_up(term[0], reading))
                 (by_themselves if added else multiplied).update(one for one in term if isinstance(one, Value))
         alone = by_themselves - multiplied
         found = {name for name, value in self.graph.trace.tensors.items() if value in alone}
-        followed = self.graph.state.followed.items()
+        followed = self.graph.coupled.followed.items()
         return frozenset(found | {name for name, sibling in followed if sibling in found})
 
 
@@ -134,5 +134,5 @@ def _is_looked_up(value: object, reading: Reading) -> bool:
     call = reading.origin.call
     return any(
         any(place[0] is value for place in places) and not any(place[0] in call.results for place in places)
-        for _, _, places in reading.held
+        for _, _, places in reading.factors
     )

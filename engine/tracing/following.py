@@ -13,7 +13,7 @@ from attrs import field, frozen
 from torch import nn
 
 from ...adapters.contents import tensors_in
-from ...adapters.submodules import each_module, held, modules_of, tensors_of
+from ...adapters.submodules import each_module, modules_of, registered, tensors_of
 from ...adapters.undo import undoing
 from ...errors import TraceError
 from .constants import is_constant
@@ -175,7 +175,7 @@ def _record_as_one(
     inside = [] if module is None else modules_of(module)
     for kind in ("_parameters", "_buffers"):
         for path, part in inside:
-            for name, tensor in held(part, kind).items():
+            for name, tensor in registered(part, kind).items():
                 if tensor is not None:
                     own[f"self.{path}.{name}" if path else f"self.{name}"] = recorder.value_of(tensor)
     tensors = tuple(tensors_in(result))
@@ -213,7 +213,7 @@ def _note_unseen(recorder: Recorder, module: nn.Module, entered: _Entered, resul
     seen.update(recorder.value_of(tensor) for tensor in outputs if recorder.is_known(tensor))
     left = [value for call in inside if seen.isdisjoint(call.results) for value in call.results]
     left = [value for value in left if value.dtype.is_floating_point and has_axes(value)]
-    parameters = held(module, "_parameters").items()
+    parameters = registered(module, "_parameters").items()
     used = {f"self.{name}": recorder.value_of(one) for name, one in parameters if one is not None}
     given = [recorder.value_of(tensor) for tensor in tensors_in([args, kwargs])] if is_new else []
     if (left and is_new) or not seen.issuperset([*given, *used.values()]):

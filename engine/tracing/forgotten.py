@@ -19,7 +19,7 @@ from ...adapters.submodules import each_module, own_attributes
 from ...adapters.undo import undoing
 from .size_int import SizeInt
 
-Place = tuple[int, Any]
+EntryKey = tuple[int, Any]
 _GONE = object()
 _WITHOUT = frozenset({bool, int, float, str, type(None), SizeInt})  # what most attributes are
 _DEPTH = 2  # a cache holds tensors, or tuples and lists of them
@@ -35,7 +35,7 @@ class Entry:
     is_attribute: bool = False
 
     @property
-    def place(self) -> Place:
+    def place(self) -> EntryKey:
         """Which dict, and the key without traced sizes."""
         return id(self.holder), _plain(self.key)
 
@@ -103,7 +103,7 @@ def caches_of(model: torch.nn.Module, tensors: Iterable[torch.Tensor]) -> list[l
     return list(found.values())
 
 
-def are_equal(entries: Iterable[Entry], made: Mapping[Place, list[torch.Tensor]]) -> bool:
+def are_equal(entries: Iterable[Entry], made: Mapping[EntryKey, list[torch.Tensor]]) -> bool:
     """Whether what was made is what they hold; `made` is by place."""
     for one in entries:
         now, before = made.get(one.place, []), _tensors_of(one.holder.get(one.key))

@@ -23,7 +23,7 @@ from .collector import paused
 from .constants import remember
 from .fake import Fakes, depends_on_data
 from .following import following
-from .forgotten import Entry, Place, are_equal, caches_of, entries_of, places_in, without
+from .forgotten import Entry, EntryKey, are_equal, caches_of, entries_of, places_in, without
 from .forwards import calls_of, record_forwards, run_forward
 from .recorder import Observe, Recorder
 from .size_int import Ledger
@@ -31,7 +31,7 @@ from .stand_ins import Stage
 from .values import Trace, Value, dotted_name, locate_error
 
 Tensor = torch.Tensor
-MadeTensors = dict[Place, list[Tensor]]
+MadeTensors = dict[EntryKey, list[Tensor]]
 
 
 @alone
@@ -185,7 +185,9 @@ def _attributes_used(model: torch.nn.Module, record: Trace) -> list[Tensor]:
     return [tensor for name, tensor in named_tensors(model).items() if name in used] if used else []
 
 
-def _made(recorder: Recorder, modules: list[tuple[str, torch.nn.Module]], before: set[Place]) -> MadeTensors:
+def _made(
+    recorder: Recorder, modules: list[tuple[str, torch.nn.Module]], before: set[EntryKey]
+) -> MadeTensors:
     """The tensors that the forward has left on modules where none was, and that no input decides."""
     found: MadeTensors = {}
     places = ((path, *one) for path, module in modules for one in places_in(module))
@@ -208,7 +210,7 @@ def _from_input(record: Trace) -> set[Value]:
     return found
 
 
-def _filled(modules: list[tuple[str, torch.nn.Module]]) -> set[Place]:
+def _filled(modules: list[tuple[str, torch.nn.Module]]) -> set[EntryKey]:
     """Where modules keep tensors before the forward."""
     return {entry.place for _, module in modules for entry, _, _ in places_in(module)}
 

@@ -103,7 +103,7 @@ class Regularizer:
         strengths = self._strengths.to(next(iter(weights.values())).device)
         factors = self.kind.factors(self._slots, lambda: self._slots.norms(weights), strengths)
         found: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
-        for name, factor in self._slots.spread(factors, weights):
+        for name, factor in self._slots.per_entry(factors, weights):
             weight = weights[name]
             if weight.grad is None:
                 continue

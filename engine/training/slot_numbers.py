@@ -60,7 +60,7 @@ class NumberedSlots:
         found = torch.cat([one.to(self._flat.device) for one in sums])
         return found.new_zeros(self.count + 1).index_add_(0, self._flat, found)[:-1]
 
-    def spread(self, factors: Tensor, weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    def per_entry(self, factors: Tensor, weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """For each weight the factors of its slots, in a shape that broadcasts with it.
 
         Where an entry is in the slots of several axes their factors are summed.

@@ -69,7 +69,7 @@ class _Expected:
 
     def shape(self, value: Value) -> tuple[int, ...]:
         """The shape that a value must have."""
-        return tuple(map(self._size, self.graph.state.of(value)))
+        return tuple(map(self._size, self.graph.coupled.of(value)))
 
     def _size(self, layout: Layout) -> int:
         layout = resolve(layout)
@@ -86,7 +86,7 @@ class _Expected:
 
     def of(self, call: Call, argument: str) -> Callable[[Any], list[Any]]:
         """What a number in an argument may be: some are taken for sizes, and have to follow."""
-        trusted = self.graph.state.trusted.get((call.index, argument), ())
+        trusted = self.graph.coupled.trusted.get((call.index, argument), ())
 
         def numbers(was: Any) -> list[Any]:
             if isinstance(was, SizeInt):
@@ -179,7 +179,7 @@ def _computes_with(graph: Groups, origin: Origin, name: str) -> bool:
     """Whether a call computes with the numbers of an argument: they are neither sizes nor positions."""
     body = origin.rule.body if origin.rule else None
     moves = isinstance(body, ast.Relation) and body.verb not in ("new", "pad")
-    return not moves and name not in graph.state.sizes_read.get(origin.call, ())
+    return not moves and name not in graph.coupled.sizes_read.get(origin.call, ())
 
 
 def _written(item: Any) -> str:

@@ -96,7 +96,7 @@ def untrusted(graph: Groups, retrace: Callable[[], Trace]) -> set[tuple[int, str
     """Which of the plain numbers that `graph` takes for sizes do not follow, by call and argument."""
     free = {
         literal: {atom for one in equations for atom in graph.sizes.free(one.right)}
-        for literal, equations in graph.state.trusted.items()
+        for literal, equations in graph.coupled.trusted.items()
     }
     atoms = set().union(*free.values())
     units = [unit for unit in _units(graph) if atoms & unit.atoms]
@@ -108,14 +108,14 @@ def untrusted(graph: Groups, retrace: Callable[[], Trace]) -> set[tuple[int, str
     return unmoved | (there or (free.keys() if seen else set()))
 
 
-def heed(found: Sequence[Finding], state: Couplings) -> None:
+def heed(found: Sequence[Finding], coupled: Couplings) -> None:
     """Hold the atoms of findings that decide what is done; those of the others are not exact."""
     for one in found:
         if one.hold:
             for atom in one.atoms:
                 block(atom, one.reason)
         else:
-            state.disguised.append((one.atoms, one.reason))
+            coupled.disguised.append((one.atoms, one.reason))
 
 
 def _units(graph: Groups) -> list[Unit]:
@@ -208,7 +208,7 @@ class _Witness:
 def _matters(graph: Groups, difference: Difference) -> bool:
     """Whether somebody looks at what is computed with a number."""
     origin = difference.origin
-    return not (difference.number and isinstance(origin, Origin)) or origin.call in graph.state.live
+    return not (difference.number and isinstance(origin, Origin)) or origin.call in graph.coupled.live
 
 
 def _near(one: Difference, other: Difference) -> bool:

@@ -32,14 +32,14 @@ def _regrouped(site: Site, source: Value, result: Value) -> list[Layout]:
     """The axes of the result. Those of an empty tensor are told by their sizes beside the empty axis."""
     axes, sizes = list(site.axes(source)), list(result.shape)
     if 0 not in sizes:
-        return site.state.unifier.regroup(axes, sizes)
+        return site.coupled.unifier.regroup(axes, sizes)
     if sizes.count(0) > 1 or source.shape.count(0) > 1:
         raise Misfit("the tensor is empty")
     at, empty = sizes.index(0), axes[source.shape.index(0)]
     axes[source.shape.index(0)], sizes[at] = UNIT, 1
     if prod(axis.size for axis in axes) != prod(sizes):
         raise Misfit("the tensor is empty")
-    layouts = site.state.unifier.regroup(axes, sizes)
+    layouts = site.coupled.unifier.regroup(axes, sizes)
     layouts[at] = empty
     return layouts
 

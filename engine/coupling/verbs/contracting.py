@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ...axes import Layout
 from ...tracing import Value
 from ..call_site import Misfit, Site
-from ..coupled import Cost, Place
+from ..coupled import CallMacs, Place
 
 
 def einsum(site: Site) -> None:
@@ -37,10 +37,10 @@ def einsum(site: Site) -> None:
     for letter, layout in known.items():
         site.factors[letter] = [layout]
         site.couple(letter, places[letter], layout)
-        site.held.append((letter, layout, tuple(places[letter])))
+        site.placed.append((letter, layout, tuple(places[letter])))
     site.terms = (tuple(operands),)
     if len(operands) > 1:
-        site.state.costs.append(Cost(site.call, (tuple(known.values()),)))
+        site.coupled.macs.append(CallMacs(site.call, (tuple(known.values()),)))
     site.factors["out"] = [known[letter] for letter in made if len(places[letter]) == 2]
 
 

@@ -238,6 +238,6 @@ def _strided(site: Site, layout: Layout, first: int, last: int, stride: int) -> 
     if stride < 1 or first >= stride or last != layout.size or layout.size % stride:
         site.block(layout, f"it is read with a step of {stride}")
         return Atom(len(range(first, last, stride)), Reason("a strided slice", site.origin))
-    outer, inner = site.state.unifier.split_inner(layout, stride)
+    outer, inner = site.coupled.unifier.split_inner(layout, stride)
     site.block(inner, f"it is read with a step of {stride}")
     return outer

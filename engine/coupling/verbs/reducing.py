@@ -17,11 +17,11 @@ def reduce(site: Site) -> None:
     axes = site.axes(source)
     site.factors["r"] = [axes[axis] for axis in sorted(reduced)]
     stay = [axis for axis in range(rank) if axis not in reduced]
-    site.held += [("r", axes[axis], ((source, axis),)) for axis in sorted(reduced)]
+    site.placed += [("r", axes[axis], ((source, axis),)) for axis in sorted(reduced)]
     for result in site.call.results:
         new = stay if len(result.shape) == rank else range(len(stay))
         for old, axis in zip(stay, new):
-            site.held.append((f"axis {axis}", axes[old], ((source, old), (result, axis))))
+            site.placed.append((f"axis {axis}", axes[old], ((source, old), (result, axis))))
         if len(result.shape) == rank:
             site.give(result, [UNIT if axis in reduced else layout for axis, layout in enumerate(axes)])
             site.carry(source, result, ((axis, axis) for axis in stay))
