@@ -52,13 +52,13 @@ def _with_followers(deriving: Deriving[DependencyGraph], retrace: Callable[[], T
     ``int(n * 0.5)`` is plain for the first trace. All such numbers are trusted, until the second trace tells.
     """
     trusted: set[Literal] = set()
-    graph = deriving.coupled(trusted)
+    graph = deriving.trusting(trusted)
     while literals := _holding(graph) - trusted:
         trusted |= literals
-        graph = deriving.coupled(trusted)
+        graph = deriving.trusting(trusted)
     while trusted and (wrong := untrusted(graph, retrace)):
         trusted -= wrong
-        graph = deriving.coupled(trusted)
+        graph = deriving.trusting(trusted)
     return graph
 
 

@@ -24,7 +24,7 @@ Derived = TypeVar("Derived", bound=Groups)
 
 def told_by_rules(model: nn.Module, trace: Trace, rules: RuleSet, free_outputs: Sequence[int] = ()) -> Groups:
     """The groups as the rules tell them, which no further trace has checked."""
-    return Deriving(Groups, model, trace, rules, "outer", free_outputs).coupled(set())
+    return Deriving(Groups, model, trace, rules, "outer", free_outputs).trusting(set())
 
 
 @define(eq=False)
@@ -39,12 +39,12 @@ class Deriving(Generic[Derived]):
     free_outputs: Sequence[int] = ()
     example_inputs: Any = None
 
-    def coupled(self, trusted: set[Literal]) -> Derived:
+    def trusting(self, trusted: set[Literal]) -> Derived:
         """The graph in which these plain numbers are taken for sizes that follow."""
         with paused():
-            return self._coupled(trusted)
+            return self._trusting(trusted)
 
-    def _coupled(self, trusted: set[Literal]) -> Derived:
+    def _trusting(self, trusted: set[Literal]) -> Derived:
         coupled = couple(self.trace, self.rules, self.free_outputs)
         follow_siblings(self.model, coupled)
         equations, coupled.equations = coupled.equations, []
