@@ -15,7 +15,7 @@ from .as_json import groups_data, prune_data
 from .inputs import example_inputs, load_model
 from .modules import of_the_user
 from .output import answer, working
-from .parser import BUDGETS
+from .parser import CHOICE
 from .tables import print_groups
 
 T = TypeVar("T")
@@ -78,16 +78,8 @@ def prune(options: argparse.Namespace, dry_run: bool) -> engine.Result:
             model,
             rules(options),
             example_inputs=inputs,
-            ratio=options.ratio,
-            **{budget: getattr(options, budget) for budget in BUDGETS},
-            scope=options.scope,
-            criterion=options.criterion,
-            skip=tuple(options.skip),
-            only=tuple(options.only),
-            prefer=options.prefer,
-            round_to=options.round_to,
-            min_keep=options.min_keep,
             dry_run=dry_run,
+            **{name: getattr(options, name) for name in CHOICE},
         ),
     )
 

@@ -13,6 +13,8 @@ from .rules import add_commands
 MODEL_HELP = "package.module:factory, timm:NAME or torchvision:NAME"
 INPUT_HELP = "shape of an example input, 1x3x224x224, or ints:2x16 for tokens; once for each argument"
 BUDGETS = {"params": "the parameters", "macs": "the multiply-accumulates", "latency": "the measured time"}
+# The options of `engine.prune` that `add_choice` asks for.
+CHOICE = ("ratio", *BUDGETS, "scope", "criterion", "skip", "only", "prefer", "round_to", "min_keep")
 RULES_HELP = (
     "a rule set's name or a .rules file; may be repeated, later ones win (default: default). "
     "The modules that a file names as targets are imported: use only files that you trust"

@@ -10,8 +10,9 @@ from .flat import Flattening
 from .forwards import call_arguments, calls_of
 from .origin import Origin
 from .size_int import SizeInt, expr_of
+from .source import Source, is_library_file, locate_error
 from .trace import trace
-from .values import Call, Condition, Source, Trace, Value, is_library_file, locate_error, values_in
+from .values import Call, Condition, Trace, Value, values_in
 
 __all__ = [
     "ARITHMETIC",

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+_SMALL = 2**16  # as many numbers of a tensor from elsewhere are looked at
 # By id, with how often each was changed in place until it was remembered.
 _known: dict[int, tuple[weakref.ref[torch.Tensor], int | None]] = {}
 
@@ -32,3 +33,11 @@ def is_constant(tensor: torch.Tensor) -> bool:
 def version(item: Any) -> int | None:
     """How often a tensor was changed in place, which is unknown for inference tensors."""
     return item._version if isinstance(item, torch.Tensor) and not item.is_inference() else None
+
+
+def content_of(tensor: torch.Tensor) -> int:
+    """A hash of what a small tensor holds, if it can be read: a fake tensor holds nothing."""
+    try:
+        return hash(tensor.detach().cpu().numpy().tobytes()) if tensor.numel() <= _SMALL else 0
+    except (RuntimeError, TypeError):
+        return 0

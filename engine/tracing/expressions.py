@@ -8,7 +8,8 @@ from typing import Any
 
 from attrs import define, frozen
 
-from .values import Source, Value
+from .source import Source
+from .values import Value
 
 
 @frozen(eq=False)

@@ -18,8 +18,9 @@ from ...adapters.undo import undoing
 from ...errors import TraceError
 from .constants import is_constant
 from .elsewhere import handing_over
-from .recorder import Recorder, has_axes
-from .values import Value, locate
+from .recorder import Recorder
+from .source import locate
+from .values import Value, has_axes
 
 
 @contextmanager

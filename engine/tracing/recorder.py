@@ -16,11 +16,12 @@ from ...adapters.strides import axes_inside
 from ...rules.arguments import bind, changed_arguments
 from ...torch_private import TensorBase
 from .arguments import mapped
-from .constants import is_constant, version
+from .constants import content_of, is_constant, version
 from .expressions import Const, Dim, Op
 from .reads import reads_data
 from .size_int import Ledger, SizeInt, expr_of
-from .values import Call, Read, Trace, Value, locate
+from .source import locate
+from .values import Call, Read, Trace, Value, has_axes
 
 Tensor = torch.Tensor
 Target = Callable[..., Any]
@@ -29,7 +30,6 @@ Named = dict[str, Any]
 Observe = Callable[[Call, dict[Value, Tensor]], None]
 # Each access of these makes a new object, but all are equal and hash alike.
 _SHAPE = vars(TensorBase)["shape"].__get__
-_SMALL = 2**16  # as many numbers of a tensor from elsewhere are looked at
 _LITERALS = frozenset({int, float, bool, str, type(None), SizeInt, torch.dtype, torch.device})
 
 
@@ -228,7 +228,7 @@ class Recorder(TorchFunctionMode):
         return self._table[id(tensor)]
 
     def _note_untracked(self, value: Value, tensor: Tensor) -> None:
-        self.trace.contents[value] = _content(tensor)
+        self.trace.contents[value] = content_of(tensor)
         if has_axes(value):
             self.untracked.append(weakref.ref(tensor))
 
@@ -293,16 +293,3 @@ class Recorder(TorchFunctionMode):
         for size in sizes[1:]:
             product, expr = product * int(size), Op("*", expr, expr_of(size), source)
         return SizeInt(product, expr, self.ledger)
-
-
-def _content(tensor: Tensor) -> int:
-    """A hash of what a small tensor holds, if it can be read: a fake tensor holds nothing."""
-    try:
-        return hash(tensor.detach().cpu().numpy().tobytes()) if tensor.numel() <= _SMALL else 0
-    except (RuntimeError, TypeError):
-        return 0
-
-
-def has_axes(value: Value) -> bool:
-    """Whether a value has more than one slot."""
-    return any(size > 1 for size in value.shape)

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from .expressions import Const, Expr, Op
-from .values import Condition, locate
+from .source import locate
+from .values import Condition
 
 _LAYERS = os.path.join(os.path.dirname(torch.nn.__file__), "modules", "")
 

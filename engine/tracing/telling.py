@@ -11,7 +11,7 @@ from torch import nn
 
 from ...adapters.contents import text_of
 from ...errors import PrunusError, TraceError
-from .values import is_library_file, locate_error
+from .source import is_library_file, locate_error
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")

@@ -27,8 +27,9 @@ from .forgotten import Entry, EntryKey, are_equal, caches_of, entries_of, places
 from .forwards import calls_of, record_forwards, run_forward
 from .recorder import Observe, Recorder
 from .size_int import Ledger
+from .source import locate_error
 from .stand_ins import Stage
-from .values import Trace, Value, dotted_name, locate_error
+from .values import Trace, Value, dotted_name
 
 Tensor = torch.Tensor
 MadeTensors = dict[EntryKey, list[Tensor]]
