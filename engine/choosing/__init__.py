@@ -1,6 +1,7 @@
 """How much of what is kept, and the plan that says so."""
 
 from .budget import Budget, counts
+from .bundles import Bundle, bundles_of
 from .by_hand import plan_by_hand
 from .choose import choose
 from .cost import COSTS, Cost, cost_of, macs, macs_of, parameters, whole
@@ -9,18 +10,18 @@ from .near import keep_more
 from .options import Choice, Options
 from .patterns import ByPattern, matches
 from .repeated import repeated_notes
-from .units import Unit, units_of
 from .unreached import Unreached, check_reached, unreached_notes, unreached_tensors
 
 __all__ = [
     "COSTS",
     "Budget",
+    "Bundle",
     "ByPattern",
     "Choice",
     "Cost",
     "Options",
-    "Unit",
     "Unreached",
+    "bundles_of",
     "check_reached",
     "choose",
     "cost_of",
@@ -35,7 +36,6 @@ __all__ = [
     "parameters",
     "plan_by_hand",
     "repeated_notes",
-    "units_of",
     "unreached_notes",
     "unreached_tensors",
     "whole",

@@ -10,15 +10,15 @@ from attrs import frozen
 from ...errors import PlanError
 from ..axes import Atom
 from ..grouping import Groups
+from .bundles import Bundle
 from .cost import Count, Polynomial, macs_of, parameters_of, whole
 from .latency import Latency, Seconds
-from .units import Unit
 
 # How far from a budget a plan may be, as a fraction of the whole model's cost.
 TOLERANCE = 0.01
-# How near is near enough, how fine a ratio is, and how many units are set apart to come nearer.
+# How near is near enough, how fine a ratio is, and how many bundles are set apart to come nearer.
 NEAR, FINE, PINNED = 0.001, 1e-6, 8
-# How many units, and steps of each, are tried one by one where that is not near.
+# How many bundles, and steps of each, are tried one by one where that is not near.
 TRIED, STEPS = 12, 32
 
 
@@ -72,13 +72,13 @@ class Budget:
             raise PlanError(f"no call of this model has a cost in {self.name}; give a ratio instead")
         return Price(price, full)
 
-    def meet(self, price: Price, units: Sequence[Unit], shrink: Callable[[float], None]) -> None:
-        """Set the units' steps so that the model costs what it may, as nearly as the steps allow.
+    def meet(self, price: Price, bundles: Sequence[Bundle], shrink: Callable[[float], None]) -> None:
+        """Set the bundles' steps so that the model costs what it may, as nearly as the steps allow.
 
-        `shrink` sets them for one ratio. Where a unit's steps are too coarse it stays at the nearer one, and
-        the ratio is found again for the others. Raises `PlanError` if the fewest slots cost too much.
+        `shrink` sets them for one ratio. A bundle whose steps are too coarse stays at the nearer one, and the
+        ratio is found again for the others. Raises `PlanError` if the fewest slots cost too much.
         """
-        search = _Search(self.fraction, units, shrink, price, self.name != "latency")
+        search = _Search(self.fraction, bundles, shrink, price, self.name != "latency")
         least = search.cost(1.0)
         if least > self.fraction + TOLERANCE:
             raise PlanError(
@@ -87,9 +87,9 @@ class Budget:
             )
         search.run()
 
-    def missed(self, price: Price, units: Sequence[Unit]) -> list[str]:
-        """What there is to say if the units' steps do not meet the budget closely."""
-        found = price(counts(units))
+    def missed(self, price: Price, bundles: Sequence[Bundle]) -> list[str]:
+        """What there is to say if the bundles' steps do not meet the budget closely."""
+        found = price(counts(bundles))
         if abs(found - self.fraction) <= TOLERANCE:
             return []
         return [
@@ -99,30 +99,30 @@ class Budget:
 
 
 class _Search:
-    """Looks for the units' steps that cost a fraction, near those that one ratio for all gives."""
+    """Looks for the bundles' steps that cost a fraction, near those that one ratio for all gives."""
 
     def __init__(
         self,
         fraction: float,
-        units: Sequence[Unit],
+        bundles: Sequence[Bundle],
         shrink: Callable[[float], None],
         price: Price,
         thorough: bool,
     ):
         self._thorough = thorough
         self._fraction = fraction
-        self._units = units
+        self._bundles = bundles
         self._shrink = shrink
         self._price = price
-        self._pinned: dict[Unit, int] = {}
+        self._pinned: dict[Bundle, int] = {}
         self._best: tuple[float, list[int]] = (float("inf"), [])
 
     def cost(self, ratio: float) -> float:
-        """What the model costs at a ratio, but for the units that are pinned."""
+        """What the model costs at a ratio, but for the bundles that are pinned."""
         self._shrink(ratio)
-        for unit, steps in self._pinned.items():
-            unit.steps = steps
-        return self._price(counts(self._units))
+        for bundle, steps in self._pinned.items():
+            bundle.steps = steps
+        return self._price(counts(self._bundles))
 
     def run(self) -> None:
         """Set the steps that come nearest."""
@@ -132,88 +132,91 @@ class _Search:
             self._one_by_one()
         if self._thorough and self._best[0] > TOLERANCE:
             self._exchange()
-        for unit, steps in zip(self._units, self._best[1]):
-            unit.steps = steps
+        for bundle, steps in zip(self._bundles, self._best[1]):
+            bundle.steps = steps
 
     def _round(self) -> bool:
-        """Find the ratio, adjust single units; pin the coarsest if that is not near. Whether to go on."""
+        """Find the ratio, adjust single bundles; pin the coarsest if that is not near. Whether to go on."""
         low, high = 0.0, 1.0
         while high - low > FINE:
             middle = (low + high) / 2
             low, high = (middle, high) if self.cost(middle) > self._fraction else (low, middle)
         self._note(self.cost(low))
-        more = [unit.steps for unit in self._units]
+        more = [bundle.steps for bundle in self._bundles]
         below = self.cost(high)
-        price_after = self._price.running(counting(self._units))
-        rises: dict[Unit, tuple[float, int]] = {}
-        for unit, steps in zip(self._units, more):
-            fewer = unit.steps
+        price_after = self._price.running(counting(self._bundles))
+        rises: dict[Bundle, tuple[float, int]] = {}
+        for bundle, steps in zip(self._bundles, more):
+            fewer = bundle.steps
             if steps == fewer:
                 continue
-            unit.steps = steps
-            found = price_after(unit.atoms)
+            bundle.steps = steps
+            found = price_after(bundle.atoms)
             self._note(found)
-            rises[unit] = found - below, (steps if found - self._fraction < self._fraction - below else fewer)
+            rises[bundle] = (
+                found - below,
+                (steps if found - self._fraction < self._fraction - below else fewer),
+            )
             if found > self._fraction:
-                unit.steps = fewer
-                price_after(unit.atoms)
+                bundle.steps = fewer
+                price_after(bundle.atoms)
             else:
                 below = found
         self._note(below)
         if self._best[0] <= NEAR or not rises:
             return False
-        coarsest = max(rises, key=lambda unit: rises[unit][0])
+        coarsest = max(rises, key=lambda bundle: rises[bundle][0])
         self._pinned[coarsest] = rises[coarsest][1]
         return True
 
-    def _movable(self) -> list[Unit]:
-        """The units that a ratio moves, the coarsest first; not more than can be tried."""
+    def _movable(self) -> list[Bundle]:
+        """The bundles that a ratio moves, the coarsest first; not more than can be tried."""
         self._shrink(0.0)
-        whole = [unit.steps for unit in self._units]
+        whole = [bundle.steps for bundle in self._bundles]
         self._shrink(1.0)
-        found = [unit for unit, steps in zip(self._units, whole) if unit.steps < steps]
-        return sorted(found, key=lambda unit: unit.whole // unit.every)[:TRIED]
+        found = [bundle for bundle, steps in zip(self._bundles, whole) if bundle.steps < steps]
+        return sorted(found, key=lambda bundle: bundle.whole // bundle.every)[:TRIED]
 
     def _one_by_one(self) -> None:
-        """Each coarse unit at each of its steps, and the ratio found again for the others."""
-        for unit in self._movable():
-            for steps in range(unit.least, unit.whole + 1, unit.every)[:STEPS]:
-                self._pinned = {unit: unit.rounded(steps)}
+        """Each coarse bundle at each of its steps, and the ratio found again for the others."""
+        for bundle in self._movable():
+            for steps in range(bundle.least, bundle.whole + 1, bundle.every)[:STEPS]:
+                self._pinned = {bundle: bundle.rounded(steps)}
                 self._round()
                 if self._best[0] <= TOLERANCE:
                     return
 
     def _exchange(self) -> None:
-        """Near the best: a step of one unit, or one against a step of another, as long as that is nearer."""
+        """Near the best: a step of one bundle, or one against another's, as long as that is nearer."""
         movable = self._movable()
-        moves = [{unit: step} for unit in movable for step in (-1, 1)]
+        moves = [{bundle: step} for bundle in movable for step in (-1, 1)]
         moves += [{one: 1, other: -1} for one, other in permutations(movable, 2)]
         before: tuple[float, list[int]] | None = None
         while before != self._best:
             before = self._best
             for move in moves:
-                for unit, steps in zip(self._units, before[1]):
-                    wanted = unit.rounded(steps + unit.every * move.get(unit, 0))
-                    unit.steps = max(unit.least, min(unit.whole, wanted))
-                self._note(self._price(counts(self._units)))
+                for bundle, steps in zip(self._bundles, before[1]):
+                    wanted = bundle.rounded(steps + bundle.every * move.get(bundle, 0))
+                    bundle.steps = max(bundle.least, min(bundle.whole, wanted))
+                self._note(self._price(counts(self._bundles)))
 
     def _note(self, found: float) -> None:
         if abs(found - self._fraction) < self._best[0]:
-            self._best = abs(found - self._fraction), [unit.steps for unit in self._units]
+            self._best = abs(found - self._fraction), [bundle.steps for bundle in self._bundles]
 
 
-def counts(units: Sequence[Unit]) -> Count:
-    """How many slots are kept of an atom, whatever becomes of the units."""
-    kept = {group.atom: unit.kept(group) for unit in units for group in unit.groups}
+def counts(bundles: Sequence[Bundle]) -> Count:
+    """How many slots are kept of an atom, whatever becomes of the bundles."""
+    kept = {group.atom: bundle.kept(group) for bundle in bundles for group in bundle.groups}
     return lambda atom: kept.get(atom, atom.size)
 
 
-def counting(units: Sequence[Unit]) -> Count:
-    """How many slots are kept of an atom at the units' steps of the moment."""
-    units_of = {group.atom: (unit, group) for unit in units for group in unit.groups}
+def counting(bundles: Sequence[Bundle]) -> Count:
+    """How many slots are kept of an atom at the bundles' steps of the moment."""
+    bundles_of = {group.atom: (bundle, group) for bundle in bundles for group in bundle.groups}
 
     def count(atom: Atom) -> int:
-        found = units_of.get(atom)
+        found = bundles_of.get(atom)
         return atom.size if found is None else found[0].kept(found[1])
 
     return count

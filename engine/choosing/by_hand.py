@@ -10,9 +10,9 @@ from ...adapters.plan import Plan
 from ...errors import PlanError
 from ..axes import Atom
 from ..grouping import Group, Groups
+from .bundles import Bundle
 from .make_plan import kept_counts, make_plan
 from .near import broken_plan, nearest
-from .units import Unit
 
 Chosen = dict[Atom, np.ndarray]
 
@@ -30,19 +30,19 @@ def plan_by_hand(graph: Groups, kept: dict[str, Sequence[int]]) -> Plan:
             raise PlanError(f"group {name} cannot be pruned: {group.blocked}")
         chosen[group.atom] = _checked(group, slots)
     tied = [groups for groups in graph.tied() if any(group.atom in chosen for group in groups)]
-    units = [_unit(graph, groups, chosen) for groups in tied]
-    for unit in units:
-        if not _is_even(unit, chosen):
+    bundles = [_bundle(graph, groups, chosen) for groups in tied]
+    for bundle in bundles:
+        if not _is_even(bundle, chosen):
             parts = ", ".join(
                 f"{len(chosen.get(group.atom, range(group.size)))} of {group.size} of {group.name}"
-                for group in unit.groups
+                for group in bundle.groups
             )
-            near = _near(graph, units, chosen)
+            near = _near(graph, bundles, chosen)
             raise PlanError(f"these groups are tied and must keep the same fraction, not {parts}{near}")
     broken = graph.broken(kept_counts(chosen))
     if broken is not None:
         said = broken.text(graph.whole_count(kept_counts(chosen)))
-        raise broken_plan(said, broken.source, f"choose other sizes{_near(graph, units, chosen)}")
+        raise broken_plan(said, broken.source, f"choose other sizes{_near(graph, bundles, chosen)}")
     return make_plan(graph, chosen)
 
 
@@ -64,27 +64,27 @@ def _checked(group: Group, slots: Iterable[int]) -> np.ndarray:
     return array
 
 
-def _unit(graph: Groups, groups: list[Group], chosen: Chosen) -> Unit:
+def _bundle(graph: Groups, groups: list[Group], chosen: Chosen) -> Bundle:
     """The tied groups with the steps that are nearest to what is kept of those that were named."""
-    unit = Unit.of(groups, multiples=graph.multiples)
+    bundle = Bundle.of(groups, multiples=graph.multiples)
     fractions = [len(chosen[group.atom]) / group.size for group in groups if group.atom in chosen]
-    unit.steps = max(1, round(unit.whole * sum(fractions) / len(fractions)))
-    return unit
+    bundle.steps = max(1, round(bundle.whole * sum(fractions) / len(fractions)))
+    return bundle
 
 
-def _is_even(unit: Unit, chosen: Chosen) -> bool:
+def _is_even(bundle: Bundle, chosen: Chosen) -> bool:
     """Whether all groups of a tie keep the same fraction."""
-    fractions = [len(chosen[g.atom]) / g.size if g.atom in chosen else 1.0 for g in unit.groups]
+    fractions = [len(chosen[g.atom]) / g.size if g.atom in chosen else 1.0 for g in bundle.groups]
     return max(fractions) - min(fractions) < 1e-9
 
 
-def _near(graph: Groups, units: list[Unit], chosen: Chosen) -> str:
+def _near(graph: Groups, bundles: list[Bundle], chosen: Chosen) -> str:
     """The sizes that differ from those chosen in a plan nearby that keeps every condition."""
-    nearest(graph, units)
+    nearest(graph, bundles)
     changed = [
-        f"{unit.kept(group)} of {group.name}"
-        for unit in units
-        for group in unit.groups
-        if unit.kept(group) != (len(chosen[group.atom]) if group.atom in chosen else group.size)
+        f"{bundle.kept(group)} of {group.name}"
+        for bundle in bundles
+        for group in bundle.groups
+        if bundle.kept(group) != (len(chosen[group.atom]) if group.atom in chosen else group.size)
     ]
     return f" (nearest to them: {', '.join(changed)})" if changed else ""

@@ -11,12 +11,12 @@ from ...errors import PlanError
 from ..axes import Atom
 from ..grouping import Group, Groups
 from ..scoring import Criterion, Tensors, criterion_of
+from .bundles import Bundle, bundles_and_others
 from .make_plan import make_plan
 from .near import keep_more
 from .options import Choice, Options
 from .patterns import ByPattern
 from .scopes import families_of
-from .units import Unit, units_and_others
 
 
 def choose(graph: Groups, options: Options) -> Choice:
@@ -32,7 +32,7 @@ def choose(graph: Groups, options: Options) -> Choice:
     rigid: dict[Atom, str] = {}
     raised: dict[Atom, int] = {}
     while True:
-        units, left_alone = units_and_others(
+        bundles, left_alone = bundles_and_others(
             graph,
             options.skip,
             options.only,
@@ -41,23 +41,27 @@ def choose(graph: Groups, options: Options) -> Choice:
             options.round_to,
             options.min_keep,
         )
-        shrink = _shrinking(graph, units, wanted, options.scope, ranked, raised)
+        shrink = _shrinking(graph, bundles, wanted, options.scope, ranked, raised)
         if budget is None or price is None:
             shrink(wanted.ratio)
         else:
-            budget.meet(price, units, shrink)
-        steps = [unit.steps for unit in units]
-        found = keep_more(graph, units)
-        more = {unit.groups[0].atom: unit.steps for unit, before in zip(units, steps) if unit.steps > before}
+            budget.meet(price, bundles, shrink)
+        steps = [bundle.steps for bundle in bundles]
+        found = keep_more(graph, bundles)
+        more = {
+            bundle.groups[0].atom: bundle.steps
+            for bundle, before in zip(bundles, steps)
+            if bundle.steps > before
+        }
         if not found and (budget is None or more.keys() <= raised.keys()):
             break
-        rigid.update(found)  # the other units make up for what the code does not let go
+        rigid.update(found)  # the other bundles make up for what the code does not let go
         raised.update(more if budget is not None else {})
-    notes = () if budget is None or price is None else tuple(budget.missed(price, units))
-    for unit in units:
-        if unit.steps == unit.whole:
-            left_alone.update((group.name, _why_whole(unit)) for group in unit.groups)
-    return Choice(make_plan(graph, ranked.best(units)), notes, left_alone)
+    notes = () if budget is None or price is None else tuple(budget.missed(price, bundles))
+    for bundle in bundles:
+        if bundle.steps == bundle.whole:
+            left_alone.update((group.name, _why_whole(bundle)) for group in bundle.groups)
+    return Choice(make_plan(graph, ranked.best(bundles)), notes, left_alone)
 
 
 class _Wanted:
@@ -67,29 +71,29 @@ class _Wanted:
         self.ratio = options.removed
         self._ratios = ByPattern(graph, options.ratios or {}, "ratios")
 
-    def of(self, unit: Unit) -> float | None:
-        """The ratio of a unit's own, the least that is given for its groups; `None` if no pattern fits."""
-        given = map(self._ratios.of, unit.groups)
+    def of(self, bundle: Bundle) -> float | None:
+        """The ratio of a bundle's own, the least that is given for its groups; `None` if no pattern fits."""
+        given = map(self._ratios.of, bundle.groups)
         return min([ratio for ratio in given if ratio is not None], default=None)
 
 
 def _shrinking(
     graph: Groups,
-    units: list[Unit],
+    bundles: list[Bundle],
     wanted: _Wanted,
     scope: str,
     ranked: _Ranked,
     raised: Mapping[Atom, int],
 ) -> Callable[[float], None]:
-    """What sets the units' steps for a ratio, but for those with a ratio of their own and `raised` ones."""
+    """What sets the bundles' steps for a ratio, but for those with a ratio of their own and `raised` ones."""
     others = []
-    for unit in units:
-        if (ratio := wanted.of(unit)) is not None:
-            unit.keep(1 - ratio)
-        elif unit.groups[0].atom in raised:
-            unit.steps = raised[unit.groups[0].atom]
+    for bundle in bundles:
+        if (ratio := wanted.of(bundle)) is not None:
+            bundle.keep(1 - ratio)
+        elif bundle.groups[0].atom in raised:
+            bundle.steps = raised[bundle.groups[0].atom]
         else:
-            others.append(unit)
+            others.append(bundle)
     families = families_of(scope, graph, others, ranked.values)
 
     def shrink(ratio: float) -> None:
@@ -99,10 +103,10 @@ def _shrinking(
     return shrink
 
 
-def _why_whole(unit: Unit) -> str:
-    if unit.least == unit.whole:
-        return unit.fewest
-    return f"none of its {unit.whole} steps goes at this ratio"
+def _why_whole(bundle: Bundle) -> str:
+    if bundle.least == bundle.whole:
+        return bundle.fewest
+    return f"none of its {bundle.whole} steps goes at this ratio"
 
 
 class _Ranked:
@@ -113,21 +117,21 @@ class _Ranked:
         self._tensors = tensors
         self._known: dict[Group, tuple[np.ndarray, np.ndarray]] = {}
 
-    def best(self, units: Sequence[Unit]) -> dict[Atom, np.ndarray]:
+    def best(self, bundles: Sequence[Bundle]) -> dict[Atom, np.ndarray]:
         """The slots that are kept, in order; of equal ones the first."""
         return {
-            group.atom: np.sort(self._of(group)[0][: unit.kept(group)])
-            for unit in units
-            if unit.steps < unit.whole
-            for group in unit.groups
+            group.atom: np.sort(self._of(group)[0][: bundle.kept(group)])
+            for bundle in bundles
+            if bundle.steps < bundle.whole
+            for group in bundle.groups
         }
 
-    def values(self, unit: Unit) -> np.ndarray:
-        """The mean score of the slots in each step of a unit, best first."""
-        total = np.zeros(unit.whole)
-        for group in unit.groups:
-            total += self._of(group)[1].reshape(unit.whole, -1).sum(1)
-        return total / (unit.slots // unit.whole)
+    def values(self, bundle: Bundle) -> np.ndarray:
+        """The mean score of the slots in each step of a bundle, best first."""
+        total = np.zeros(bundle.whole)
+        for group in bundle.groups:
+            total += self._of(group)[1].reshape(bundle.whole, -1).sum(1)
+        return total / (bundle.slots // bundle.whole)
 
     def _of(self, group: Group) -> tuple[np.ndarray, np.ndarray]:
         """The slots of a group, best first, and their scores."""

@@ -9,48 +9,48 @@ import numpy as np
 
 from ...adapters.submodules import module_at
 from ..grouping import Group, Groups, owner_of
-from .units import Unit
+from .bundles import Bundle
 
-# The scores of a unit's steps, those with the highest scores first.
-Values = Callable[[Unit], np.ndarray]
+# The scores of a bundle's steps, those with the highest scores first.
+Values = Callable[[Bundle], np.ndarray]
 
 
 class Family:
-    """Units whose steps compete: of all their slots a fraction goes, those with the lowest scores first."""
+    """Bundles whose steps compete: of all their slots a fraction goes, those with the lowest scores first."""
 
-    def __init__(self, units: Sequence[Unit], values: Values | None = None):
-        self.units = units
-        removable = [unit.whole - unit.least for unit in units]
-        owner = np.repeat(np.arange(len(units)), removable)
-        per_step = np.array([unit.slots // unit.whole for unit in units])
+    def __init__(self, bundles: Sequence[Bundle], values: Values | None = None):
+        self.bundles = bundles
+        removable = [bundle.whole - bundle.least for bundle in bundles]
+        owner = np.repeat(np.arange(len(bundles)), removable)
+        per_step = np.array([bundle.slots // bundle.whole for bundle in bundles])
         if values is not None:
-            scores = np.concatenate([values(unit)[unit.least :] for unit in units])
-            later_first = -np.concatenate([np.arange(unit.least, unit.whole) for unit in units])
+            scores = np.concatenate([values(bundle)[bundle.least :] for bundle in bundles])
+            later_first = -np.concatenate([np.arange(bundle.least, bundle.whole) for bundle in bundles])
             owner = owner[np.lexsort((later_first, scores))]
         self._owner = owner
-        self._removed = np.cumsum(per_step[owner]) / max(1, sum(unit.slots for unit in units))
+        self._removed = np.cumsum(per_step[owner]) / max(1, sum(bundle.slots for bundle in bundles))
 
     def shrink(self, ratio: float) -> None:
         """Remove no more than `ratio` of the family's slots."""
         gone = np.searchsorted(self._removed, ratio + 1e-12, side="right")
-        counts = np.bincount(self._owner[:gone], minlength=len(self.units))
-        for unit, steps in zip(self.units, counts.tolist()):
-            unit.steps = unit.rounded(unit.whole - steps)
+        counts = np.bincount(self._owner[:gone], minlength=len(self.bundles))
+        for bundle, steps in zip(self.bundles, counts.tolist()):
+            bundle.steps = bundle.rounded(bundle.whole - steps)
 
 
-def local(graph: Groups, units: Sequence[Unit], values: Values) -> list[Family]:
+def local(graph: Groups, bundles: Sequence[Bundle], values: Values) -> list[Family]:
     """The same fraction goes everywhere."""
-    return [Family([unit]) for unit in units]
+    return [Family([bundle]) for bundle in bundles]
 
 
-def isomorphic(graph: Groups, units: Sequence[Unit], values: Values) -> list[Family]:
-    """Units of the same structure compete (Isomorphic Pruning, Fang et al., ECCV 2024).
+def isomorphic(graph: Groups, bundles: Sequence[Bundle], values: Values) -> list[Family]:
+    """Bundles of the same structure compete (Isomorphic Pruning, Fang et al., ECCV 2024).
 
     The structure is told by the kinds of the groups and by the classes, parameters and axes that hold them.
     """
-    alike: dict[object, list[Unit]] = defaultdict(list)
-    for unit in units:
-        alike[tuple(sorted(_structure(graph, group) for group in unit.groups))].append(unit)
+    alike: dict[object, list[Bundle]] = defaultdict(list)
+    for bundle in bundles:
+        alike[tuple(sorted(_structure(graph, group) for group in bundle.groups))].append(bundle)
     return [Family(found, values if len(found) > 1 else None) for found in alike.values()]
 
 
@@ -63,14 +63,14 @@ def _structure(graph: Groups, group: Group) -> tuple:
     return group.kind, tuple(sorted(parts.items()))
 
 
-def everywhere(graph: Groups, units: Sequence[Unit], values: Values) -> list[Family]:
+def everywhere(graph: Groups, bundles: Sequence[Bundle], values: Values) -> list[Family]:
     """One ranking of all slots."""
-    return [Family(units, values)] if units else []
+    return [Family(bundles, values)] if bundles else []
 
 
 SCOPES = {"local": local, "global": everywhere, "isomorphic": isomorphic}
 
 
-def families_of(scope: str, graph: Groups, units: Iterable[Unit], values: Values) -> list[Family]:
+def families_of(scope: str, graph: Groups, bundles: Iterable[Bundle], values: Values) -> list[Family]:
     """The families of a scope, by its name."""
-    return SCOPES[scope](graph, list(units), values)
+    return SCOPES[scope](graph, list(bundles), values)

@@ -71,15 +71,15 @@ class Case:
                 found.setdefault(f"axis {axis}", []).append(layout)
         return found
 
-    def units(self) -> list[list[Atom]]:
+    def bundles(self) -> list[list[Atom]]:
         """The free atoms, those that shrink together as one; also those that only results have."""
         own = [group.atom for group in self.graph.groups]
         made = (atom for layouts in self.outputs for layout in layouts for atom in atoms(layout))
-        units: dict[Atom, list[Atom]] = {}
+        bundles: dict[Atom, list[Atom]] = {}
         for atom in dict.fromkeys([*own, *made]):
             if atom.reason is None:
-                units.setdefault(self.graph.sizes.ties.root(atom), []).append(atom)
-        return list(units.values())
+                bundles.setdefault(self.graph.sizes.ties.root(atom), []).append(atom)
+        return list(bundles.values())
 
     def plan(self, kept: Slots) -> Plan:
         """The plan that keeps these slots; where no tensor has them, it only changes numbers."""

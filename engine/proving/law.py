@@ -36,7 +36,9 @@ def judge(example: Example, rules: RuleSet, count: bool = True) -> list[Verdict]
     With `count` its ``macs`` are compared with what torch counts. Raises `Untried`.
     """
     case = Case(example, rules)
-    found = {atom: verdict for unit in case.units() for verdict in [_verdict(case, unit)] for atom in unit}
+    found = {
+        atom: verdict for bundle in case.bundles() for verdict in [_verdict(case, bundle)] for atom in bundle
+    }
     factors = case.factors()
     verdicts = [_worst(name, layouts, found) for name, layouts in factors.items()]
     named = {atom for layouts in factors.values() for layout in layouts for atom in atoms(layout)}
@@ -71,15 +73,15 @@ class _Broken(Exception):
     """The results contradict the rule."""
 
 
-def _verdict(case: Case, unit: Sequence[Atom]) -> Verdict:
-    """What the law says of the atoms that shrink together as `unit`."""
-    group = case.graph.group_of(unit[0])
+def _verdict(case: Case, bundle: Sequence[Atom]) -> Verdict:
+    """What the law says of the atoms that shrink together as `bundle`."""
+    group = case.graph.group_of(bundle[0])
     name = group.kind if group else "result"
     refused = None
-    grain, _ = case.graph.multiples.grain(unit)
+    grain, _ = case.graph.multiples.grain(bundle)
     for step in (step for step in _STEPS if step % grain == 0):
         try:
-            kinds = [_kind(case, unit, dropped, *draw) for dropped, draw in _drops(case, unit, step)]
+            kinds = [_kind(case, bundle, dropped, *draw) for dropped, draw in _drops(case, bundle, step)]
         except (PlanError, _Unchanged) as error:
             return Verdict(name, HELD, str(error))
         except _Broken as error:
@@ -98,14 +100,14 @@ def _verdict(case: Case, unit: Sequence[Atom]) -> Verdict:
     return Verdict(name, HELD, "there is too little to remove")
 
 
-def _drops(case: Case, unit: Sequence[Atom], step: int) -> Iterator[tuple[Slots, Draw]]:
+def _drops(case: Case, bundle: Sequence[Atom], step: int) -> Iterator[tuple[Slots, Draw]]:
     """What to drop from which numbers: other slots from each, as some may hide what others show."""
     for turn, draw in enumerate(itertools.islice(itertools.cycle(case.draws), _TURNS)):
-        for dropped in _subsets(unit, step, turn):
+        for dropped in _subsets(bundle, step, turn):
             yield dropped, draw
 
 
-def _kind(case: Case, unit: Sequence[Atom], dropped: Slots, probe: Probe, whole: list[Tensor]) -> str:
+def _kind(case: Case, bundle: Sequence[Atom], dropped: Slots, probe: Probe, whole: list[Tensor]) -> str:
     """What dropping these slots is for the numbers of `probe`; raises what speaks against it."""
     kept = {atom: np.delete(np.arange(atom.size), gone) for atom, gone in dropped.items()}
     plan = case.plan(kept)
@@ -125,9 +127,9 @@ def _kind(case: Case, unit: Sequence[Atom], dropped: Slots, probe: Probe, whole:
         return EXACT
     if is_equal(pruned, zeroed):
         return SUMS if _touches_others(case, probe, dropped, kept, whole) else EXACT
-    if case.beside.issuperset(unit):
+    if case.beside.issuperset(bundle):
         return MIXES
-    if _commutes(case, probe, unit, whole) and _commutes_still(case, probe, plan, kept, pruned):
+    if _commutes(case, probe, bundle, whole) and _commutes_still(case, probe, plan, kept, pruned):
         return MIXES
     raise _Broken("slots of the results do not follow those of the operands")
 
@@ -140,14 +142,14 @@ def _zeroed(case: Case, probe: Probe, dropped: Slots) -> list[Tensor]:
         raise _Broken(f"the operation does not take zeros: {_first_line(error)}") from error
 
 
-def _commutes(case: Case, probe: Probe, unit: Sequence[Atom], whole: list[Tensor]) -> bool:
+def _commutes(case: Case, probe: Probe, bundle: Sequence[Atom], whole: list[Tensor]) -> bool:
     """Whether rearranging the slots of the operands rearranges those of the results.
 
     All orders are made of these two: one slot further, and the first two exchanged.
     """
     orders = [
-        {atom: np.roll(np.arange(atom.size), 1) for atom in unit},
-        {atom: np.array([1, 0, *range(2, atom.size)]) for atom in unit},
+        {atom: np.roll(np.arange(atom.size), 1) for atom in bundle},
+        {atom: np.array([1, 0, *range(2, atom.size)]) for atom in bundle},
     ]
     return all(is_equal(run(case.rearranged(probe, order)), case.sliced(whole, order)) for order in orders)
 
@@ -180,17 +182,17 @@ def _touches_others(case: Case, probe: Probe, slots: Slots, kept: Slots, whole: 
     )
 
 
-def _subsets(unit: Sequence[Atom], step: int, turn: int) -> Iterator[Slots]:
+def _subsets(bundle: Sequence[Atom], step: int, turn: int) -> Iterator[Slots]:
     """Which slots to drop: one, then half of them, or as many at once as `step` says; each turn others.
 
-    All atoms of the unit lose the same share. Two parts at least stay where possible, as an axis of one slot
-    is another thing to many operations.
+    All atoms of the bundle lose the same share. Two parts at least stay where possible, as an axis of one
+    slot is another thing to many operations.
     """
     generator = np.random.default_rng(turn)
-    parts, rest = divmod(gcd(*(atom.size for atom in unit)), step)
+    parts, rest = divmod(gcd(*(atom.size for atom in bundle)), step)
     for count in dict.fromkeys((1, parts // 2)):
         if not rest and 0 < count < parts and (count == 1 or parts - count > 1):
-            yield {atom: _some(atom.size, count * atom.size // parts, turn, generator) for atom in unit}
+            yield {atom: _some(atom.size, count * atom.size // parts, turn, generator) for atom in bundle}
 
 
 def _some(size: int, count: int, turn: int, generator: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,7 @@ from math import inf, isclose
 from typing import Any
 
 from ...errors import PlanError
-from ..choosing import ByPattern, Options, kept_slots, matches, units_of
+from ..choosing import ByPattern, Options, bundles_of, kept_slots, matches
 from ..graph import DependencyGraph
 from ..result import Result
 
@@ -54,13 +54,15 @@ class Goal:
         name, fraction = ("ratio", ratio) if self.budget is None else (self.budget.name, self.final)
         self.name = f"{name}={float(fraction)}"
         self._curve = _checked(curve, self.final, steps)
-        units = units_of(graph, options.skip, options.only, options.round_to)
-        groups = [group for unit in units for group in unit.groups]
+        bundles = bundles_of(graph, options.skip, options.only, options.round_to)
+        groups = [group for bundle in bundles for group in bundle.groups]
         self._whole = {group.name: group.size for group in groups}
         self._left = dict(self._whole)
         self._only = _fitting(graph, options.only)
         # The slots that go at once, which stay the same when the group has shrunk.
-        self._grain = {one.name: unit.kept(one, unit.every) for unit in units for one in unit.groups}
+        self._grain = {
+            one.name: bundle.kept(one, bundle.every) for bundle in bundles for one in bundle.groups
+        }
         # Of one ratio for all groups, too, each group keeps account: rounding would add up over the steps.
         alone = self.budget is None and options.scope == "local"
         self._own = {group.name: 1 - ratio for group in groups if alone}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...adapters.submodules import module_at
 from ...errors import PlanError
 from ...torch_private import add_products
-from ..choosing import ByPattern, units_of
+from ..choosing import ByPattern, bundles_of
 from ..grouping import Group, Groups
 from ..scoring import Tensors
 from .penalties import Kind, kind_of
@@ -66,8 +66,8 @@ class Regularizer:
         self.strength = strength
         strength_of = _Strength(graph, strength, strengths or {})
         tensors = Tensors(graph)
-        units = units_of(graph, skip, only)
-        groups = [group for unit in units for group in unit.groups]
+        bundles = bundles_of(graph, skip, only)
+        groups = [group for bundle in bundles for group in bundle.groups]
         parts = [part for group in groups for part in self.kind.parts(tensors, group) if part[1]]
         if not parts:
             raise PlanError(

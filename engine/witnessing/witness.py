@@ -19,23 +19,23 @@ from ...adapters.plan import Plan
 from ...adapters.trying import tried
 from ...errors import PlanError, TraceError, raise_foreign
 from ..axes import Atom, Reason, block
-from ..choosing import Unit, counts, keep_more, kept_slots, make_plan
+from ..choosing import Bundle, counts, keep_more, kept_slots, make_plan
 from ..coupling import Couplings
 from ..grouping import Groups
 from ..tracing import Origin, Trace, locate_error, paused
 from .differences import Difference, differences
 
-Steps = Callable[[int, Unit], int]
+Steps = Callable[[int, Bundle], int]
 
 
-def _few(number: int, unit: Unit) -> int:
+def _few(number: int, bundle: Bundle) -> int:
     """A quarter, which is cheap, and other odd numbers for each: little else comes out as it was then."""
-    return max(2, round(unit.whole / 4) // 2 * 2 + 1 + 2 * (number % 3))
+    return max(2, round(bundle.whole / 4) // 2 * 2 + 1 + 2 * (number % 3))
 
 
-def _half(number: int, unit: Unit) -> int:
+def _half(number: int, bundle: Bundle) -> int:
     """As many as are kept by default: what fails with these cannot be pruned."""
-    return max(2, unit.whole // 2)
+    return max(2, bundle.whole // 2)
 
 
 @frozen(eq=False)
@@ -52,8 +52,8 @@ def findings(graph: Groups, retrace: Callable[[], Trace]) -> list[Finding]:
 
     The model is as it was afterwards.
     """
-    units = [unit for unit in _units(graph) if any(group.producers for group in unit.groups)]
-    return _found(_Witness(graph, retrace), units)
+    bundles = [bundle for bundle in _bundles(graph) if any(group.producers for group in bundle.groups)]
+    return _found(_Witness(graph, retrace), bundles)
 
 
 def findings_at(graph: Groups, plan: Plan, retrace: Callable[[], Trace]) -> list[Finding]:
@@ -62,26 +62,26 @@ def findings_at(graph: Groups, plan: Plan, retrace: Callable[[], Trace]) -> list
     Whether the model runs at all, verification tells.
     """
 
-    def planned(_: int, unit: Unit) -> int:
-        group = unit.groups[0]
-        return len(plan.groups[group.name]) * unit.whole // group.size
+    def planned(_: int, bundle: Bundle) -> int:
+        group = bundle.groups[0]
+        return len(plan.groups[group.name]) * bundle.whole // group.size
 
-    units = [unit for unit in _units(graph) if unit.groups[0].name in plan.groups]
-    found = _found(_Witness(graph, retrace, planned), units, failures=False)
+    bundles = [bundle for bundle in _bundles(graph) if bundle.groups[0].name in plan.groups]
+    found = _found(_Witness(graph, retrace, planned), bundles, failures=False)
     return [one for one in found if one.hold or any(map(graph.is_exact, one.atoms))]
 
 
-def _found(witness: _Witness, units: list[Unit], failures: bool = True) -> list[Finding]:
-    """What differs with few slots of some units, then of those that have nothing to do with it, and so on."""
+def _found(witness: _Witness, bundles: list[Bundle], failures: bool = True) -> list[Finding]:
+    """What differs with few slots of bundles, then of those that have nothing to do with it, and so on."""
     found: list[Finding] = []
-    while units:
-        seen = witness.differences(units)
+    while bundles:
+        seen = witness.differences(bundles)
         if not seen or (_FAILED in seen and not failures):
             break
-        culprits = witness.culprits(units, seen)
+        culprits = witness.culprits(bundles, seen)
         found += [_finding(one, culprits[one.key]) for one in seen.values()]
         guilty = set().union(*culprits.values())
-        units = [unit for unit in units if unit not in guilty]
+        bundles = [bundle for bundle in bundles if bundle not in guilty]
     return found
 
 
@@ -99,9 +99,9 @@ def untrusted(graph: Groups, retrace: Callable[[], Trace]) -> set[tuple[int, str
         for literal, equations in graph.coupled.trusted.items()
     }
     atoms = set().union(*free.values())
-    units = [unit for unit in _units(graph) if atoms & unit.atoms]
-    moved = set().union(*(unit.atoms for unit in units))
-    seen = _Witness(graph, retrace).differences(units) if units else {}
+    bundles = [bundle for bundle in _bundles(graph) if atoms & bundle.atoms]
+    moved = set().union(*(bundle.atoms for bundle in bundles))
+    seen = _Witness(graph, retrace).differences(bundles) if bundles else {}
     lines = {one.where for one in seen.values()}
     there = {literal for literal in free if graph.trace.calls[literal[0]].source in lines}
     unmoved = {literal for literal, own in free.items() if not own & moved}
@@ -118,13 +118,13 @@ def heed(found: Sequence[Finding], coupled: Couplings) -> None:
             coupled.disguised.append((one.atoms, one.reason))
 
 
-def _units(graph: Groups) -> list[Unit]:
-    units = [Unit.of(tied, multiples=graph.multiples) for tied in graph.tied()]
-    return [unit for unit in units if unit.least < unit.whole]
+def _bundles(graph: Groups) -> list[Bundle]:
+    bundles = [Bundle.of(tied, multiples=graph.multiples) for tied in graph.tied()]
+    return [bundle for bundle in bundles if bundle.least < bundle.whole]
 
 
-def _finding(difference: Difference, units: set[Unit]) -> Finding:
-    atoms = frozenset[Atom]().union(*(unit.atoms for unit in units))
+def _finding(difference: Difference, bundles: set[Bundle]) -> Finding:
+    atoms = frozenset[Atom]().union(*(bundle.atoms for bundle in bundles))
     where = f" at {difference.where.short}" if difference.where else ""
     what = "its size is used as a number" if difference.number else "its size decides what is done"
     reason = Reason(f"{what}{where} ({difference.text})", difference.origin or difference.where)
@@ -133,7 +133,7 @@ def _finding(difference: Difference, units: set[Unit]) -> Finding:
 
 @define(eq=False)
 class _Witness:
-    """Traces a model with few slots of some units, and compares."""
+    """Traces a model with few slots of some bundles, and compares."""
 
     graph: Groups
     retrace: Callable[[], Trace]
@@ -141,11 +141,11 @@ class _Witness:
     _by_chance: set | None = field(default=None)
 
     @paused()
-    def differences(self, units: Sequence[Unit]) -> dict[tuple, Difference]:
-        """What is different with few slots of `units`, by key; what data or chance moves does not count."""
+    def differences(self, bundles: Sequence[Bundle]) -> dict[tuple, Difference]:
+        """What is different with few slots of `bundles`, by key; what data or chance moves does not count."""
         for steps in [self.steps] if self.steps else (_few, _half):
             try:
-                plan, kept = _sizes(self.graph, units, steps)
+                plan, kept = _sizes(self.graph, bundles, steps)
             except PlanError:  # the code lets nothing go
                 return {}
             found = self._compare(plan, kept)
@@ -185,24 +185,26 @@ class _Witness:
         steady = [key for key in read if key in zeroed and key in again and _near(zeroed[key], again[key])]
         return {key for key in steady if not _near(zeroed[key], found[key])}
 
-    def culprits(self, units: Sequence[Unit], found: Mapping[tuple, Difference]) -> dict[tuple, set[Unit]]:
-        """For each difference the units on whose sizes it depends, or more of them where that is not clear.
+    def culprits(
+        self, bundles: Sequence[Bundle], found: Mapping[tuple, Difference]
+    ) -> dict[tuple, set[Bundle]]:
+        """For each difference the bundles on whose sizes it depends, or more of them where that is not clear.
 
-        Every unit shrinks in half of the traces, no two in the same ones. A unit is cleared of a difference
-        by a trace in which it shrinks and the difference does not show. One that depends on a single unit is
+        Every bundle shrinks in half of the traces, no two in the same ones. It is cleared of a difference by
+        a trace in which it shrinks and the difference does not show. One that depends on a single bundle is
         thereby left with that one.
         """
-        suspects = {key: set(units) for key in found}
-        traces = next(number for number in count(0) if comb(number, number // 2) >= len(units))
-        marks = list(zip(units, combinations(range(traces), traces // 2)))
+        suspects = {key: set(bundles) for key in found}
+        traces = next(number for number in count(0) if comb(number, number // 2) >= len(bundles))
+        marks = list(zip(bundles, combinations(range(traces), traces // 2)))
         for number in range(traces):
-            some = [unit for unit, those in marks if number in those]
+            some = [bundle for bundle, those in marks if number in those]
             seen = self.differences(some)
             for key, those in suspects.items():
                 if key not in seen and _FAILED not in seen:
                     those.difference_update(some)
         # What shows only where several shrink at once has cleared all of them.
-        return {key: those or set(units) for key, those in suspects.items()}
+        return {key: those or set(bundles) for key, those in suspects.items()}
 
 
 def _matters(graph: Groups, difference: Difference) -> bool:
@@ -226,10 +228,10 @@ def _failure(error: BaseException) -> Difference:
     )
 
 
-def _sizes(graph: Groups, units: Sequence[Unit], steps: Steps) -> tuple[Plan, Callable[[Atom], int]]:
-    """A plan in which `units` keep about these steps, and how many slots it keeps."""
-    for number, unit in enumerate(units):
-        unit.steps = unit.rounded(min(steps(number, unit), unit.whole - 1))
-    keep_more(graph, units)
-    kept = {group.atom: np.arange(unit.kept(group)) for unit in units for group in unit.groups}
-    return make_plan(graph, kept), counts(units)
+def _sizes(graph: Groups, bundles: Sequence[Bundle], steps: Steps) -> tuple[Plan, Callable[[Atom], int]]:
+    """A plan in which `bundles` keep about these steps, and how many slots it keeps."""
+    for number, bundle in enumerate(bundles):
+        bundle.steps = bundle.rounded(min(steps(number, bundle), bundle.whole - 1))
+    keep_more(graph, bundles)
+    kept = {group.atom: np.arange(bundle.kept(group)) for bundle in bundles for group in bundle.groups}
+    return make_plan(graph, kept), counts(bundles)

@@ -1,4 +1,4 @@
-"""The units of choice: groups, tied ones together, that may be pruned at all."""
+"""The bundles of choice: groups, tied ones together, that may be pruned at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .patterns import as_patterns, check_pattern, matches
 
 
 @define(eq=False)
-class Unit:
+class Bundle:
     """Groups that shrink together in `whole` equal steps, of which `steps` are kept.
 
     At least `least` steps stay, and multiples of `every` or all of them. `multiples` are the demands of
@@ -36,8 +36,8 @@ class Unit:
         round_to: int = 1,
         min_keep: float = 1,
         multiples: Multiples = Multiples(()),  # noqa: B008
-    ) -> Unit:
-        """The unit of tied groups, with all slots kept.
+    ) -> Bundle:
+        """The bundle of tied groups, with all slots kept.
 
         `round_to` is what the kept slots are multiples of, `min_keep` the number of slots (from 1) or the
         fraction (below 1) that stays of every group, `multiples` what operations demand.
@@ -46,9 +46,9 @@ class Unit:
         grain, causes = multiples.grain([group.atom for group in groups])
         every = lcm(grain, *(round_to // gcd(round_to, group.size // whole) for group in groups))
         fractions = (min_keep if min_keep < 1 else min_keep / group.size for group in groups)
-        unit = cls(groups, whole, every, 1, whole, causes)
-        unit.least = unit.rounded(max(1, _ceil(whole * max(fractions))))
-        return unit
+        bundle = cls(groups, whole, every, 1, whole, causes)
+        bundle.least = bundle.rounded(max(1, _ceil(whole * max(fractions))))
+        return bundle
 
     def keep(self, fraction: float) -> None:
         """Keep no less than `fraction` of the slots."""
@@ -82,14 +82,14 @@ def _ceil(number: float) -> int:
     return ceil(number - 1e-9)
 
 
-def units_of(
+def bundles_of(
     graph: Groups, skip: Sequence[str] = (), only: Sequence[str] = (), round_to: int = 1
-) -> list[Unit]:
-    """The units that are free, wanted, and made by some producer; one for each product of several."""
-    return units_and_others(graph, skip, only, round_to=round_to)[0]
+) -> list[Bundle]:
+    """The bundles that are free, wanted, and made by some producer; one for each product of several."""
+    return bundles_and_others(graph, skip, only, round_to=round_to)[0]
 
 
-def units_and_others(
+def bundles_and_others(
     graph: Groups,
     skip: Sequence[str] = (),
     only: Sequence[str] = (),
@@ -97,8 +97,8 @@ def units_and_others(
     rigid: Mapping[Atom, str] = MappingProxyType({}),
     round_to: int = 1,
     min_keep: float = 1,
-) -> tuple[list[Unit], dict[str, str]]:
-    """The units, and for each group with a producer that is in none the reason, by its name.
+) -> tuple[list[Bundle], dict[str, str]]:
+    """The bundles, and for each group with a producer that is in none the reason, by its name.
 
     `rigid` atoms are those found to be unable to shrink, and why; the other parts of their products take
     their turn.
@@ -108,58 +108,58 @@ def units_and_others(
         for pattern in patterns:
             check_pattern(graph, pattern, option)
 
-    def why_not(unit: Unit) -> str | None:
+    def why_not(bundle: Bundle) -> str | None:
         for pattern in skip:
-            if any(matches(group, pattern) for group in unit.groups):
+            if any(matches(group, pattern) for group in bundle.groups):
                 return f"skip={pattern!r}"
-        if only and not any(matches(group, pattern) for group in unit.groups for pattern in only):
+        if only and not any(matches(group, pattern) for group in bundle.groups for pattern in only):
             return "not among only="
-        for group in unit.groups:
+        for group in bundle.groups:
             if group.atom in rigid:
                 return f"left whole, {rigid[group.atom]}"
             if exact_only and not group.exact:
                 return "not exact"
-        if unit.whole == 1:
-            return "one slot" if len(unit.groups) == 1 else "tied sizes without a common divisor"
+        if bundle.whole == 1:
+            return "one slot" if len(bundle.groups) == 1 else "tied sizes without a common divisor"
         return None
 
-    units: list[Unit] = []
+    bundles: list[Bundle] = []
     left_alone: dict[str, str] = {}
-    for unit in (Unit.of(tied, round_to, min_keep, graph.multiples) for tied in graph.tied()):
-        if not any(group.producers for group in unit.groups):
+    for bundle in (Bundle.of(tied, round_to, min_keep, graph.multiples) for tied in graph.tied()):
+        if not any(group.producers for group in bundle.groups):
             continue
-        reason = why_not(unit)
+        reason = why_not(bundle)
         if reason is None:
-            units.append(unit)
+            bundles.append(bundle)
         else:
-            left_alone.update((group.name, reason) for group in unit.groups)
-    passed_over = _passed_over(graph, units)
-    for unit, other in passed_over.items():
+            left_alone.update((group.name, reason) for group in bundle.groups)
+    passed_over = _passed_over(graph, bundles)
+    for bundle, other in passed_over.items():
         reason = f"{other.groups[0].name} is pruned in the same axes (prefer={graph.prefer!r})"
-        left_alone.update((group.name, reason) for group in unit.groups)
-    return [unit for unit in units if unit not in passed_over], left_alone
+        left_alone.update((group.name, reason) for group in bundle.groups)
+    return [bundle for bundle in bundles if bundle not in passed_over], left_alone
 
 
-def _passed_over(graph: Groups, units: list[Unit]) -> dict[Unit, Unit]:
-    """The units that stay whole, and the one that is pruned instead in an axis that is a product of both.
+def _passed_over(graph: Groups, bundles: list[Bundle]) -> dict[Bundle, Bundle]:
+    """The bundles that stay whole, and the one that is pruned instead in an axis that is a product of both.
 
     That is the outer one, unless asked.
     """
-    unit_of = {group.atom: unit for unit in units for group in unit.groups}
-    passed_over: dict[Unit, Unit] = {}
+    bundle_of = {group.atom: bundle for bundle in bundles for group in bundle.groups}
+    passed_over: dict[Bundle, Bundle] = {}
     for whole in graph.products:
-        inside = [_units_in(atoms(part), unit_of) for part in factors(whole)]
+        inside = [_bundles_in(atoms(part), bundle_of) for part in factors(whole)]
         if graph.prefer == "inner":
             inside.reverse()
-        chosen: dict[Unit, None] = {}  # in order
-        for units_inside in inside:
-            found = [unit for unit in units_inside if unit not in passed_over]
+        chosen: dict[Bundle, None] = {}  # in order
+        for bundles_inside in inside:
+            found = [bundle for bundle in bundles_inside if bundle not in passed_over]
             if not chosen:
                 chosen = dict.fromkeys(found)
             else:
-                passed_over.update((unit, next(iter(chosen))) for unit in found if unit not in chosen)
+                passed_over.update((bundle, next(iter(chosen))) for bundle in found if bundle not in chosen)
     return passed_over
 
 
-def _units_in(found: Iterable[Atom], unit_of: Mapping[Atom, Unit]) -> Iterable[Unit]:
-    return dict.fromkeys(unit_of[atom] for atom in found if atom in unit_of)
+def _bundles_in(found: Iterable[Atom], bundle_of: Mapping[Atom, Bundle]) -> Iterable[Bundle]:
+    return dict.fromkeys(bundle_of[atom] for atom in found if atom in bundle_of)
