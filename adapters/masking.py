@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -92,8 +93,8 @@ class _Filled:
         """Write, once what is there is remembered."""
         if self._values is None:
             self._values = bits(self._tensor).index_select(self._axis, self._dropped)
-        with _writing(self._tensor):
-            bits(self._tensor).index_fill_(self._axis, self._dropped, _number(self._nothing, self._tensor))
+        number = _number(self._nothing, self._tensor)
+        _write(self._tensor, lambda: bits(self._tensor).index_fill_(self._axis, self._dropped, number))
 
     def take_back(self) -> None:
         """Write what was there."""
@@ -102,8 +103,7 @@ class _Filled:
             values, dropped = self._values, self._dropped.to(self._tensor.device)
             if (self._tensor.dtype, self._tensor.device) != (self._dtype, values.device):
                 values = bits(values.view(self._dtype).to(self._tensor))
-            with _writing(self._tensor):
-                bits(self._tensor).index_copy_(self._axis, dropped, values)
+            _write(self._tensor, lambda: bits(self._tensor).index_copy_(self._axis, dropped, values))
 
 
 class _Copied:
@@ -127,10 +127,12 @@ class _Copied:
         self._put(self._before.to(self._tensor))
 
     def _put(self, data: Tensor) -> None:
-        with _writing(self._tensor):
+        def put() -> None:
             self._tensor.data = data
             if not self._tensor.is_inference():
                 torch.autograd.graph.increment_version(self._tensor)
+
+        _write(self._tensor, put)
 
 
 class _Converted:
@@ -153,8 +155,8 @@ class _Converted:
             for axis, kept in axes.items():
                 dropped = _dropped(kept, before.shape[axis], before.device)
                 values = bits(before).index_select(axis, dropped).view(before.dtype).to(tensor)
-                with _writing(tensor):
-                    bits(tensor).index_copy_(axis, dropped.to(tensor.device), bits(values))
+                copy = partial(bits(tensor).index_copy_, axis, dropped.to(tensor.device), bits(values))
+                _write(tensor, copy)
 
 
 def _keep_finite(weight: Computed, fills: Mapping[str, list[Any]]) -> None:
@@ -189,9 +191,12 @@ def _dropped(kept: Sequence[int], size: int, device: torch.device) -> Tensor:
     return drops.nonzero().flatten().to(device)
 
 
-@contextmanager
-def _writing(tensor: Tensor) -> Iterator[None]:
+def _write(tensor: Tensor, action: Callable[[], Any]) -> None:
     """Autograd is told of the change, so that a backward of what was computed before it fails."""
-    with torch.inference_mode(tensor.is_inference()), torch.no_grad():
-        yield
+    enabled = torch.is_grad_enabled()
+    try:
+        with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+            action()
+    finally:  # an interrupt may keep `no_grad` from being left
+        torch.set_grad_enabled(enabled)
     forget_values()
