@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import PlanError
 from .computed import Computed, computed
+from .modes import without_gradients
 from .modules import Emptied
 from .overlaps import overlapping
 from .plan import Plan, expect_plan
@@ -103,7 +104,7 @@ class _Filled:
             values, dropped = self._values, self._dropped.to(self._tensor.device)
             if (self._tensor.dtype, self._tensor.device) != (self._dtype, values.device):
                 values = bits(values.view(self._dtype).to(self._tensor))
-            _write(self._tensor, lambda: bits(self._tensor).index_copy_(self._axis, dropped, values))
+            _write(self._tensor, partial(_copy, self._tensor, self._axis, dropped, values))
 
 
 class _Copied:
@@ -155,8 +156,7 @@ class _Converted:
             for axis, kept in axes.items():
                 dropped = _dropped(kept, before.shape[axis], before.device)
                 values = bits(before).index_select(axis, dropped).view(before.dtype).to(tensor)
-                copy = partial(bits(tensor).index_copy_, axis, dropped.to(tensor.device), bits(values))
-                _write(tensor, copy)
+                _write(tensor, partial(_copy, tensor, axis, dropped.to(tensor.device), values))
 
 
 def _keep_finite(weight: Computed, fills: Mapping[str, list[Any]]) -> None:
@@ -191,12 +191,12 @@ def _dropped(kept: Sequence[int], size: int, device: torch.device) -> Tensor:
     return drops.nonzero().flatten().to(device)
 
 
+def _copy(tensor: Tensor, axis: int, slots: Tensor, values: Tensor) -> None:
+    bits(tensor).index_copy_(axis, slots, bits(values))
+
+
 def _write(tensor: Tensor, action: Callable[[], Any]) -> None:
     """Autograd is told of the change, so that a backward of what was computed before it fails."""
-    enabled = torch.is_grad_enabled()
-    try:
-        with torch.inference_mode(tensor.is_inference()), torch.no_grad():
-            action()
-    finally:  # an interrupt may keep `no_grad` from being left
-        torch.set_grad_enabled(enabled)
+    with torch.inference_mode(tensor.is_inference()):
+        without_gradients(action)
     forget_values()

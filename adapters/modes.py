@@ -82,6 +82,16 @@ def modes_of(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def without_gradients(action: Callable[[], Any]) -> None:
+    """Do something without gradients; afterwards they are as now, even if an interrupt strikes in torch."""
+    enabled = torch.is_grad_enabled()
+    try:
+        with torch.no_grad():
+            action()
+    finally:
+        torch.set_grad_enabled(enabled)
+
+
 def keep_modes(undo: Undo) -> None:
     """Let `undo` leave the modes that an interrupt keeps from being left, and switch gradients as now."""
     undo.add(torch.set_grad_enabled, torch.is_grad_enabled())

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...adapters.modes import without_gradients
 from ...adapters.submodules import module_at
 from ...errors import PlanError
 from ...torch_private import add_products
@@ -82,19 +83,24 @@ class Regularizer:
         self._shapes = {name: tensors[name].shape for name in self._slots.axes}
         self.groups = list(dict.fromkeys(group.name for group, _ in parts))
 
-    @torch.no_grad()
     def step(self) -> None:
         """Add the penalty's gradient to the weights' gradients.
 
         Raises `PlanError` if the model was pruned since it was analysed, or for sparse gradients.
         """
+        without_gradients(self._step)
+
+    def _step(self) -> None:
         before = dict(self.kind.state_dict())
+        first: list[tuple[Tensor, int]] = []
         try:
             gradients, directions, factors = self._penalty()
+            first = [(one, one._version) for one in gradients[:1] if not one.is_inference()]
             if gradients:  # all at once, so that no interrupt leaves some of them without
                 add_products(gradients, directions, factors)
         except BaseException:
-            self.kind.load_state_dict(before)
+            if all(one._version == version for one, version in first):  # else it struck when all was done
+                self.kind.load_state_dict(before)
             raise
 
     def _penalty(self) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
