@@ -37,7 +37,7 @@ class Groups(Flattening):
         self.rules = rules
         self.prefer = prefer
         self.sizes = sizes
-        self._coupled = coupled
+        self.coupled = coupled  # what the rules said of the trace
         self.temperatures = temperatures(coupled)
         self.multiples = Multiples(coupled.multiples)
         self._inexact = inexact_atoms(coupled, sizes, self.temperatures.unmended)
@@ -60,12 +60,12 @@ class Groups(Flattening):
 
     def layout(self, member: Member) -> Layout:
         """The layout of a tensor's axis."""
-        return self._coupled.of(self.trace.tensors[member.tensor])[member.axis]
+        return self.coupled.of(self.trace.tensors[member.tensor])[member.axis]
 
     def layout_at(self, place: Place) -> Layout:
         """The layout of any value's axis."""
         value, axis = place
-        return self._coupled.of(value)[axis]
+        return self.coupled.of(value)[axis]
 
     def place(self, member: Member) -> Place:
         """The axis of the traced value that a tensor's axis is."""
@@ -109,15 +109,10 @@ class Groups(Flattening):
             raise unknown_name("group", name, self._names)
         return found
 
-    @property
-    def coupled(self) -> Couplings:
-        """What the rules said of the trace."""
-        return self._coupled
-
     @cached_property
     def coupling_index(self) -> CouplingIndex:
         """The factor instances of every axis, which only explanations need."""
-        return CouplingIndex(self._coupled)
+        return CouplingIndex(self.coupled)
 
     @cached_property
     def flow(self) -> DataFlow:
@@ -131,19 +126,19 @@ class Groups(Flattening):
         for group in self.groups:
             for member in group.members:
                 collect_parts(self.layout(member), met)
-        for produced in self._coupled.produced:
+        for produced in self.coupled.produced:
             collect_parts(produced.layout, met)
         return [layout for layout in met if type(layout) is Product]
 
     def _collect(self) -> None:
         members: dict[Atom, list[Member]] = defaultdict(list)
         for name, value in self.trace.tensors.items():
-            for axis, layout in enumerate(self._coupled.of(value)):
+            for axis, layout in enumerate(self.coupled.of(value)):
                 for atom in dict.fromkeys(atoms(layout)):
                     members[atom].append(Member(name, axis))
-        producers = producers_of(self._coupled)
+        producers = producers_of(self.coupled)
         order = {atom: None for atom in [*producers, *members] if atom in members}
-        names = Names(self._coupled)
+        names = Names(self.coupled)
         for atom in order:
             if atom.size == 0 or (atom.size == 1 and atom.reason is not None):
                 continue

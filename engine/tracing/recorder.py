@@ -234,7 +234,10 @@ class Recorder(TorchFunctionMode):
 
     def describe(self, item: Any) -> Any:
         """An argument as the trace keeps it: tensors as values, containers rebuilt around them."""
-        return item if type(item) in _LITERALS else mapped(item, self._described)
+        kind = type(item)
+        if kind in _LITERALS or (kind is tuple and _LITERALS.issuperset(map(type, item))):
+            return item
+        return self._entry(item)[1] if isinstance(item, Tensor) else mapped(item, self._described)
 
     def _described(self, item: Any) -> Any:
         if isinstance(item, Tensor):
