@@ -1,8 +1,9 @@
-"""Nothing is written twice: no run of six lines of code stands in two places of the package."""
+"""The files of the package: nothing is written twice, none is too long, and what is not typed says why."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -44,6 +45,15 @@ def test_no_file_is_long_unless_it_says_why():
     for path in (path for room in ROOMS for path in (PACKAGE / room).rglob("*.py")):
         text = path.read_text("utf-8")
         assert text.count("\n") <= 300 or "One subject" in (ast.get_docstring(ast.parse(text)) or ""), path
+
+
+def test_what_the_types_do_not_say_has_a_reason():
+    for path in (path for room in ROOMS for path in (PACKAGE / room).rglob("*.py")):
+        for line in path.read_text("utf-8").splitlines():
+            assert "type: ignore" not in line or re.search(r"type: ignore\[[a-z-]+\]  # \w", line), (
+                path,
+                line,
+            )
 
 
 def test_a_planted_repeat_is_found():
