@@ -1,6 +1,6 @@
 """The names of torch that it does not promise to keep: whatever prunus uses of them, it has from here.
 
-A new torch may have moved one. ``tests/test_torch_private.py`` tells which are missing.
+A new torch may have moved one. ``tests/project/test_torch_private.py`` tells which are missing.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prunus.cli import parser
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = runpy.run_path(str(ROOT / "docs" / "console.py"))["blocks"](README)
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "how_it_works.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how_it_works.md"
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -122,7 +122,7 @@ result.save(sys.argv[2])
     result = result_of("language")
     (tmp_path / "result").write_bytes(pickle.dumps(result))
     command = [sys.executable, "-c", code, tmp_path / "result", tmp_path / "half"]
-    paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])}
     printed = subprocess.run(command, env=paths, capture_output=True, text=True, check=True).stdout
     assert printed == f"{result}\n{result.graph.why('qkv', 'join')}\n"
     assert torch.equal(engine.load(tmp_path / "half", language())(TOKENS), result.model(TOKENS))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prunus.cli import main
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 GUIDE = (DOCS / "write_a_rule.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "editor" / "README.md", *sorted(DOCS.glob("*.md"))]

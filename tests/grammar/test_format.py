@@ -38,7 +38,7 @@ def check(text, comments):
 
 def rule_texts_in_tests():
     """Every string in the tests that is a rule file with a signature, or a verb after a colon."""
-    for path in sorted((ROOT / "tests").glob("*.py")):
+    for path in sorted((ROOT / "tests").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and ":" in node.value:
                 with suppress(RuleSyntaxError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 PAGE = (TESTS.parent / "docs" / "limits.md").read_text(encoding="utf-8")
 ROWS = [
     line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith(("| what", "| ---"))

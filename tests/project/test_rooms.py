@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parents[2]
 
 # From the ground up: a room imports only rooms that stand before it in this list.
 SPINE = [
@@ -43,7 +43,7 @@ SPINE = [
     "cli",
 ]
 FRONT_DOOR = {"__init__", "analyze", "derive", "finish", "graph", "prune", "result"}
-NO_TORCH = ("grammar", "engine.axes")
+NO_TORCH = ("errors", "files", "grammar", "engine.axes")
 
 
 def imports(name: str, tree: ast.AST) -> Iterator[tuple[str, ast.Import | ast.ImportFrom]]:

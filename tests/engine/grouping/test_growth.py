@@ -8,7 +8,7 @@ import torch
 from prunus import engine
 from prunus.report import page
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 import scale_models
 
 # What grows, its models, and how often there is what counts at twice the size.

@@ -8,7 +8,7 @@ import torch
 from prunus import engine
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from stages import timed
 
 
