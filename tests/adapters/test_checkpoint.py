@@ -250,7 +250,8 @@ def test_a_file_with_any_byte_changed(tmp_path):
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     pruned(model, torch.randn(2, 3)).save(tmp_path / "whole")
     whole = (tmp_path / "whole").read_bytes()
-    for place in range(0, len(whole), 5):
+    places, refused = range(0, len(whole), 5), 0
+    for place in places:
         changed = bytearray(whole)
         changed[place] ^= 1
         (tmp_path / "changed").write_bytes(changed)
@@ -258,8 +259,10 @@ def test_a_file_with_any_byte_changed(tmp_path):
         try:
             engine.load(tmp_path / "changed", fresh)
         except CheckpointError:
-            continue
-        assert harmless(whole, changed), place
+            refused += 1
+        else:
+            assert harmless(whole, changed), place
+    assert refused > len(places) * 0.9
 
 
 def harmless(whole: bytes, changed: bytes) -> bool:

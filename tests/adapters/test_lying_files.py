@@ -175,7 +175,7 @@ def test_slots_are_there_and_in_order(kept):
         plan = json.loads(plan_with())
         name = next(iter(plan[field]))
         plan[field][name] = kept if field == "groups" else {"0": kept}
-        if (field, kept) != ("groups", [10**6]):
+        if (field, kept) != ("groups", [10**6]):  # how large a group is, only its model knows
             with pytest.raises(PlanError, match=field):
                 engine.Plan.from_json(json.dumps(plan))
 

@@ -123,8 +123,11 @@ def test_a_name_that_is_none_is_one_line(tmp_path, monkeypatch, path):
 def test_names_of_any_kind_are_written(tmp_path):
     """Texts, paths, letters of any script, and as long as the system takes."""
     for name in ("plain", "ein Wörtchen", "\u6881", "x" * 255, "-", "a.b.c"):
-        save(str(tmp_path / name))
-        engine.load(tmp_path / name, net())
+        saved, loaded = net(), net()
+        engine.save(str(tmp_path / name), saved, Plan())
+        engine.load(tmp_path / name, loaded)
+        assert all(map(torch.equal, loaded.parameters(), saved.parameters()))
+    assert len([*tmp_path.iterdir()]) == 6
 
 
 @pytest.mark.parametrize("write", WRITERS)

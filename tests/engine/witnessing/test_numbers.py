@@ -179,22 +179,29 @@ def test_a_number_that_follows_only_in_part_holds():
     assert "a.out" in {group.name for group in graph.blocked}
 
 
-SAME = {
-    "groups of a norm": lambda net, h: F.group_norm(h, 4),
-    "a shift": lambda net, h: h.roll(4, 1),
-    "a shift that is bound": lambda net, h: partial(torch.roll, shifts=np.int64(4), dims=1)(h),
+SHIFTS = {
+    "a number": lambda h: h.roll(4, 1),
+    "one that is bound": lambda h: partial(torch.roll, shifts=np.int64(4), dims=1)(h),
 }
 
 
-@pytest.mark.parametrize("forward", SAME.values(), ids=SAME)
-def test_a_number_that_stays_does_not_follow(forward):
-    """It fits a smaller size as well, and does something else there."""
-    model = Net(lambda net, x: net.b(forward(net, net.a(x))), a=nn.Conv2d(3, 16, 3), b=nn.Conv2d(16, 5, 3))
+@pytest.mark.parametrize("shift", SHIFTS.values(), ids=SHIFTS)
+def test_a_number_that_stays_does_not_follow(shift):
+    """It fits a smaller size as well, and does something else there: the slots that come first stay."""
+    model = Net(lambda net, x: net.b(shift(net.a(x))), a=nn.Conv2d(3, 16, 3), b=nn.Conv2d(16, 5, 3))
     graph = engine.analyze(model, X)
-    assert any("fixes" in group.blocked and ": 4)" in group.blocked for group in graph.blocked)
+    assert any("fixes (shifts: 4)" in group.blocked for group in graph.blocked)
     plan = graph.choose(ratio=0.5, criterion="random", exact_only=True)
-    if plan.groups:
-        oracle.check(model.eval(), X, plan, tolerance=1e-5)
+    assert [*plan.groups] == ["a.out"]
+    oracle.check(model.eval(), X, plan, tolerance=1e-5)
+
+
+def test_the_number_of_groups_of_a_norm_stays():
+    """It fits a smaller size as well, and takes other statistics there: whole groups stay."""
+    model = Net(lambda net, x: net.b(F.group_norm(net.a(x), 4)), a=nn.Conv2d(3, 16, 3), b=nn.Conv2d(16, 5, 3))
+    graph = engine.analyze(model, X)
+    assert any("fixes (num_groups: 4)" in group.blocked for group in graph.blocked)
+    assert [(group.size, group.exact) for group in graph.groups] == [(4, False)]
 
 
 NOTHING = {
