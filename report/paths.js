@@ -19,15 +19,18 @@ function shortest(neighbours, starts, isEnd) {
 }
 
 // The nodes inside `way`, a shortest one, that each by itself hold its two ends together; nodes of the same
-// unit are taken out together. What can be reached beside the way shows up to where there is a detour.
+// unit are taken out together. What can be reached beside the way shows up to where there is a detour; where
+// that is of the unit of a later node, it is tried whether there is another way.
 function cutPoints(neighbours, way, unit) {
   const order = new Map();
   way.forEach((node, index) => { if (!order.has(unit(node))) order.set(unit(node), index); });
   const found = [], waiting = new Map(), seen = new Set();
-  let farthest = 0;
+  let farthest = 0, doubtful = 0;
   for (let index = 0; index < way.length - 1; index++) {
     const here = unit(way[index]);
-    if (order.get(here) === index && index === farthest && index > 0) found.push(way[index]);
+    const isCut = order.get(here) === index && index === farthest && index > 0;
+    const left = (node) => neighbours(node).filter((other) => unit(other) !== here);
+    if (isCut && (index >= doubtful || !shortest(left, [way[0]], (node) => node === way.at(-1)).length)) found.push(way[index]);
     const todo = [way[index], ...(waiting.get(here) ?? [])];
     waiting.delete(here);
     while (todo.length) {
@@ -37,7 +40,8 @@ function cutPoints(neighbours, way, unit) {
       for (const other of neighbours(node)) {
         const position = order.get(unit(other)) ?? index;
         if (position > index) {
-          farthest = Math.max(farthest, position);
+          if (other === way[position]) farthest = Math.max(farthest, position);
+          else doubtful = Math.max(doubtful, position);
           if (!waiting.has(unit(other))) waiting.set(unit(other), []);
           waiting.get(unit(other)).push(other);
         } else if (!seen.has(other)) {

@@ -45,7 +45,8 @@ def cut_points(
 
     A node is taken out with all those that are cut `together` with it. The way is walked once, and whatever
     can be reached from behind is explored on the side: a node is a cut point if no detour has jumped over it.
-    So every node is looked at once, where `networkx.articulation_points` would need the whole graph.
+    So every node is looked at once, where `networkx.articulation_points` would need the whole graph. Only
+    where what is cut together with a later node was reached is it tried whether there is another way.
     """
     order: dict[Node, int] = {}
     for index, node in enumerate(way):
@@ -54,9 +55,10 @@ def cut_points(
     found: list[Node] = []
     waiting: dict[int, list[Node]] = {}  # off the way, but cut together with a node that has not been passed
     seen: set[Node] = set()
-    farthest = 0
+    farthest = doubtful = 0
     for index, node in enumerate(way[:-1]):
-        if order[node] == index == farthest and index > 0:
+        is_cut = order[node] == index == farthest and index > 0
+        if is_cut and (index >= doubtful or not _is_way(neighbours, way, set(together(node)))):
             found.append(node)
         todo = [one for one in (node, *waiting.pop(index, ())) if one not in seen]
         seen.update(todo)
@@ -68,7 +70,18 @@ def cut_points(
                         seen.add(other)
                         todo.append(other)
                         continue
-                    farthest = max(farthest, position)
-                    if other != way[position]:
+                    if other == way[position]:
+                        farthest = max(farthest, position)
+                    else:
+                        doubtful = max(doubtful, position)
                         waiting.setdefault(position, []).append(other)
     return found
+
+
+def _is_way(neighbours: Callable[[Node], Iterable[Node]], way: Sequence[Node], without: set[Node]) -> bool:
+    """Whether the ends of `way` are connected without some nodes."""
+
+    def left(node: Node) -> list[Node]:
+        return [other for other in neighbours(node) if other not in without]
+
+    return bool(shortest(left, way[:1], {way[-1]}.__contains__))

@@ -37,3 +37,18 @@ def test_what_belongs_together_is_cut_together():
     way = shortest(graph.neighbors, [0], {9}.__contains__)
     assert way == [0, 1, 2, 9] and cut_points(graph.neighbors, way) == []
     assert cut_points(graph.neighbors, way, lambda node: (2, 4) if node in (2, 4) else (node,)) == [2]
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_units_are_cut_where_their_removal_separates(seed):
+    """Random units of several nodes, each taken out in turn."""
+    graph = random_graph(seed)
+    dice, end = random.Random(seed), len(graph) - 1
+    units = {node: dice.randrange(len(graph)) for node in graph} | {0: -1, end: -2}
+    way = shortest(graph.neighbors, [0], {end}.__contains__)
+    if not way:
+        return
+    rest = {unit: [node for node in graph if units[node] != unit] for unit in units.values()}
+    apart = {unit for unit in rest if unit >= 0 and not nx.has_path(graph.subgraph(rest[unit]), 0, end)}
+    found = cut_points(graph.neighbors, way, lambda node: [one for one in graph if units[one] == units[node]])
+    assert {units[node] for node in found} == apart
