@@ -29,8 +29,7 @@ function cutPoints(neighbours, way, unit) {
   for (let index = 0; index < way.length - 1; index++) {
     const here = unit(way[index]);
     const isCut = order.get(here) === index && index === farthest && index > 0;
-    const left = (node) => neighbours(node).filter((other) => unit(other) !== here);
-    if (isCut && (index >= doubtful || !shortest(left, [way[0]], (node) => node === way.at(-1)).length)) found.push(way[index]);
+    if (isCut && (index >= doubtful || !isWay(neighbours, way, (node) => unit(node) !== here))) found.push(way[index]);
     const todo = [way[index], ...(waiting.get(here) ?? [])];
     waiting.delete(here);
     while (todo.length) {
@@ -51,4 +50,10 @@ function cutPoints(neighbours, way, unit) {
     }
   }
   return found;
+}
+
+// Whether the ends of `way` are connected through nodes that stay.
+function isWay(neighbours, way, stays) {
+  const lasts = new Set(neighbours(way.at(-1)));
+  return shortest((node) => neighbours(node).filter(stays), [way[0]], (node) => lasts.has(node)).length > 0;
 }

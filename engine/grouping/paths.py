@@ -84,4 +84,5 @@ def _is_way(neighbours: Callable[[Node], Iterable[Node]], way: Sequence[Node], w
     def left(node: Node) -> list[Node]:
         return [other for other in neighbours(node) if other not in without]
 
-    return bool(shortest(left, way[:1], {way[-1]}.__contains__))
+    # The last node may be no neighbour of its neighbours, as nothing leads on from it.
+    return bool(shortest(left, way[:1], set(neighbours(way[-1])).__contains__))

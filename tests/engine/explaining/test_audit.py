@@ -532,7 +532,7 @@ ASKED = {
 def stable(text):
     """Without line numbers, which change with every version of a library or rule file, and where we are."""
     text = re.sub(r"(\.(?:py|rules)):\d+", r"\1:*", text)
-    text = re.sub(r"\S*\btests/\S*test_audit", "tests/test_audit", text)
+    text = re.sub(r"\S*/test_audit", "tests/test_audit", text)
     return re.sub(r"(?<=\S) {2,}", "  ", text)
 
 
