@@ -46,7 +46,7 @@ class DependencyGraph(Groups):
         return plan_by_hand(self, kept)
 
     def choose(self, ratio: float | None = None, **options: Any) -> Plan:
-        """The plan for a ratio or budget; options are those of `engine.choosing.options.Options`."""
+        """The plan for a ratio or budget; options are those of `engine.prune`."""
         return self.choice(ratio, **options).plan
 
     def choice(self, ratio: float | None = None, **options: Any) -> Choice:

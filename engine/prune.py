@@ -56,8 +56,23 @@ def prune(
 ) -> Result:
     """Remove slots from every group of `model`, in place, and everything that depends on them.
 
-    Parameters are those of `analyze` and of `engine.choosing.options.Options`; besides
-
+    Parameters
+    ----------
+    model, rules, example_inputs, prefer, free_outputs, strict : as for `analyze`.
+    ratio : fraction of the slots to remove, in [0, 1); 0.5 if no budget is given either.
+    params, macs, latency : budgets, as the fraction of the model's parameters, multiply-accumulates or
+        seconds to keep; ``latency=(0.5, seconds)`` where a function of yours says what a call takes, see
+        `engine.choosing.latency`.
+    scope : where the ratio holds: ``"local"`` in every group, ``"global"`` in one ranking of all slots,
+        ``"isomorphic"`` among groups of the same structure.
+    ratios : other ratios by group name, kind or module pattern (``"layer1.*": 0.25``); the last wins.
+    criterion : a name in `engine.scoring.criteria`, or a callable ``(group, tensors) -> scores``.
+    data : batches of inputs for criteria that look at activations or gradients.
+    loss : ``loss(model, batch) -> scalar`` for criteria that look at gradients.
+    skip, only : group names, kinds or module patterns to leave out, or to prune alone.
+    round_to : kept slots are a multiple of this.
+    min_keep : how many slots (from 1) or what fraction (below 1) of every group stays at least.
+    exact_only : leave groups alone over which a statistic is taken.
     optimizer : its state (momentum, moments) is sliced along with the parameters; one, or several in a list.
         State of another form is dropped, which `Result.notes` tells.
     compensate : correct the weights that read what is dropped, so that their results change least on `data`:
