@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test wheel chaos zoo bench accuracy docs
+.PHONY: demo test snapshots wheel chaos zoo bench accuracy docs
 
 demo: .venv/demo.stamp
 	$(BIN)/prunus demo
@@ -13,6 +13,10 @@ test: .venv/test.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --quiet --hypothesis-profile ci
+
+# What tests compare with is written anew: look at the difference before it is committed.
+snapshots: .venv/test.stamp
+	OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --update
 
 wheel: .venv/test.stamp
 	$(BIN)/python tests/wheel.py

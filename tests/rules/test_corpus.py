@@ -3,7 +3,7 @@
 A case is a title between two lines of ``=``, a rule file, and what is expected, after a line ``---``. Where a
 call stands between the two, the outcome is what the rules say of that call: the layouts of all its axes, in
 the words of the rule, and what the law says of each factor. Without a call it is what ``prunus rules check``
-prints. ``pytest tests/rules/test_corpus.py --update`` rewrites what is expected.
+prints. ``make snapshots`` rewrites what is expected.
 
 In a layout a factor stands for its slots, a small letter for slots that the rule gives no name, and a number
 for slots that stay.
@@ -60,14 +60,14 @@ CASES = [(path, case) for path in sorted(FOLDER.glob("*.txt")) for case in cases
 
 
 @pytest.mark.parametrize(("path", "case"), CASES, ids=[f"{path.stem}: {case.title}" for path, case in CASES])
-def test_case(path, case, tmp_path, monkeypatch, capsys, request):
+def test_case(path, case, tmp_path, monkeypatch, capsys, update):
     """The outcome of each case is the one that stands in its file."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shared.rules").write_text((FOLDER / "shared.rules").read_text(encoding="utf-8"))
     (tmp_path / "my.rules").write_text(case.rules + "\n", encoding="utf-8")
     outcome = "\n".join(coupling(case)) if case.call else checked(capsys)
-    if request.config.getoption("--update"):
+    if update:
         rewrite(path, evolve(case, expected=outcome))
     else:
         assert outcome == case.expected

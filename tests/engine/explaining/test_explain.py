@@ -28,10 +28,10 @@ def graph():
     return engine.analyze(Residual().eval(), torch.randn(1, 3, 8, 8))
 
 
-def test_a_coupling_names_every_hop(graph):
+def test_a_coupling_names_every_hop(graph, said):
     """Operation, factor, rule, rule file and line, the user's file, line and text."""
+    said(graph.why("stem", "back"))
     answer = graph.why("stem", "back").to_dict()
-    assert answer["headline"].startswith("stem and back are coupled: group stem.out, 8 slots")
     assert [answer["start"], answer["end"]] == ["stem.weight[0]", "back.weight[0]"]
     assert [(hop["operation"], hop["factor"]) for hop in answer["path"]] == [
         ("conv2d", "out"),
@@ -53,12 +53,12 @@ def test_the_text_has_all_that_the_data_has(graph):
         )
 
 
-def test_a_maker_and_a_reader_are_coupled(graph):
+def test_a_maker_and_a_reader_are_coupled(graph, said):
     """What ``conv`` makes ``back`` reads."""
-    assert "group conv.out, 6 slots" in str(graph.why("conv.weight[0]", "back.weight[1]"))
+    said(graph.why("conv.weight[0]", "back.weight[1]"))
 
 
-def test_slots_are_related_by_number():
+def test_slots_are_related_by_number(said):
     """After a concatenation the slots of the second operand come behind those of the first."""
 
     class Joined(nn.Module):
@@ -70,40 +70,28 @@ def test_slots_are_related_by_number():
             return self.c(torch.cat([self.a(x), self.b(x)], -1))
 
     graph = engine.analyze(Joined(), torch.randn(2, 3))
-    assert "slot i of the one is slot i of the other" in str(graph.why("a", "c"))
-    assert "slot i of the one goes with slot 10 + i of the other" in str(graph.why("b", "c"))
+    said(graph.why("a", "c"), graph.why("b", "c"))
 
 
-def test_no_coupling_says_what_each_is_coupled_with(graph):
+def test_no_coupling_says_what_each_is_coupled_with(graph, said):
     """The two share nothing; the nearest coupled layer of each is named."""
-    text = str(graph.why("conv.weight[0]", "stem.weight[0]"))
-    assert "not coupled" in text
-    assert "conv.weight[0]: group conv.out, 6 slots, made here" in text
-    assert "nearest coupled: back, 2 calls away" in text and "nearest coupled: conv, 1 call away" in text
+    said(graph.why("conv.weight[0]", "stem.weight[0]"))
 
 
-@pytest.mark.parametrize(
-    "name, verdict",
-    [
-        ("conv", "conv can be pruned"),
-        ("norm", "norm follows the layers that it reads from"),
-        ("head.bias", "head.bias cannot be pruned"),
-    ],
-)
-def test_one_name_alone_says_whether_it_can_be_pruned(graph, name, verdict):
+@pytest.mark.parametrize("name", ["conv", "norm", "head.bias"])
+def test_one_name_alone_says_whether_it_can_be_pruned(graph, name, said):
     """Layers that make free slots, layers that only follow, and what the model's output holds."""
-    assert str(graph.why(name)).startswith(verdict)
+    said(graph.why(name))
 
 
-def test_a_block_says_its_reason_and_its_place(graph):
+def test_a_block_says_its_reason_and_its_place(graph, said):
     """The output keeps its axis, the convolution its kernel."""
-    assert "blocked: axis 1 of the model's output" in str(graph.why("head"))
-    assert "x = self.stem(x)" in str(graph.why("stem.weight[2]"))
+    said(graph.why("head"), graph.why("stem.weight[2]"))
 
 
-def test_a_statistic_is_mentioned(graph):
+def test_a_statistic_is_mentioned(graph, said):
     """Removing a slot of the stream is not zeroing it, as the norm takes its mean over it."""
-    assert "removing a slot is not the same as zeroing it" in str(graph.why("stem"))
+    said(graph.why("stem"))
 
 
 class Tied(nn.Module):
@@ -124,13 +112,12 @@ class Tied(nn.Module):
         return self.out(x) + self.back(y.softmax(-1).flatten(1))
 
 
-def test_a_tie_prints_its_equation():
+def test_a_tie_prints_its_equation(said):
     """Two groups that share no slots shrink by the same proportion, because of one line of code."""
     graph = engine.analyze(Tied(), torch.randn(2, 5))
     tied = [group for group in graph.groups if group.tie]
     assert tied, [group.name for group in graph.groups]
-    text = str(graph.why(tied[0].members[0].tensor))
-    assert "tied with" in text and "width // self.heads" in text
+    said(graph.why(tied[0].members[0].tensor))
 
 
 @pytest.mark.parametrize("name, hint", [("stemm", "stem"), ("conv.wieght", "conv.weight"), ("nothing", "")])
@@ -259,7 +246,7 @@ def test_freed_outputs_may_change():
     assert model(x).shape == (1, 8, 4, 4)
 
 
-def test_a_layer_whose_only_weight_is_shared_has_a_name():
+def test_a_layer_whose_only_weight_is_shared_has_a_name(said):
     """Tied weights are known by their first name, the other layer's question is answered all the same."""
 
     class Shared(nn.Module):
@@ -276,7 +263,7 @@ def test_a_layer_whose_only_weight_is_shared_has_a_name():
             return self.head(self.mix(self.embed(x)))
 
     graph = engine.analyze(Shared(), torch.arange(4)[None])
-    assert "mix and head are coupled" in str(graph.why("mix", "head"))
+    said(graph.why("mix", "head"))
 
 
 @torch.library.custom_op("prunus_explain::mystery", mutates_args=())
@@ -285,7 +272,7 @@ def mystery(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return x @ weight.t()
 
 
-def test_what_an_unknown_operation_joins_is_not_said_to_be_apart():
+def test_what_an_unknown_operation_joins_is_not_said_to_be_apart(said):
     """It holds axes of both layers, so nobody can say that they are not coupled."""
 
     class Between(nn.Module):
@@ -299,4 +286,4 @@ def test_what_an_unknown_operation_joins_is_not_said_to_be_apart():
 
     answer = engine.analyze(Between(), torch.randn(5, 3)).why("before", "after")
     assert answer.to_dict()["kind"] == "unknown"
-    assert answer.headline.startswith("before and after may be coupled: no rule for")
+    said(answer)

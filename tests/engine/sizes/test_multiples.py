@@ -91,10 +91,10 @@ def test_a_plan_by_hand_that_breaks_it_names_it_and_sizes_nearby():
     oracle.check(model, x, graph.plan({"enter.out": range(12)}))
 
 
-def test_why_says_in_what_multiples_slots_go():
+def test_why_says_in_what_multiples_slots_go(said):
     """An explanation of the layer names the operation."""
     model, x = rows()
-    assert "in multiples of 16 bytes" in str(engine.analyze(model, x).why("enter"))
+    said(engine.analyze(model, x).why("enter"))
 
 
 def test_a_rule_may_count_slots(tmp_path):

@@ -220,14 +220,14 @@ def test_tensors_in_a_list_of_a_module_are_constants():
     oracle.check(model, X, plan)
 
 
-def test_what_is_filed_without_its_width_is_found_again():
+def test_what_is_filed_without_its_width_is_found_again(said):
     """A pruned model would get the old table: its width stays."""
     known = {}
     model = net(Positions(lambda module, length, width: known.setdefault(length, made(length, width))))
     model(X)
     graph = engine.analyze(model, X)
     assert not graph.unknown and "a.out" not in graph.choose(ratio=0.5).groups
-    assert "there before the forward" in graph.group("a.out").blocked
+    said(graph.group("a.out").blocked)
 
 
 @pytest.mark.parametrize("criterion", ["wanda", "flap"])
@@ -244,12 +244,12 @@ TABLES = {"width": torch.randn(8)}
 
 
 @pytest.mark.parametrize("read", [lambda: TABLES["width"], lambda: TABLES.get("width", 0.0)])
-def test_a_table_that_is_no_cache_is_a_constant(read):
+def test_a_table_that_is_no_cache_is_a_constant(read, said):
     """Without its entry the model would fail, or do something else: what meets it is held, and says why."""
     model = net(Positions(lambda module, length, width: read()))
     graph = engine.analyze(model, X)
     assert not graph.unknown and "a.out" not in graph.choose(ratio=0.5).groups
-    assert "there before the forward" in graph.group("a.out").blocked
+    said(graph.group("a.out").blocked)
 
 
 ROOM = torch.zeros(2, 7, 8)

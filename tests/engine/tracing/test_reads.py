@@ -95,11 +95,10 @@ def test_a_number_that_is_read_holds_nothing():
     oracle.check(model, IMAGE, graph.choose(0.5))
 
 
-def test_what_is_read_keeps_its_shape():
+def test_what_is_read_keeps_its_shape(said):
     """A feature that goes into a list keeps its channels, and the reason names the line."""
     graph = engine.analyze(looking(lambda h: h.mean((0, 2, 3)).tolist()), IMAGE)
-    reason = graph.group("a.out").blocked
-    assert "reads" in reason and "h.mean((0, 2, 3)).tolist()" in reason and "test_reads.py" in reason
+    said(graph.group("a.out").blocked)
 
 
 def test_a_mean_over_channels_that_is_read_is_not_exact():
@@ -113,7 +112,7 @@ def test_a_mean_over_channels_that_is_read_is_not_exact():
     assert not graph.group("a.out").exact
 
 
-def test_a_class_that_a_branch_reads_stays():
+def test_a_class_that_a_branch_reads_stays(said):
     """A gate's decision is read as a number: its classes are those of an output."""
 
     class Gate(nn.Module):
@@ -129,7 +128,7 @@ def test_a_class_that_a_branch_reads_stays():
 
     model, x = Gate(), torch.randn(3, 5)
     graph = engine.analyze(model, x)
-    assert "reads" in graph.group("gate.out").blocked
+    said(graph.group("gate.out").blocked)
     plan = graph.choose(0.5)
     assert "a.out" in plan.groups
     oracle.check(model, x, plan)
