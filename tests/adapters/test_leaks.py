@@ -239,14 +239,16 @@ def test_pruning_keeps_what_it_does_not_change():
     kept = dict(model.named_parameters())
     flags = {name: module.training for name, module in model.named_modules()}
     frozen = {name: parameter.requires_grad for name, parameter in kept.items()}
+    graded = {name for name, parameter in kept.items() if parameter.grad is not None}
     before = process()
     engine.prune(model, example_inputs=X)
     assert process() == before
     assert {name: module.training for name, module in model.named_modules()} == flags
     for name, parameter in model.named_parameters():
         assert parameter is kept[name] and parameter.requires_grad == frozen[name]
+        assert (parameter.grad is not None) == (name in graded)
         assert parameter.grad is None or parameter.grad.shape == parameter.shape
-    assert len(model.qkv._forward_hooks) == 1 and len(model.enter._backward_hooks) == 1
+    assert graded and len(model.qkv._forward_hooks) == 1 and len(model.enter._backward_hooks) == 1
     for module in model.modules():
         for name, value in vars(module).items():
             assert not isinstance(value, int) or type(value) in (int, bool), name
@@ -433,7 +435,9 @@ def test_a_failed_verification_restores_the_optimizer():
         key: {name: value.clone() for name, value in state.items()} for key, state in optimizer.state.items()
     }
     fails(model, VerificationError, lambda: engine.prune(model, example_inputs=X, optimizer=optimizer))
+    assert moments and optimizer.state.keys() == moments.keys()
     for key, state in optimizer.state.items():
+        assert state.keys() == moments[key].keys()
         assert all(torch.equal(value, moments[key][name]) for name, value in state.items())
 
 

@@ -75,9 +75,8 @@ def test_parameters_that_are_parts_of_one_memory():
     flat = torch.cat([one.data.flatten() for one in model.parameters()])
     for one, part in zip(model.parameters(), flat.split([one.numel() for one in model.parameters()])):
         one.data = part.view_as(one)
-    both = torch.randn(8, 16)
-    model[0].weight.data, model[2].weight.data = both[:, :6], both[:, 6:14].T.contiguous().T[:, :8]
-    model[2] = nn.Linear(8, 10)
+    both = torch.randn(10, 14)
+    model[0].weight.data, model[2].weight.data = both[:8, :6], both[:, 6:]
     agrees(model, torch.randn(4, 6))
 
 
@@ -122,10 +121,9 @@ def test_weights_that_are_computed(first):
         masked = run(model, x)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert masked[0].isfinite().all()
-    exact = [group for group in engine.analyze(model, x).groups if group.name in plan.groups and group.exact]
+    assert plan.groups.keys() == {"0.out", "2.out"}
     engine.apply(model, plan)
-    if len(exact) == len(plan.groups):
-        assert distance(masked, run(model, x)) < 1e-5
+    assert distance(masked, run(model, x)) < 1e-5
     assert distance(masked, whole) > 1e-3
 
 

@@ -50,15 +50,19 @@ def evaluated(text, i):
     return sorted(found)
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_the_printed_formula_says_the_same(seed):
+SPREADS = [
+    (atom, spread)
+    for layout in map(layouts, range(60))
+    for atom in dict.fromkeys(atoms(layout))
+    if len((spread := spread_of(layout, atom)).runs) == 1
+]
+
+
+@pytest.mark.parametrize("atom, spread", SPREADS, ids=range(len(SPREADS)))
+def test_the_printed_formula_says_the_same(atom, spread):
     """Reading the text of a formula as arithmetic gives the indices of every slot."""
-    layout = layouts(seed)
-    for atom in set(atoms(layout)):
-        spread = spread_of(layout, atom)
-        if len(spread.runs) == 1:
-            for slot in range(atom.size):
-                assert evaluated(str(spread), slot) == spread.of(slot), str(spread)
+    for slot in range(atom.size):
+        assert evaluated(str(spread), slot) == spread.of(slot), str(spread)
 
 
 A, B, C = Atom(6), Atom(4), Atom(5)
