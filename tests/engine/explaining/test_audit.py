@@ -279,7 +279,7 @@ def test_a_tie_names_its_groups_equation_and_line(said):
     pair = graph.why(str(member), str(partner))
     single = graph.why(str(member))
     assert pair.kind == "tied"
-    said(pair)
+    said(pair, single)
     for answer in (pair.held, next(axis.held for axis in single.axes if axis.group == one.name)):
         tie = next(held for held in answer if held.kind == "tied")
         assert tie.tied[0][0] in (one.name, other.name)

@@ -94,32 +94,6 @@ def test_a_statistic_is_mentioned(graph, said):
     said(graph.why("stem"))
 
 
-class Tied(nn.Module):
-    """One width is computed from another."""
-
-    def __init__(self):
-        super().__init__()
-        self.heads = 4
-        self.enter = nn.Linear(5, 24)
-        self.query = nn.Linear(24, 24)
-        self.back = nn.Linear(24, 3)
-        self.out = nn.Linear(24, 3)
-
-    def forward(self, x):
-        x = self.enter(x)
-        width = x.shape[-1]
-        y = self.query(x).view(x.shape[0], self.heads, width // self.heads)
-        return self.out(x) + self.back(y.softmax(-1).flatten(1))
-
-
-def test_a_tie_prints_its_equation(said):
-    """Two groups that share no slots shrink by the same proportion, because of one line of code."""
-    graph = engine.analyze(Tied(), torch.randn(2, 5))
-    tied = [group for group in graph.groups if group.tie]
-    assert tied, [group.name for group in graph.groups]
-    said(graph.why(tied[0].members[0].tensor))
-
-
 @pytest.mark.parametrize("name, hint", [("stemm", "stem"), ("conv.wieght", "conv.weight"), ("nothing", "")])
 def test_an_unknown_name_is_one_clear_error(graph, name, hint):
     """With the name that was probably meant."""
