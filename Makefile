@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test snapshots wheel chaos zoo bench accuracy docs
+.PHONY: demo test snapshots wheel chaos zoo bench accuracy docs site
 
 demo: .venv/demo.stamp
 	$(BIN)/prunus demo
@@ -35,6 +35,9 @@ accuracy: .venv/bench.stamp
 
 docs: .venv/test.stamp
 	$(BIN)/python docs/generate.py
+
+site: .venv/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # One stamp for each group of optional dependencies in pyproject.toml.
 # The link gives mypy the package by its name, since the repository root is the package.

@@ -49,9 +49,12 @@ def mask(model: nn.Module, plan: Plan, *, nothing: float = 0.0) -> Iterator[nn.M
 
     Examples
     --------
-    >>> plan = engine.prune(model, ratio=0.5, dry_run=True).plan
+    >>> from prunus import engine
+    >>> model, x = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), torch.randn(2, 8)
+    >>> plan = engine.prune(model, example_inputs=x, ratio=0.5, dry_run=True).plan
     >>> with engine.mask(model, plan):
-    ...     print(accuracy(model))
+    ...     int(model[0].bias.count_nonzero())
+    8
     """
     expect_plan(plan)
     if not isinstance(nothing, (int, float)):

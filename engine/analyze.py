@@ -50,6 +50,16 @@ def analyze(
     ------
     RuleSyntaxError, RuleError, TraceError, PlanError
         The model is left as it was.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from prunus import engine
+    >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+    >>> graph = engine.analyze(model, torch.randn(2, 8))
+    >>> for group in graph.groups:
+    ...     print(group.name, group.size, [str(member) for member in group.members])
+    0.out 16 ['0.weight[0]', '0.bias[0]', '2.weight[1]']
     """
     graph, _, retrace = analysed(model, example_inputs, rules, prefer, fake, strict, free_outputs)
     graph = witnessed(graph, retrace)

@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import prunus
 import pytest
+from prunus import engine
 from prunus.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,3 +116,13 @@ def test_the_python_of_the_guide_runs(at_root):
     found = {}
     exec(code, found)
     assert len(found["result"].plan.groups["gated.h"]) == 24
+
+
+def test_every_public_name_is_on_the_page_of_the_api():
+    """And has a docstring to stand there."""
+    listed = re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    names = {f"prunus.{name}" for name in prunus.__all__ if name not in ("engine", "__version__")}
+    names |= {f"prunus.engine.{name}" for name in engine.__all__}
+    assert len(listed) == len(set(listed)) and set(listed) == names
+    objects = [getattr(engine if ".engine." in name else prunus, name.rpartition(".")[2]) for name in listed]
+    assert all(one.__doc__ for one in objects)
