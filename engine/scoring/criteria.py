@@ -1,7 +1,7 @@
 """Criteria score the slots of a group: higher is kept. Own criteria are callables of the same form.
 
 A criterion is called as ``criterion(group, tensors)`` where ``tensors`` are the model's, by name and slot by
-slot (`slotwise.Tensors`), and returns a float tensor of shape ``(group.size,)``.
+slot (`slot_tensors.Tensors`), and returns a float tensor of shape ``(group.size,)``.
 """
 
 from __future__ import annotations
