@@ -37,7 +37,7 @@ docs: .venv/test.stamp
 	$(BIN)/python docs/generate.py
 
 site: .venv/docs.stamp
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # One stamp for each group of optional dependencies in pyproject.toml.
 # The link gives mypy the package by its name, since the repository root is the package.
