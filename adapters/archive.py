@@ -62,16 +62,16 @@ def read(path: PathLike) -> Archive:
     """The contents of a file that `write` wrote and that is whole and unchanged, else `CheckpointError`."""
     file_path = expect_regular(path, CheckpointError)
     try:
-        metadata, tensors, given, found = _contents(file_path)
-    except CheckpointError:
-        raise
-    except Exception:  # of an interrupt the library makes an error of its own: once more
         try:
             metadata, tensors, given, found = _contents(file_path)
-        except Exception as error:  # whatever the library says of bytes that anybody may have written
-            raise CheckpointError(
-                f"{shown(path)} is not a whole safetensors file ({shown(str(error))}): copy or save it again"
-            ) from error
+        except Exception:  # of an interrupt the library makes an error of its own: once more
+            metadata, tensors, given, found = _contents(file_path)
+    except CheckpointError:
+        raise
+    except Exception as error:  # whatever the library says of bytes that anybody may have written
+        raise CheckpointError(
+            f"{shown(path)} is not a whole safetensors file ({shown(str(error))}): copy or save it again"
+        ) from error
     if given != found:
         raise CheckpointError(f"{shown(path)} was changed after it was saved: copy or save it again")
     try:

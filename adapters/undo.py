@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from traceback import clear_frames, walk_tb
-from types import TracebackType
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -73,27 +72,21 @@ def undone(action: Callable[[Undo], T]) -> T:
     undo = Undo()
     try:
         try:
-            with _letting_go:
-                return action(undo)
+            return _letting_go(partial(action, undo))
         finally:
-            with _letting_go:
-                undo.put_back()
+            _letting_go(undo.put_back)
     finally:
         undo.put_back()
 
 
-class _LettingGo:
-    """Clears the frames of an exception that keep a block alive which was not left."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, trace: TracebackType | None) -> None:
-        if any(frame.f_code is _LEAVES for frame, _ in walk_tb(trace)):
-            clear_frames(trace)
-
-
-_letting_go = _LettingGo()
+def _letting_go(action: Callable[[], T]) -> T:
+    """Do something; clear the frames of an exception that keep a block alive which was not left."""
+    try:
+        return action()
+    except BaseException as error:
+        if any(frame.f_code is _LEAVES for frame, _ in walk_tb(error.__traceback__)):
+            clear_frames(error.__traceback__)
+        raise
 
 
 _LEAVES = type(undoing()).__exit__.__code__

@@ -16,7 +16,11 @@ from .proving import Unknown, unknown_calls
 
 
 class DependencyGraph(Groups):
-    """What may be pruned in a model, what must go along, and what stays: the result of `analyze`."""
+    """What may be pruned in a model, what must go along, and what stays: the result of `analyze`.
+
+    ``groups`` are the groups that may be pruned, ``blocked`` those that may not, each with the reason;
+    ``trace`` is what the model did.
+    """
 
     @property
     def network(self) -> nx.DiGraph:

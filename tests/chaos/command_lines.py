@@ -13,33 +13,22 @@ from pathlib import Path
 from random import Random
 
 from prunus.cli import main
+from residual_net import SOURCE
 
 from .tally import Tally
 
 _LONGEST = 6000  # characters on standard error
 _STATUSES = (0, 1, 2, 130)
 
-_MODULE = """
-import sys
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, padding=1)
-        self.conv = nn.Conv2d(8, 8, 3, padding=1)
-        self.head = nn.Linear(8, 5)
-
-    def forward(self, x):
-        x = self.stem(x)
-        return self.head((x + self.conv(x).relu()).mean((2, 3)))
-
+_MODULE = (
+    SOURCE
+    + """
 def exits(): sys.exit(1)
 def fails(): raise ValueError("no\\x1b[31m\\nwords " * 2000)
 def stops(): raise KeyboardInterrupt
 def nothing(): pass
 """
+)
 _RULES = "use default\nmine = torch.relu6\nmine: in <-> out\n"
 _MODELS = [
     *["chaos_nets:Net"] * 12,

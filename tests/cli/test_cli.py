@@ -8,25 +8,11 @@ import pytest
 from prunus.cli import main
 from prunus.cli.inputs import example_inputs, load_model
 from prunus.engine import Plan
+from residual_net import SOURCE
 
-NETS = '''
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    """A stem, a residual convolution, and a classifier."""
-
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, padding=1)
-        self.conv = nn.Conv2d(8, 8, 3, padding=1)
-        self.head = nn.Linear(8, 5)
-
-    def forward(self, x):
-        x = self.stem(x)
-        x = x + self.conv(x).relu()
-        return self.head(x.mean((2, 3)))
-
+NETS = (
+    SOURCE
+    + """
 class Tokens(nn.Module):
     def __init__(self):
         super().__init__()
@@ -44,7 +30,8 @@ def five():
 
 def broken():
     raise ValueError("no weights here")
-'''
+"""
+)
 
 INPUT = ["--input", "1x3x8x8"]
 

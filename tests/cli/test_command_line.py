@@ -14,25 +14,13 @@ from prunus.cli import inputs as cli_inputs
 from prunus.cli import main
 from prunus.cli import models as cli_models
 from prunus.engine import Plan
+from residual_net import SOURCE
 
-NETS = """
-import os, sys, time
-import torch
-from torch import nn
-
+NETS = (
+    SOURCE
+    + """
 print("a greeting of the module")
 os.system("echo a greeting of a child")
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, padding=1)
-        self.conv = nn.Conv2d(8, 8, 3, padding=1)
-        self.head = nn.Linear(8, 5)
-
-    def forward(self, x):
-        x = self.stem(x)
-        return self.head((x + self.conv(x).relu()).mean((2, 3)))
 
 class Exits(Net):
     def forward(self, x):
@@ -57,6 +45,7 @@ def waits():
     print("waiting", file=sys.stderr, flush=True)
     time.sleep(60)
 """
+)
 
 INPUT = ["--input", "1x3x8x8"]
 # As the installed command does, without the current folder in the path.
