@@ -40,6 +40,7 @@ class Snapshot:
         self._in_memory: dict[int, list[Contents]] = {}
         self._classes: list[tuple[nn.Module, type]] = []
         self._undo: list[Callable[[], Any]] = []
+        self._shared: list[tuple[Any, Any]] = []
         self._seen: dict[int, Any] = {}
 
     def note(self, root: Any) -> None:
@@ -131,7 +132,7 @@ class Snapshot:
         """Remember what is not the model's alone: no dicts, which are caches, and nothing deeper inside."""
         for one in items:
             if isinstance(one, (list, deque, set)):
-                self._undo.append(partial(self._refill, (one, _held(one))))
+                self._shared.append((one, _held(one)))
         return [one for one in items if isinstance(one, Tensor)]
 
     def _note_tensor(self, tensor: Tensor) -> Iterable[Any]:
@@ -167,6 +168,7 @@ class Snapshot:
         """Undo what was written: all that can be, whatever of it cannot. Raises the first failure."""
         failures: list[BaseException] = []
         try_each(_call, self._undo, failures)
+        try_each(self._refill, self._shared, failures)
         try_each(_put_class, [one for one in self._classes if type(one[0]) is not one[1]], failures)
         try_each(Contents.put_back, self._tensors, failures)
         try_each(_put_into_slot, self._slots, failures)
