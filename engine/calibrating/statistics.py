@@ -33,10 +33,13 @@ class Statistics:
         count = self.count + other.count
         part = other.count / max(count, 1)
         step = other.mean - self.mean
-        between = torch.outer(step, step) if self.scatter.dim() == 2 else step.square()
-        return Statistics(
-            count, self.mean + step * part, self.scatter + other.scatter + between * (self.count * part)
-        )
+        weight = self.count * part
+        scatter = self.scatter + other.scatter
+        if scatter.dim() == 2:
+            scatter.addr_(step, step, alpha=weight)
+        else:
+            scatter.add_(step.square(), alpha=weight)
+        return Statistics(count, self.mean + step * part, scatter)
 
     @property
     def variance(self) -> Tensor:

@@ -66,17 +66,7 @@ class Recorder(TorchFunctionMode):
         self.untracked: list[weakref.ref[Tensor]] = []  # with axes, constant ones, too
         self.constants: list[tuple[tuple[str, type], Value]] = []  # and the entry of `running` then
         self._lowering: set[Target] = set()
-        self._answers = {
-            _SHAPE: self.shape,
-            Tensor.size: self.size,
-            Tensor.__len__: len,  # a plain number, whatever it is given
-            Tensor.stride: self.stride,
-            Tensor.numel: self.numel,
-            Tensor.nelement: self.numel,
-            torch.numel: self.numel,
-        }
-        if plain:
-            self._answers = {question: question for question in self._answers}
+        self._plain = plain
 
     # Calls
 
@@ -87,9 +77,9 @@ class Recorder(TorchFunctionMode):
         ledger = self.ledger
         if not ledger.open:
             return target(*args, **kwargs)
-        answer = self._answers.get(target)
+        answer = _ANSWERS.get(target)
         if answer is not None:
-            return answer(*args, **kwargs)
+            return target(*args, **kwargs) if self._plain else answer(self, *args, **kwargs)
         if target in self.lower and target not in self._lowering:
             return self._run_lowered(target, args, kwargs)
         first = args[0] if args else None
@@ -296,3 +286,15 @@ class Recorder(TorchFunctionMode):
         for size in sizes[1:]:
             product, expr = product * int(size), Op("*", expr, expr_of(size), source)
         return SizeInt(product, expr, self.ledger)
+
+
+# Outside of the recorder, which would hold itself, and all that it is shown, until the collector comes.
+_ANSWERS: dict[Target, Callable[..., Any]] = {
+    _SHAPE: Recorder.shape,
+    Tensor.size: Recorder.size,
+    Tensor.__len__: lambda _, tensor: len(tensor),  # a plain number, whatever it is given
+    Tensor.stride: Recorder.stride,
+    Tensor.numel: Recorder.numel,
+    Tensor.nelement: Recorder.numel,
+    torch.numel: Recorder.numel,
+}
