@@ -18,6 +18,9 @@ from .derive import derive, witnessed
 from .graph import DependencyGraph
 from .tracing import Trace, alone, trace
 
+# A graph, what the model was traced with, in words, and what runs the model once more.
+Analysed = tuple[DependencyGraph, str, Callable[..., Trace]]
+
 
 @alone
 def analyze(
@@ -77,7 +80,7 @@ def analysed(
     fake: bool,
     strict: bool,
     free_outputs: Sequence[int],
-) -> tuple[DependencyGraph, str, Callable[..., Trace]]:
+) -> Analysed:
     """The graph as the first trace tells it, what it was traced with, and what runs the model once more."""
     if prefer not in ("outer", "inner"):
         raise PlanError(

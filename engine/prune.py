@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from attrs import evolve
@@ -14,8 +15,8 @@ from ..adapters.apply import carry_out
 from ..adapters.optimizers import Optimizers
 from ..adapters.plan import Plan, expect_plan
 from ..adapters.wrappers import check_sliceable
-from ..errors import PlanError, VerificationError
-from .analyze import analysed, analyze
+from ..errors import PlanError, TraceError, VerificationError
+from .analyze import Analysed, analysed, analyze
 from .calibrating import batches
 from .choosing import Cost, Options, choose, cost_of
 from .derive import witnessed, witnessed_at
@@ -67,7 +68,8 @@ def prune(
         ``"isomorphic"`` among groups of the same structure.
     ratios : other ratios by group name, kind or module pattern (``"layer1.*": 0.25``); the last wins.
     criterion : a name in `engine.scoring.criteria`, or a callable ``(group, tensors) -> scores``.
-    data : batches of inputs for criteria that look at activations or gradients.
+    data : batches of inputs for criteria that look at activations or gradients. Without `loss` the first is
+        what the model is traced with, if there are no `example_inputs`.
     loss : ``loss(model, batch) -> scalar`` for criteria that look at gradients.
     skip, only : group names, kinds or module patterns to leave out, or to prune alone.
     round_to : kept slots are a multiple of this.
@@ -120,9 +122,16 @@ def prune(
         min_keep=min_keep,
         exact_only=exact_only,
     )
-    graph, described, retrace = analysed(model, example_inputs, rules, prefer, False, strict, free_outputs)
     if data is not None:
         options = evolve(options, data=batches(data))  # all who look at them
+    analysed_with = partial(
+        analysed, model, rules=rules, prefer=prefer, fake=False, strict=strict, free_outputs=free_outputs
+    )
+    # What a loss is given may be in another form than what the model is given.
+    if example_inputs is None and options.data is not None and loss is None:
+        graph, described, retrace = _with_the_first(options.data, analysed_with)
+    else:
+        graph, described, retrace = analysed_with(example_inputs)
     finish = Finish(options, described, compensate, optimizer, dry_run, verify, strict)
     # The sizes of the plan are those that matter. Only if the model does not do there what its trace says, or
     # a plan cannot be had, others have to tell whose fault that is.
@@ -134,6 +143,18 @@ def prune(
     while verify and (known := witnessed_at(graph, choice.plan, retrace)) is not graph:
         graph, choice = known, choose(known, options)
     return finish(graph, choice)
+
+
+def _with_the_first(data: Iterable[Any], analysed_with: Callable[[Any], Analysed]) -> Analysed:
+    """What is analysed with the first batch of the data, which are in the form of the model's inputs."""
+    try:
+        graph, _, retrace = analysed_with(next(iter(data)))
+    except TraceError as error:
+        raise TraceError(
+            f"{error}\nthe model was run on the first batch of data=, which has inputs alone, without "
+            "labels; else give example_inputs="
+        ) from error
+    return graph, "the first batch of data=", retrace
 
 
 @alone
