@@ -205,6 +205,9 @@ def _clear_one(folder: Path) -> None:
         folder.rmdir()  # its process has not come to lock it, and makes another one if it is alive
     if not _OURS.issuperset(os.listdir(folder)):
         return  # whoever made this, it is no leftover
+    if not (folder / _LOCK).exists():
+        shutil.rmtree(folder, ignore_errors=True)  # its process was killed while it removed it
+        return
     with (folder / _LOCK).open("rb") as file:
         free = _locked(file)
         if free is None:  # then age tells

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -86,7 +87,9 @@ class Emptied:
         held = names.get(self._name)
         if self._bracket:
             if isinstance(held, dict):
-                names[self._name] = {key: one for key, one in held.items() if not self._is_meant(key, one)}
+                names[self._name] = emptied = copy(held)  # of the same kind, which may make what is missing
+                for key in [key for key, one in held.items() if self._is_meant(key, one)]:
+                    del emptied[key]
         elif _has_tensors(held):
             if isinstance(getattr(type(self._module), self._name, None), cached_property):
                 names.pop(self._name)

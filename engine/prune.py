@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -136,8 +135,10 @@ def prune(
     # The sizes of the plan are those that matter. Only if the model does not do there what its trace says, or
     # a plan cannot be had, others have to tell whose fault that is.
     if verify and not strict:
-        with suppress(DoesOtherwise, PlanError, VerificationError):
+        try:  # and no block that is left when the model is pruned: an interrupt there would lose the result
             return finish(graph, choose(graph, options), retrace)
+        except (DoesOtherwise, PlanError, VerificationError):
+            pass
     graph = witnessed(graph, retrace)
     choice = choose(graph, options)
     while verify and (known := witnessed_at(graph, choice.plan, retrace)) is not graph:

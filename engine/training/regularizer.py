@@ -92,14 +92,15 @@ class Regularizer:
 
     def _step(self) -> None:
         before = dict(self.kind.state_dict())
-        first: list[tuple[Tensor, int]] = []
+        gradients: list[Tensor] = []
+        versions: list[int] = []
         try:
             gradients, directions, factors = self._penalty()
-            first = [(one, one._version) for one in gradients[:1] if not one.is_inference()]
+            versions = _versions(gradients[:1])
             if gradients:  # all at once, so that no interrupt leaves some of them without
                 add_products(gradients, directions, factors)
         except BaseException:
-            if all(one._version == version for one, version in first):  # else it struck when all was done
+            if not versions or _versions(gradients[:1]) == versions:  # else it struck when all was done
                 self.kind.load_state_dict(before)
             raise
 
@@ -172,3 +173,8 @@ def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     """The module that a parameter is registered with, and its name there."""
     path, _, own = name.rpartition(".")
     return module_at(model, path), own
+
+
+def _versions(tensors: list[Tensor]) -> list[int]:
+    """How often each was written; of those made in inference mode nobody knows."""
+    return [one._version for one in tensors if not one.is_inference()]

@@ -251,6 +251,16 @@ def test_leftovers_of_the_dead_are_cleared_away(tmp_path):
     assert left(tmp_path) == {"x", "y"}
 
 
+def test_leftovers_of_the_dead_that_were_clearing_up(tmp_path):
+    """Killed when the lock was gone, but not yet the file beside it."""
+    with process(tmp_path / "x", "os.kill(os.getpid(), signal.SIGKILL)") as killed:
+        killed.wait()
+    (folder,) = left(tmp_path)
+    (tmp_path / folder / "lock").unlink()
+    save(tmp_path / "y")
+    assert left(tmp_path) == {"y"}
+
+
 def test_leftovers_of_the_living_are_not(tmp_path):
     """Two processes write into one folder: each file is whole."""
     with process(tmp_path / "x", "sys.stdin.read()") as writing:
