@@ -206,7 +206,7 @@ def _clear_one(folder: Path) -> None:
     if not _OURS.issuperset(os.listdir(folder)):
         return  # whoever made this, it is no leftover
     if not (folder / _LOCK).exists():
-        shutil.rmtree(folder, ignore_errors=True)  # its process was killed while it removed it
+        shutil.rmtree(folder, ignore_errors=True)  # its process removes it, or was killed when it did
         return
     with (folder / _LOCK).open("rb") as file:
         free = _locked(file)

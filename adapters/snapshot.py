@@ -40,7 +40,7 @@ class Snapshot:
         self._in_memory: dict[int, list[Contents]] = {}
         self._classes: list[tuple[nn.Module, type]] = []
         self._undo: list[Callable[[], Any]] = []
-        self._shared: list[tuple[Any, Any]] = []
+        self._shared: list[tuple[Any, Any]] = []  # holders, too, but what is new in them is not the model's
         self._seen: dict[int, Any] = {}
 
     def note(self, root: Any) -> None:

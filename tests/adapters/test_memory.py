@@ -269,7 +269,7 @@ class Listed(nn.Sequential):
 
 @pytest.mark.parametrize("correct", [False, True], ids=["planned", "corrected"])
 def test_nothing_waits_for_the_collector(correct):
-    """What a dry run has made is gone when it returns, after each batch what was only needed for that one."""
+    """What a dry run has made is gone when it returns, also what it saw of each batch."""
     model = Listed(nn.Linear(200, 400), nn.Linear(400, 3)).eval()
     x = torch.randn(2, 200)
     options = {"criterion": "wanda", "data": [x] * 8, "compensate": "lstsq"} if correct else {}
@@ -281,5 +281,3 @@ def test_nothing_waits_for_the_collector(correct):
             assert live.now() <= live.before + INDICES
     finally:
         gc.enable()
-    moments = 400 * 400 * 4
-    assert live.peak <= live.before + (7 * moments if correct else live.before)
