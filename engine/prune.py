@@ -37,10 +37,11 @@ def prune(
     macs: float | None = None,
     latency: Any = None,
     criterion: str | Criterion = "magnitude",
-    scope: str = "local",
+    scope: str | None = None,
     ratios: Mapping[str, float] | None = None,
     skip: Sequence[str] = (),
     only: Sequence[str] = (),
+    kinds: Sequence[str] = (),
     prefer: str = "outer",
     round_to: int = 1,
     min_keep: float = 1,
@@ -64,13 +65,19 @@ def prune(
         seconds to keep; ``latency=(0.5, seconds)`` where a function of yours says what a call takes, see
         `engine.choosing.latency`.
     scope : where the ratio holds: ``"local"`` in every group, ``"global"`` in one ranking of all slots,
-        ``"isomorphic"`` among groups of the same structure.
+        ``"isomorphic"`` among groups of the same structure; ``"uniform"`` as ``"local"``, and groups at the
+        same place of repeated blocks, or of the same structure, keep the same number of slots. Models with
+        a transformers config are pruned uniformly, so that the config can say it, all others locally.
     ratios : other ratios by group name, kind or module pattern (``"layer1.*": 0.25``); the last wins.
     criterion : a name in `engine.scoring.criteria`, or a callable ``(group, tensors) -> scores``.
     data : batches of inputs for criteria that look at activations or gradients. Without `loss` the first is
         what the model is traced with, if there are no `example_inputs`.
     loss : ``loss(model, batch) -> scalar`` for criteria that look at gradients.
     skip, only : group names, kinds or module patterns to leave out, or to prune alone.
+    kinds : prune only groups of these kinds: as ``graph.groups`` names them (``"heads"``), or ``"stream"``
+        (the residual stream, to which layers of several modules add), or ``"hidden"`` (neither that nor a part
+        of a product, as heads are: the hidden units of MLPs). A language model's stream is left whole unless
+        this or `only` names it.
     round_to : kept slots are a multiple of this.
     min_keep : how many slots (from 1) or what fraction (below 1) of every group stays at least.
     exact_only : leave groups alone over which a statistic is taken.
@@ -117,6 +124,7 @@ def prune(
         loss=loss,
         skip=skip,
         only=only,
+        kinds=kinds,
         round_to=round_to,
         min_keep=min_keep,
         exact_only=exact_only,

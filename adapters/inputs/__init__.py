@@ -4,6 +4,7 @@ A guesser is a function ``model -> guesses``, the likeliest first; what a layer 
 given is data: `configs.BY_ARGUMENT`, `graphs.GRAPH_ARGUMENTS`, `layers.BY_LAYER`.
 """
 
+from .configs import has_config, is_language_model
 from .guess import guess_inputs
 
-__all__ = ["guess_inputs"]
+__all__ = ["guess_inputs", "has_config", "is_language_model"]

@@ -14,6 +14,17 @@ from torch import Tensor, nn
 from .making import IMAGE_SIDES, TOKENS, Guess, Maker, arguments_of
 
 
+def has_config(model: nn.Module) -> bool:
+    """Whether a model is built from a config of transformers."""
+    config = getattr(model, "config", None)
+    return isinstance(getattr(config, "model_type", None), str) and hasattr(config, "to_diff_dict")
+
+
+def is_language_model(model: nn.Module) -> bool:
+    """Whether a model is built from a config of transformers that has a vocabulary."""
+    return has_config(model) and isinstance(_setting(model.config, "vocab_size"), int)
+
+
 def by_declared_size(model: nn.Module) -> Iterator[Guess]:
     """timm's ``default_cfg``, whose ``input_size`` has no batch axis."""
     for name in ("pretrained_cfg", "default_cfg"):

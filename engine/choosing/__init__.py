@@ -10,6 +10,7 @@ from .near import keep_more
 from .options import Choice, Options
 from .patterns import ByPattern, matches
 from .repeated import repeated_notes
+from .scopes import scope_of
 from .unreached import Unreached, check_reached, unreached_notes, unreached_tensors
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "parameters",
     "plan_by_hand",
     "repeated_notes",
+    "scope_of",
     "unreached_notes",
     "unreached_tensors",
     "whole",

@@ -11,6 +11,7 @@ from attrs import define, field
 from ..axes import Atom, atoms, factors
 from ..grouping import Group, Groups
 from ..sizes import Multiple, Multiples
+from .kinds import Kinds
 from .patterns import as_patterns, check_pattern, matches
 
 
@@ -83,10 +84,14 @@ def _ceil(number: float) -> int:
 
 
 def bundles_of(
-    graph: Groups, skip: Sequence[str] = (), only: Sequence[str] = (), round_to: int = 1
+    graph: Groups,
+    skip: Sequence[str] = (),
+    only: Sequence[str] = (),
+    round_to: int = 1,
+    kinds: Sequence[str] = (),
 ) -> list[Bundle]:
     """The bundles that are free, wanted, and made by some producer; one for each product of several."""
-    return bundles_and_others(graph, skip, only, round_to=round_to)[0]
+    return bundles_and_others(graph, skip, only, round_to=round_to, kinds=kinds)[0]
 
 
 def bundles_and_others(
@@ -97,6 +102,7 @@ def bundles_and_others(
     rigid: Mapping[Atom, str] = MappingProxyType({}),
     round_to: int = 1,
     min_keep: float = 1,
+    kinds: Sequence[str] = (),
 ) -> tuple[list[Bundle], dict[str, str]]:
     """The bundles, and for each group with a producer that is in none the reason, by its name.
 
@@ -107,6 +113,7 @@ def bundles_and_others(
     for option, patterns in (("skip", skip), ("only", only)):
         for pattern in patterns:
             check_pattern(graph, pattern, option)
+    of_kind = Kinds(graph, kinds, only)
 
     def why_not(bundle: Bundle) -> str | None:
         for pattern in skip:
@@ -115,6 +122,8 @@ def bundles_and_others(
         if only and not any(matches(group, pattern) for group in bundle.groups for pattern in only):
             return "not among only="
         for group in bundle.groups:
+            if (reason := of_kind.why_not(group)) is not None:
+                return reason
             if group.atom in rigid:
                 return f"left whole, {rigid[group.atom]}"
             if exact_only and not group.exact:

@@ -16,7 +16,8 @@ from .make_plan import make_plan
 from .near import keep_more
 from .options import Choice, Options
 from .patterns import ByPattern
-from .scopes import families_of
+from .scopes import families_of, scope_of
+from .uniform import merged
 
 
 def choose(graph: Groups, options: Options) -> Choice:
@@ -26,6 +27,7 @@ def choose(graph: Groups, options: Options) -> Choice:
     `PlanError` for a budget that cannot be met, a pattern that fits nothing, and what criteria complain of.
     """
     budget = options.budget
+    scope = scope_of(graph, options.scope)
     wanted = _Wanted(graph, options)
     ranked = _Ranked(graph, criterion_of(options.criterion), Tensors(graph, options.data, options.loss))
     price = None if budget is None else budget.price(graph)
@@ -40,8 +42,13 @@ def choose(graph: Groups, options: Options) -> Choice:
             rigid,
             options.round_to,
             options.min_keep,
+            options.kinds,
         )
-        shrink = _shrinking(graph, bundles, wanted, options.scope, ranked, raised)
+        if scope == "uniform":
+            alike = [bundle for bundle in bundles if wanted.of(bundle) is None]
+            others = [bundle for bundle in bundles if bundle not in alike]
+            bundles = [*others, *merged(graph, alike, options.round_to, options.min_keep)]
+        shrink = _shrinking(graph, bundles, wanted, scope, ranked, raised)
         if budget is None or price is None:
             shrink(wanted.ratio)
         else:

@@ -31,13 +31,14 @@ class Options:
     params: float | None = field(default=None, kw_only=True)
     macs: float | None = field(default=None, kw_only=True)
     latency: Any = field(default=None, kw_only=True)
-    scope: str = field(default="local", kw_only=True)
+    scope: str | None = field(default=None, kw_only=True)
     ratios: Mapping[str, float] | None = field(default=None, kw_only=True)
     criterion: str | Criterion = field(default="magnitude", kw_only=True)
     data: Iterable[Any] | None = field(default=None, kw_only=True)
     loss: Loss | None = field(default=None, kw_only=True)
     skip: Sequence[str] = field(default=(), kw_only=True)
     only: Sequence[str] = field(default=(), kw_only=True)
+    kinds: Sequence[str] = field(default=(), kw_only=True)
     round_to: int = field(default=1, kw_only=True)
     min_keep: float = field(default=1, kw_only=True)
     exact_only: bool = field(default=False, kw_only=True)
@@ -56,7 +57,7 @@ class Options:
         return 0.5 if self.ratio is None else self.ratio
 
     def __attrs_post_init__(self) -> None:
-        if not isinstance(self.scope, str) or self.scope not in SCOPES:
+        if self.scope is not None and (not isinstance(self.scope, str) or self.scope not in SCOPES):
             raise PlanError(f"scope is one of {', '.join(SCOPES)}, not {self.scope!r}")
         if not isinstance(self.round_to, int) or self.round_to < 1:
             raise PlanError(f"round_to must be a whole number of at least 1, not {self.round_to!r}")

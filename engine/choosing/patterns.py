@@ -29,7 +29,11 @@ def matches(group: Group, pattern: str) -> bool:
     """Whether a pattern names the group, its kind, or a producer or a module that holds one."""
     names = [group.name, group.kind, *group.producers]
     return any(
-        name == pattern or fnmatchcase(name, pattern) or name.startswith(f"{pattern}.") for name in names
+        name == pattern
+        or name.startswith(f"{pattern}.")
+        or fnmatchcase(name, pattern)
+        or fnmatchcase(name, f"{pattern}.*")
+        for name in names
     )
 
 

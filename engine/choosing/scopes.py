@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from ...adapters.inputs import has_config
 from ...adapters.submodules import module_at
 from ..grouping import Group, Groups, owner_of
 from .bundles import Bundle
@@ -68,7 +69,13 @@ def everywhere(graph: Groups, bundles: Sequence[Bundle], values: Values) -> list
     return [Family(bundles, values)] if bundles else []
 
 
-SCOPES = {"local": local, "global": everywhere, "isomorphic": isomorphic}
+# What is uniform is local for the bundles that `uniform.merged` makes.
+SCOPES = {"local": local, "global": everywhere, "isomorphic": isomorphic, "uniform": local}
+
+
+def scope_of(graph: Groups, scope: str | None) -> str:
+    """The scope that was asked for, or what fits the model: a config has one number for all blocks."""
+    return scope or ("uniform" if has_config(graph.model) else "local")
 
 
 def families_of(scope: str, graph: Groups, bundles: Iterable[Bundle], values: Values) -> list[Family]:

@@ -9,7 +9,7 @@ from math import inf, isclose
 from typing import Any
 
 from ...errors import PlanError
-from ..choosing import ByPattern, Options, bundles_of, kept_slots, matches
+from ..choosing import ByPattern, Options, bundles_of, kept_slots, matches, scope_of
 from ..graph import DependencyGraph
 from ..result import Result
 
@@ -54,7 +54,7 @@ class Goal:
         name, fraction = ("ratio", ratio) if self.budget is None else (self.budget.name, self.final)
         self.name = f"{name}={float(fraction)}"
         self._curve = _checked(curve, self.final, steps)
-        bundles = bundles_of(graph, options.skip, options.only, options.round_to)
+        bundles = bundles_of(graph, options.skip, options.only, options.round_to, options.kinds)
         groups = [group for bundle in bundles for group in bundle.groups]
         self._whole = {group.name: group.size for group in groups}
         self._left = dict(self._whole)
@@ -64,7 +64,7 @@ class Goal:
             one.name: bundle.kept(one, bundle.every) for bundle in bundles for one in bundle.groups
         }
         # Of one ratio for all groups, too, each group keeps account: rounding would add up over the steps.
-        alone = self.budget is None and options.scope == "local"
+        alone = self.budget is None and scope_of(graph, options.scope) in ("local", "uniform")
         self._own = {group.name: 1 - ratio for group in groups if alone}
         ratios = ByPattern(graph, options.ratios or {}, "ratios")
         self._own.update((one.name, 1 - own) for one in groups if (own := ratios.of(one)) is not None)
