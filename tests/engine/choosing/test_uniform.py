@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
-from transformers import AlbertConfig, AlbertModel, LlamaConfig, LlamaForCausalLM, T5Config
-from transformers import T5ForConditionalGeneration as T5
-
 from prunus import PlanError, engine
+from torch import nn
+from transformers import AlbertConfig, AlbertForMaskedLM, LlamaConfig, LlamaForCausalLM, T5Config
+from transformers import T5ForConditionalGeneration as T5
 
 
 def llama(**settings):
@@ -20,7 +19,7 @@ def llama(**settings):
 def albert():
     torch.manual_seed(0)
     small = {"embedding_size": 16, "hidden_size": 32, "intermediate_size": 90, "num_attention_heads": 4}
-    return AlbertModel(AlbertConfig(vocab_size=50, **small))
+    return AlbertForMaskedLM(AlbertConfig(vocab_size=50, **small))
 
 
 def t5():
@@ -96,5 +95,5 @@ def test_a_pattern_of_modules_leaves_the_stream_alone(pattern):
 
 
 def test_kinds_that_there_are_not_are_told():
-    with pytest.raises(PlanError, match="there is no 'streams' here, there are .*hidden.*stream"):
+    with pytest.raises(PlanError, match=r"there is no 'streams' here, there are .*hidden.*stream"):
         engine.prune(llama(), kinds=["streams"])
