@@ -12,9 +12,12 @@ from .errors import (
     TraceError,
     VerificationError,
 )
+from .plug_in import plug_in
 
 if TYPE_CHECKING:
     from . import engine
+
+plug_in()
 
 __version__ = "0.1.0"  # pyproject.toml reads it here
 

@@ -27,8 +27,8 @@ except ImportError:
 PathLike = str | os.PathLike[str]
 
 _PREFIX, _SUFFIX = ".prunus-", ".part"  # of the folder
-_PART, _LOCK = "part", "lock"  # what is in it
-_OURS = {_PART, _LOCK}
+_PART, _OLD, _LOCK = "part", "old", "lock"  # what is in it
+_OURS = {_PART, _OLD, _LOCK}
 _DAY = 24 * 60 * 60
 
 
@@ -50,6 +50,36 @@ def written(path: PathLike, error: type[PrunusError] = PrunusError) -> Iterator[
             part.chmod(mode)
             folder.to_disk(part)
             part.replace(place)
+
+
+@contextmanager
+def written_folder(
+    path: PathLike, is_ours: Callable[[Path], bool], error: type[PrunusError] = PrunusError
+) -> Iterator[Path]:
+    """Where to write the files of what is to be a folder; it is moved to `path` when the block ends well.
+
+    An empty folder, or one that `is_ours`, is replaced. Raises `error` if it cannot be, or is another.
+    """
+    with _told(path, error):
+        place = Path(os.path.realpath(os.fspath(path)))
+        if place.exists() and not (place.is_dir() and (is_ours(place) or not any(place.iterdir()))):
+            raise ValueError("it is there, and none of prunus wrote it: choose another name")
+        _clear(place.parent)
+        with _folder_in(place.parent) as folder:
+            part = folder.path / _PART
+            part.mkdir()
+            yield part
+            for file in part.iterdir():
+                folder.to_disk(file)
+            old = folder.path / _OLD
+            if place.exists():
+                place.replace(old)
+            try:
+                part.replace(place)
+            except BaseException:
+                if old.exists():
+                    old.replace(place)
+                raise
 
 
 def write_text(path: PathLike, text: str, error: type[PrunusError] = PrunusError) -> None:

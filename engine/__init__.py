@@ -1,8 +1,8 @@
 """The engine: from a model to a smaller one."""
 
-from ..adapters.checkpoint import load, save
 from ..adapters.masking import mask
 from ..adapters.plan import Plan
+from ..adapters.saving import load, save
 from .analyze import analyze
 from .graph import DependencyGraph
 from .grouping import Group, Member

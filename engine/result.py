@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import torch
 from attrs import Factory, define
-from torch import nn
+from torch import Tensor, nn
 
 from ..adapters.archive import PathLike
-from ..adapters.checkpoint import save
+from ..adapters.contents import copied
+from ..adapters.folder import Saved, is_folder_for, outputs_of
 from ..adapters.plan import Plan
+from ..adapters.saving import save
 from .choosing import kept_slots, macs_of, whole
 from .graph import DependencyGraph
 from .grouping import Group
 from .proving import with_stubs
+from .tracing import attribute_name, calls_of
 
 # How many rows of each kind are printed; plan and graph have them all.
 SHOWN = 12
@@ -36,17 +41,37 @@ class Result:
     notes: list[str]
     inputs: str
     left_alone: dict[str, str] = Factory(dict)
+    tokenizer: Any = None
+    folder: Saved | None = None
 
     def __str__(self) -> str:
         return "\n".join(_printed(self))
 
-    def save(self, path: PathLike) -> None:
-        """Write the model as it is now, with the plan, for `engine.load` into a fresh model.
+    def save(self, path: PathLike, **folder: Any) -> Saved | None:
+        """Write the model as it is now, as `engine.save` does; a transformers model as a folder.
 
-        After several prunings use `engine.save` with `Plan.followed_by` or `Schedule.plan` instead, as the
-        file must tell the way from the fresh model.
+        ``folder`` keeps what that was: plain or shaped, and why. After several prunings use `engine.save`
+        with `Plan.followed_by` or `Schedule.plan` instead, as a file must tell the way from the fresh model.
         """
-        save(path, self.model, self.plan)
+        if is_folder_for(path, self.model):
+            facts = [f"- parameters: {_change(self.before, self.after)}", f"- {self.plan}"]
+            read = {attribute_name(*place) for place in self.graph.attributes_read}
+            folder = {
+                "run": self._outputs,
+                "read": read,
+                "tokenizer": self.tokenizer,
+                "facts": facts,
+                **folder,
+            }
+        self.folder = save(path, self.model, self.plan, **folder)
+        return self.folder
+
+    def _outputs(self, model: nn.Module) -> list[Tensor]:
+        """What a model gives for the example inputs that this one was traced with."""
+        calls = calls_of(self.graph.example_inputs)
+        return [
+            one for args, kwargs in calls for one in outputs_of(model, *copied((args, kwargs), torch.clone))
+        ]
 
 
 def _printed(result: Result) -> Iterator[str]:

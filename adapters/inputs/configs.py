@@ -16,7 +16,7 @@ from .making import IMAGE_SIDES, TOKENS, Guess, Maker, arguments_of
 
 def has_config(model: nn.Module) -> bool:
     """Whether a model is built from a config of transformers."""
-    config = getattr(model, "config", None)
+    config = vars(model).get("config")  # and no answer of the module's own
     return isinstance(getattr(config, "model_type", None), str) and hasattr(config, "to_diff_dict")
 
 

@@ -1,0 +1,283 @@
+"""Saves a pruned transformers model as a folder that ``from_pretrained`` loads, and loads it.
+
+Where a config says all sizes, the folder is *plain*: transformers alone loads it. Where none does it is
+*shaped*: `shaped` tells what the config cannot, and `plugin` loads it once prunus is imported.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from attrs import frozen
+from torch import Tensor, nn
+
+from ...errors import CheckpointError, PlanError, shown
+from ...files import PathLike, written_folder
+from ..contents import outputs_in
+from ..inputs import guess_inputs, has_config
+from ..plan import Plan
+from ..settings import setting_of
+from ..submodules import tensors_of
+from ..undisturbed import undisturbed
+from .card import card
+from .fields import Field, is_config, with_numbers, written
+from .plugin import METHOD, register
+from .shaped import record_of
+from .solve import lasting_tensors, solve, twin_of
+
+PLAN = "plan.json"
+_WEIGHTS = (
+    "*.safetensors",
+    "*.bin",
+    "*.pt",
+    "*.pth",
+    "*.h5",
+    "*.msgpack",
+    "*.onnx",
+    "*.gguf",
+    "*.index.json",
+)
+_NOT_COPIED = (*_WEIGHTS, "config.json", "generation_config.json", "README.md", PLAN, "*.py", ".*")
+_ROUNDINGS = 16  # how many of the last steps of the largest number a result may differ by
+_LARGEST_COPIED = 2**27  # bytes: the largest tokenizers have a tenth
+# What a model gives for the inputs that it was pruned with.
+Run = Callable[[nn.Module], Sequence[Tensor]]
+
+
+@frozen
+class Saved:
+    """What a folder is: ``"plain"`` or ``"shaped"``; the fields of the config that were set, and to what; and
+    for a shaped one the reason why no config says its sizes."""
+
+    form: str
+    fields: Mapping[str, int]
+    reason: str
+
+    def __str__(self) -> str:
+        if self.form == "shaped":
+            return f"shaped: load it after `import prunus`, as {self.reason}"
+        said = ", ".join(f"{name}={number}" for name, number in self.fields.items())
+        return f"plain: its config says {said or 'the same as before'}"
+
+
+def is_folder_for(path: PathLike, model: nn.Module) -> bool:
+    """Whether a model is to be saved at `path` as a folder: a transformers model, and no name of a file."""
+    return has_config(model) and Path(path).suffix != ".safetensors"
+
+
+def save_folder(
+    path: PathLike,
+    model: Any,
+    plan: Plan,
+    *,
+    run: Run | None = None,
+    read: Iterable[str] = (),
+    tokenizer: Any = None,
+    max_shard_size: int | str = "5GB",
+    facts: Sequence[str] = (),
+) -> Saved:
+    """Write what ``from_pretrained`` loads, whole or not at all.
+
+    The folder is loaded before it appears, and the loaded model must have the same tensors, bit for bit, and
+    give the same outputs. Tokenizer and processor files of the folder that the model came from are copied.
+
+    Parameters
+    ----------
+    path : where to; an empty folder, or one that prunus wrote, is replaced.
+    model : a transformers model on which `plan` has been carried out.
+    run : gives the outputs of a model; without it inputs are guessed.
+    read : the attributes that the forward reads, which a config must make the same.
+    tokenizer : saved along, instead of the files that the model came with.
+    max_shard_size : the largest file of weights.
+    facts : lines for the model card.
+
+    Raises
+    ------
+    CheckpointError
+        The folder cannot be written or is something else's, or what is loaded is not the same.
+    """
+    register()
+    run = run or _guessed(model)
+    with written_folder(path, lambda place: (place / PLAN).is_file(), CheckpointError) as part:
+        try:
+            saved = _written(part, model, plan, run, {*read, *plan.attributes}, max_shard_size)
+            _save_tokenizer(part, model, tokenizer)
+        except (OSError, PlanError) as error:
+            raise CheckpointError(f"cannot save this model in {shown(path)}: {error}") from error
+        (part / PLAN).write_text(plan.to_json(), encoding="utf-8")
+        (part / "README.md").write_text(card(model, saved, facts), encoding="utf-8")
+    return saved
+
+
+def load_folder(path: PathLike) -> nn.Module:
+    """The model in a folder that ``save_pretrained`` wrote, shaped or not, in the dtype it was saved in.
+
+    Raises `CheckpointError` if there is none, or it cannot be loaded.
+    """
+    register()
+    import transformers  # whoever asks for a folder has it
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(path)
+        names = config.architectures or ()
+        kinds = [getattr(transformers, name) for name in names if hasattr(transformers, name)]
+        if not kinds:
+            raise CheckpointError(f"{shown(path)} names no class of transformers that could be built")
+        with _quiet():
+            return kinds[0].from_pretrained(path, dtype="auto")
+    except CheckpointError:
+        raise
+    except Exception as error:  # of files that anybody may have written
+        raise CheckpointError(f"cannot load {shown(path)}: {_first_line(error)}") from error
+
+
+# --- what is written ---------------------------------------------------------------------------------------
+
+
+def _written(
+    part: Path, model: Any, plan: Plan, run: Run, attributes: Iterable[str], max_shard_size: int | str
+) -> Saved:
+    with _quiet():
+        model.save_pretrained(part, max_shard_size=max_shard_size)
+    config = _before(model, plan)
+    earlier = _record_in(config)
+    vars(config).pop("quantization_config", None)
+    solution = solve(model, config, sorted(attributes))
+    fields = {written(field): number for field, number in solution.numbers.items()}
+    reason = solution.reason
+    if not solution.wrong:
+        reason = _refusal(with_numbers(config, solution.numbers), part) or _difference(part, model, run)
+        if not reason:
+            return Saved("plain", fields, "")
+        reason = f"with {', '.join(fields) or 'its config'} set, {reason}"
+    config.quantization_config = {
+        "quant_method": METHOD,
+        "record": record_of(model, twin_of(model, config), plan, earlier),
+    }
+    config.save_pretrained(part)
+    difference = _difference(part, model, run)
+    if difference:
+        raise CheckpointError(f"what was saved is not what is loaded: {difference}; nothing was written")
+    return Saved("shaped", {}, reason)
+
+
+def _refusal(config: Any, part: Path) -> str:
+    """What a config says against being written, if anything: some check that their numbers go together."""
+    try:
+        config.save_pretrained(part)
+    except Exception as error:  # of whatever kind a version has for that
+        return _last_line(error)
+    return ""
+
+
+def _before(model: Any, plan: Plan) -> Any:
+    """The config, with the numbers that it had before the plan changed them in place."""
+    configs = {id(vars(one)): way for way, one in _configs_in(model.config, ())}
+    numbers: dict[Field, int] = {}
+    for name, number in plan.before.items():
+        setting = setting_of(model, name)
+        if id(setting.namespace) in configs:
+            numbers[(*configs[id(setting.namespace)], setting.name, *setting.keys)] = number
+    return with_numbers(model.config, numbers)
+
+
+def _configs_in(config: Any, way: Field) -> Iterator[tuple[Field, Any]]:
+    yield way, config
+    for name, one in vars(config).items():
+        if is_config(one):
+            yield from _configs_in(one, (*way, name))
+
+
+def _record_in(config: Any) -> Mapping[str, Any]:
+    """The record of a model that was shaped when it was loaded."""
+    return getattr(getattr(config, "quantization_config", None), "record", {})
+
+
+def _save_tokenizer(part: Path, model: Any, tokenizer: Any) -> None:
+    if hasattr(tokenizer, "save_pretrained"):
+        tokenizer.save_pretrained(part)
+        return
+    source = Path(str(getattr(model, "name_or_path", "") or ""))
+    if source.name and source.is_dir():
+        for file in sorted(source.iterdir()):
+            small = file.is_file() and file.stat().st_size <= _LARGEST_COPIED
+            if small and not (part / file.name).exists() and not any(map(file.match, _NOT_COPIED)):
+                shutil.copyfile(file, part / file.name)
+
+
+# --- whether it is the same --------------------------------------------------------------------------------
+
+
+def _difference(part: Path, model: Any, run: Run) -> str:
+    """What the loaded model has or does otherwise; nothing if it is the same, bit for bit."""
+    try:
+        with _quiet():
+            loaded = type(model).from_pretrained(
+                part, dtype="auto", attn_implementation=getattr(model.config, "_attn_implementation", None)
+            )
+        tensors, others = lasting_tensors(model), lasting_tensors(loaded)
+        for name, tensor in tensors.items():
+            other = others.get(name)
+            if other is None or other.shape != tensor.shape or other.dtype != tensor.dtype:
+                return f"{name} is another"
+            if not torch.equal(tensor.detach().cpu(), other.detach().cpu()):
+                return f"{name} has other values"
+        device = next(iter(tensors.values())).device
+        for tensor in tensors_of(loaded):  # those of a file may lie askew for the kernels that are used else
+            tensor.data = tensor.data.to(device, copy=True)
+        ours, theirs = run(model), run(loaded)
+    except Exception as error:  # whatever transformers says of sizes that it does not expect
+        return f"it cannot be loaded: {_first_line(error)}"
+    same = len(ours) == len(theirs) and all(map(_equal, ours, theirs))
+    return "" if same else "its outputs are others"
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two results are the same but for how their sums were rounded."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if not one.dtype.is_floating_point or not one.numel():
+        return torch.equal(one, other)
+    one, other = one.nan_to_num(), other.nan_to_num()
+    near = _ROUNDINGS * torch.finfo(one.dtype).eps * one.abs().max()
+    return bool((one - other).abs().max() <= near)
+
+
+def _guessed(model: nn.Module) -> Run:
+    args, kwargs, _ = guess_inputs(model)
+    return lambda one: outputs_of(one, args, kwargs)
+
+
+def outputs_of(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """The tensors that a model gives, in eval mode; nothing of it is changed."""
+    with undisturbed(model):
+        return outputs_in(model(*args, **kwargs))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bars and the warnings of transformers: what is wrong is found by looking."""
+    from transformers.utils import logging  # whoever saves its models has it
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _last_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

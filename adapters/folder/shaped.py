@@ -1,0 +1,105 @@
+"""What a config cannot say of a pruned model: sizes of tensors, numbers in modules, slots of buffers.
+
+It is stored beside the config, and gives a model that was just built the sizes of the pruned one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import CheckpointError, PlanError
+from ..modules import ChangedAttribute
+from ..plan import Plan
+from ..settings import attribute_of
+from ..submodules import each_module, module_at, modules_of, own_attributes
+from .solve import lasting_tensors
+
+Record = dict[str, Any]
+
+
+def record_of(model: nn.Module, twin: nn.Module, plan: Plan, earlier: Mapping[str, Any]) -> Record:
+    """What makes `twin`, fresh from its config, a model of the sizes of `model`, on which `plan` was done.
+
+    `earlier` is the record of the folder that the model came from, if it was shaped already.
+    """
+    tensors, fresh = lasting_tensors(model), lasting_tensors(twin)
+    if tensors.keys() != fresh.keys():
+        raise CheckpointError("the config makes a model with other tensors than this one has")
+    shapes = {
+        name: list(tensor.shape) for name, tensor in tensors.items() if tensor.shape != fresh[name].shape
+    }
+    return {
+        "shapes": shapes,
+        "attributes": {
+            **dict(_other_numbers(model, twin)),
+            **_now(model, [*earlier.get("attributes", ()), *plan.attributes]),
+        },
+        "buffers": _buffers(model, plan, earlier.get("buffers", {})),
+    }
+
+
+def reshape(model: nn.Module, record: Mapping[str, Any]) -> None:
+    """Give a model without values the sizes of the record; its buffers that are not saved come later."""
+    tensors = lasting_tensors(model)
+    made: dict[int, Tensor] = {}
+    for name, shape in record["shapes"].items():
+        if name not in tensors:
+            raise CheckpointError(f"the config makes no {name}, of which the folder has the shape")
+        before = tensors[name]
+        if id(before) not in made:  # what is tied stays tied
+            new = torch.empty(shape, dtype=before.dtype, device=before.device)
+            is_parameter = isinstance(before, nn.Parameter)
+            made[id(before)] = nn.Parameter(new, before.requires_grad) if is_parameter else new
+        path, _, last = name.rpartition(".")
+        owner = module_at(model, path)
+        held: dict[str, Any] = owner._parameters if last in owner._parameters else owner._buffers
+        held[last] = made[id(before)]
+    for name, number in record["attributes"].items():
+        try:
+            ChangedAttribute(model, name, number, None).carry_out()
+        except PlanError as error:
+            raise CheckpointError(f"this folder is of another model: {error}") from error
+
+
+def slice_buffers(model: nn.Module, record: Mapping[str, Any]) -> None:
+    """Of the buffers that a model makes itself, keep the slots of the record."""
+    for name, axes in record["buffers"].items():
+        path, _, last = name.rpartition(".")
+        buffers = module_at(model, path)._buffers
+        for axis, kept in axes.items():
+            whole = buffers[last]
+            assert whole is not None
+            index = torch.tensor(kept, device=whole.device)
+            buffers[last] = whole.index_select(int(axis), index).contiguous()
+
+
+def _other_numbers(model: nn.Module, twin: nn.Module) -> Iterator[tuple[str, int]]:
+    """The whole numbers of modules that are others than those of the fresh model."""
+    fresh = dict(modules_of(twin))
+    for path, module in each_module(model):
+        others = own_attributes(fresh[path]) if path in fresh else {}
+        for name, value in own_attributes(module).items():
+            before = others.get(name)
+            if type(value) is type(before) is int and value != before and value > 0 and before > 0:
+                yield f"{path}.{name}" if path else name, value
+
+
+def _now(model: nn.Module, names: list[str]) -> dict[str, int]:
+    return {name: int(attribute_of(model, name)) for name in names}
+
+
+def _buffers(model: nn.Module, plan: Plan, earlier: Mapping[str, Any]) -> dict[str, dict[str, list[int]]]:
+    """The slots, of those that the fresh model makes, of each buffer that is not saved."""
+    lasting = lasting_tensors(model)
+    found = {name: dict(axes) for name, axes in earlier.items()}
+    for name, axes in plan.sliced.items():
+        path, _, last = name.rpartition(".")
+        if name not in lasting and last in module_at(model, path)._buffers:
+            for axis, kept in axes.items():
+                before = found.setdefault(name, {}).get(str(axis))
+                found[name][str(axis)] = kept if before is None else [before[slot] for slot in kept]
+    return found
