@@ -116,7 +116,7 @@ def _archive(model: nn.Module, plan: Plan) -> Archive:
                 f"{path or 'the model'} has extra state, which safetensors cannot hold: save its state_dict"
             )
     state = _state(model, plan)
-    _check_carried_out(model, plan, state)
+    check_carried_out(model, plan, state)
     firsts: dict[Any, str] = {}
     for name, tensor in state.items():
         firsts.setdefault(_identity(tensor), name)
@@ -127,7 +127,8 @@ def _archive(model: nn.Module, plan: Plan) -> Archive:
     return Archive(plan, {name: _plain(name, tensor) for name, tensor in own.items()}, tied, strides)
 
 
-def _check_carried_out(model: nn.Module, plan: Plan, state: Mapping[str, Tensor]) -> None:
+def check_carried_out(model: nn.Module, plan: Plan, state: Mapping[str, Tensor]) -> None:
+    """Raise `CheckpointError` unless the sizes of a model, of these tensors of it, are those of the plan."""
     try:
         for name, axes in plan.sliced.items():
             if name not in state or any(state[name].shape[axis] != len(kept) for axis, kept in axes.items()):

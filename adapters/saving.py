@@ -63,10 +63,13 @@ def load(path: PathLike, model: nn.Module | None = None) -> nn.Module:
         The file or folder is missing, damaged, or none of these, or `model` is another one; it is left as it
         was.
     """
-    if model is not None and not os.path.isdir(path):
+    is_folder = isinstance(path, (str, os.PathLike)) and os.path.isdir(path)
+    if model is not None and not is_folder:
         return checkpoint.load(path, model)
     if model is not None:
         raise CheckpointError(f"{shown(path)} is a folder, which tells the model itself: load(path) alone")
-    if os.path.isfile(path):
-        raise CheckpointError(f"{shown(path)} is a file, which needs a fresh model: load(path, model)")
+    if not is_folder:
+        raise CheckpointError(
+            f"{shown(path)} is no folder, and a file needs a fresh model: load(path, model)"
+        )
     return load_folder(path)

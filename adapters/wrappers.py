@@ -58,6 +58,16 @@ _BEFORE_QUANTISED = "prune the model as it was before that, then quantise the pr
 _AS_ORDINARY = "prune the model with ordinary parameters, and turn them into these afterwards"
 _BEFORE_SHARDED = "prune the whole model, with one plan on every rank, and shard the pruned one"
 
+
+def _keeps_packed(quantizer: Any) -> bool:
+    """Whether weights stay packed: those of a GGUF file may have been unpacked when they were loaded."""
+    if quantizer is None:
+        return False
+    config = getattr(quantizer, "quantization_config", None)
+    unpacked = getattr(config, "dequantize", False) or not getattr(quantizer, "supported", True)
+    return not (unpacked and getattr(config, "quant_method", None) == "gguf")
+
+
 HOLDERS = (
     Holder(
         "wrapped in DistributedDataParallel, which would go on with the old sizes",
@@ -144,7 +154,7 @@ HOLDERS = (
         "quantised by transformers",
         "prune the model as it was before that, or model.dequantize(), then quantise the pruned one",
         marks=("hf_quantizer",),
-        holds=lambda quantizer: quantizer is not None,
+        holds=_keeps_packed,
     ),
     Holder(
         "quantised: its weights are packed into whole numbers",

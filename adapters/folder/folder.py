@@ -18,11 +18,13 @@ from torch import Tensor, nn
 
 from ...errors import CheckpointError, PlanError, shown
 from ...files import PathLike, written_folder
+from ..checkpoint import check_carried_out
 from ..contents import outputs_in
 from ..inputs import guess_inputs, has_config
 from ..plan import Plan
 from ..settings import setting_of
 from ..submodules import tensors_of
+from ..tensors import named_tensors
 from ..undisturbed import undisturbed
 from .card import card
 from .fields import Field, is_config, with_numbers, written
@@ -102,6 +104,7 @@ def save_folder(
         The folder cannot be written or is something else's, or what is loaded is not the same.
     """
     register()
+    check_carried_out(model, plan, named_tensors(model))
     run = run or _guessed(model)
     with written_folder(path, lambda place: (place / PLAN).is_file(), CheckpointError) as part:
         try:
@@ -142,7 +145,7 @@ def load_folder(path: PathLike) -> nn.Module:
 def _written(
     part: Path, model: Any, plan: Plan, run: Run, attributes: Iterable[str], max_shard_size: int | str
 ) -> Saved:
-    with _quiet():
+    with _quiet(), _without_quantizer(model):
         model.save_pretrained(part, max_shard_size=max_shard_size)
     config = _before(model, plan)
     earlier = _record_in(config)
@@ -155,15 +158,29 @@ def _written(
         if not reason:
             return Saved("plain", fields, "")
         reason = f"with {', '.join(fields) or 'its config'} set, {reason}"
-    config.quantization_config = {
-        "quant_method": METHOD,
-        "record": record_of(model, twin_of(model, config), plan, earlier),
-    }
-    config.save_pretrained(part)
-    difference = _difference(part, model, run)
-    if difference:
+    record = record_of(model, twin_of(model, config), plan, earlier)
+    # What is in the config itself is changed only if the forward needs it there: saved once more, that config
+    # would make other modules than the record is for.
+    for left_out in (_in_configs(model, record["attributes"]), ()):
+        attributes = {name: value for name, value in record["attributes"].items() if name not in left_out}
+        config.quantization_config = {"quant_method": METHOD, "record": {**record, "attributes": attributes}}
+        config.save_pretrained(part)
+        difference = _difference(part, model, run)
+        if not difference:
+            break
+    else:
         raise CheckpointError(f"what was saved is not what is loaded: {difference}; nothing was written")
     return Saved("shaped", {}, reason)
+
+
+@contextmanager
+def _without_quantizer(model: Any) -> Iterator[None]:
+    """Without what has unpacked the weights, and would not let them be saved as they are."""
+    held = {name: vars(model).pop(name) for name in ("hf_quantizer",) if name in vars(model)}
+    try:
+        yield
+    finally:
+        vars(model).update(held)
 
 
 def _refusal(config: Any, part: Path) -> str:
@@ -177,13 +194,19 @@ def _refusal(config: Any, part: Path) -> str:
 
 def _before(model: Any, plan: Plan) -> Any:
     """The config, with the numbers that it had before the plan changed them in place."""
+    held = _in_configs(model, plan.before)
+    return with_numbers(model.config, {field: plan.before[name] for name, field in held.items()})
+
+
+def _in_configs(model: Any, names: Iterable[str]) -> dict[str, Field]:
+    """Those of the attributes that are numbers of the model's config, and where these are."""
     configs = {id(vars(one)): way for way, one in _configs_in(model.config, ())}
-    numbers: dict[Field, int] = {}
-    for name, number in plan.before.items():
-        setting = setting_of(model, name)
-        if id(setting.namespace) in configs:
-            numbers[(*configs[id(setting.namespace)], setting.name, *setting.keys)] = number
-    return with_numbers(model.config, numbers)
+    settings = {name: setting_of(model, name) for name in names}
+    return {
+        name: (*configs[id(one.namespace)], one.name, *one.keys)
+        for name, one in settings.items()
+        if id(one.namespace) in configs
+    }
 
 
 def _configs_in(config: Any, way: Field) -> Iterator[tuple[Field, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import CheckpointError
-from .shaped import reshape, slice_buffers
+from .shaped import finish, reshape
 
 METHOD = "prunus"
 
@@ -52,7 +52,7 @@ def register() -> None:
             return model
 
         def postprocess_model(self, model: Any, **_: Any) -> Any:
-            slice_buffers(model, self.quantization_config.record)
+            finish(model, self.quantization_config.record)
             model.config.quantization_config = self.quantization_config
             del model.hf_quantizer
             del model.quantization_method

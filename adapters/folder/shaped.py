@@ -58,15 +58,15 @@ def reshape(model: nn.Module, record: Mapping[str, Any]) -> None:
         owner = module_at(model, path)
         held: dict[str, Any] = owner._parameters if last in owner._parameters else owner._buffers
         held[last] = made[id(before)]
+
+
+def finish(model: nn.Module, record: Mapping[str, Any]) -> None:
+    """Once a model has all of its values: the numbers in modules, and the slots of buffers that it made."""
     for name, number in record["attributes"].items():
         try:
             ChangedAttribute(model, name, number, None).carry_out()
         except PlanError as error:
             raise CheckpointError(f"this folder is of another model: {error}") from error
-
-
-def slice_buffers(model: nn.Module, record: Mapping[str, Any]) -> None:
-    """Of the buffers that a model makes itself, keep the slots of the record."""
     for name, axes in record["buffers"].items():
         path, _, last = name.rpartition(".")
         buffers = module_at(model, path)._buffers

@@ -185,5 +185,5 @@ def _computes_with(graph: Groups, origin: Origin, name: str) -> bool:
 def _written(item: Any) -> str:
     if isinstance(item, Value):
         return repr(item)
-    text = str(item)
+    text = f"{item:.5g}" if isinstance(item, float) else str(item)
     return text if len(text) <= 20 else f"{text[:17]}..."

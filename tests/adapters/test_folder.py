@@ -1,0 +1,235 @@
+"""Folders: `from_pretrained` loads the pruned model, with prunus or, where the config says it, without."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from prunus import CheckpointError, engine
+from prunus.adapters.folder.fields import numbers_of, with_numbers
+from torch import nn
+from zoo_models import build_transformers
+
+IDS = torch.arange(3, 19).view(1, 16)
+PLAIN = ["MistralForCausalLM", "Qwen3ForCausalLM", "MixtralForCausalLM", "SwitchTransformersModel"]
+SHAPED = ["BertModel", "GPT2LMHeadModel", "BartModel", "ViTModel", "SwinModel", "CLIPModel"]
+
+
+def pruned(name: str, **options) -> tuple[engine.Result, dict]:
+    torch.manual_seed(0)
+    model, inputs = build_transformers(name)
+    options = options or {"params": 0.7}
+    return engine.prune(model.eval(), example_inputs=inputs, **options), inputs
+
+
+def llama(**settings):
+    torch.manual_seed(0)
+    small = {"hidden_size": 48, "intermediate_size": 90, "num_hidden_layers": 2, "num_attention_heads": 8}
+    small |= {"num_key_value_heads": 4, "bos_token_id": 1, "eos_token_id": 2, "vocab_size": 50}
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**small, **settings)).eval()
+
+
+def outputs(model, inputs):
+    with torch.no_grad():
+        found = model(**inputs)
+    return [one for one in found.to_tuple() if isinstance(one, torch.Tensor)]
+
+
+def assert_same(model, other, inputs):
+    state, found = model.state_dict(), other.state_dict()
+    assert state.keys() == found.keys()
+    for name, tensor in state.items():
+        assert torch.equal(tensor, found[name]), name
+    for one, two in zip(outputs(model, inputs), outputs(other, inputs), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_config_says_the_sizes(name, tmp_path):
+    result, inputs = pruned(name)
+    assert result.save(tmp_path / "half").form == "plain"
+    assert "quantization_config" not in json.loads((tmp_path / "half/config.json").read_text())
+    assert_same(result.model, type(result.model).from_pretrained(tmp_path / "half"), inputs)
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_what_no_config_says_is_beside_it(name, tmp_path):
+    result, inputs = pruned(name)
+    saved = result.save(tmp_path / "half")
+    assert saved.form == "shaped" and saved.reason and result.folder is saved
+    loaded = type(result.model).from_pretrained(tmp_path / "half")
+    assert_same(result.model, loaded, inputs)
+    assert not loaded.is_quantized
+    loaded.save_pretrained(tmp_path / "again")
+    assert_same(result.model, type(result.model).from_pretrained(tmp_path / "again"), inputs)
+
+
+def test_blocks_of_different_widths_are_shaped_and_generate(tmp_path):
+    model = llama(tie_word_embeddings=True)
+    result = engine.prune(
+        model, ratio=0.5, ratios={"model.layers.0.*": 0.25}, kinds=["stream", "hidden", "heads"]
+    )
+    assert result.save(tmp_path / "half").form == "shaped"
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "half")
+    assert loaded.lm_head.weight is loaded.model.embed_tokens.weight
+    assert_same(model, loaded, {"input_ids": IDS})
+    for options in ({}, {"num_beams": 3}, {"cache_implementation": "static"}):
+        texts = [one.generate(IDS, max_new_tokens=6, do_sample=False, **options) for one in (model, loaded)]
+        assert torch.equal(*texts)
+
+
+def test_a_head_size_is_solved_or_shaped_but_never_computed_anew(tmp_path):
+    """Of half of every head, rotary tables and scaling stay those of the whole head."""
+    model = llama()
+    result = engine.prune(model, ratio=0.5, prefer="inner", kinds=["qk", "v"])
+    saved = result.save(tmp_path / "half")
+    loaded = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "half")
+    assert_same(model, loaded, {"input_ids": IDS})
+    assert saved.form == "shaped"
+
+
+def test_a_shaped_model_is_pruned_and_saved_again(tmp_path):
+    engine.prune(llama(), ratio=0.25, ratios={"model.layers.0.*": 0.5}).save(tmp_path / "once")
+    model = engine.load(tmp_path / "once")
+    engine.prune(model, ratio=0.25, ratios={"model.layers.0.*": 0.0}, prefer="inner").save(tmp_path / "twice")
+    assert_same(model, engine.load(tmp_path / "twice"), {"input_ids": IDS})
+
+
+def test_what_was_shaped_may_be_plain_again(tmp_path):
+    engine.prune(llama(), ratio=0.5, only=["model.layers.0.mlp"]).save(tmp_path / "once")
+    model = engine.load(tmp_path / "once")
+    result = engine.prune(model, ratio=0.5, only=["model.layers.1.mlp"])
+    assert result.save(tmp_path / "twice").fields == {"intermediate_size": 45}
+    assert_same(model, engine.load(tmp_path / "twice"), {"input_ids": IDS})
+
+
+def test_plain_folders_load_where_prunus_is_not_and_shaped_ones_refuse(tmp_path):
+    result, inputs = pruned("MistralForCausalLM")
+    result.save(tmp_path / "plain")
+    pruned("BertModel")[0].save(tmp_path / "shaped")
+    torch.save((inputs, outputs(result.model, inputs)), tmp_path / "expected.pt")
+    code = f"""
+import sys
+sys.modules["prunus"] = None
+import torch, transformers
+inputs, expected = torch.load(r"{tmp_path}/expected.pt")
+model = transformers.AutoModelForCausalLM.from_pretrained(r"{tmp_path}/plain")
+with torch.no_grad():
+    torch.testing.assert_close(model(**inputs).logits, expected[0], rtol=1e-5, atol=1e-6)
+try:
+    transformers.AutoModel.from_pretrained(r"{tmp_path}/shaped")
+except Exception:
+    print("refused")
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["refused"]
+
+
+@pytest.mark.parametrize("first", ["prunus", "transformers"])
+def test_shaped_folders_load_once_prunus_is_imported(first, tmp_path):
+    pruned("BertModel")[0].save(tmp_path / "shaped")
+    imports = ["import prunus", "from transformers import AutoModel"][:: 1 if first == "prunus" else -1]
+    code = "\n".join(
+        [*imports, f"print(len(list(AutoModel.from_pretrained(r'{tmp_path}/shaped').parameters())))"]
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0 and int(run.stdout) > 10, run.stderr
+
+
+def test_importing_prunus_imports_no_transformers():
+    code = "import sys, prunus; print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_files_of_the_source_come_along(tmp_path):
+    source = tmp_path / "source"
+    llama().save_pretrained(source)
+    for name in ("tokenizer.json", "chat_template.jinja", "preprocessor_config.json", "notes.py"):
+        (source / name).write_text("{}")
+    model = transformers.AutoModelForCausalLM.from_pretrained(source)
+    result = engine.prune(model, params=0.7)
+    result.save(tmp_path / "half", max_shard_size="20KB")
+    names = {file.name for file in (tmp_path / "half").iterdir()}
+    assert {"tokenizer.json", "chat_template.jinja", "preprocessor_config.json"} < names
+    assert {"generation_config.json", "model.safetensors.index.json", "plan.json", "README.md"} < names
+    assert "notes.py" not in names and "model.safetensors" not in names
+    assert engine.Plan.from_json((tmp_path / "half/plan.json").read_text()) == result.plan
+    card = (tmp_path / "half/README.md").read_text()
+    assert f"{result.before:,} before, {result.after:,} after" in card and "LlamaForCausalLM" in card
+    assert_same(model, engine.load(tmp_path / "half"), {"input_ids": IDS})
+
+
+def test_a_folder_of_somebody_else_stays(tmp_path):
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half/thesis.tex").write_text("mine")
+    result = engine.prune(llama(), params=0.8)
+    with pytest.raises(CheckpointError, match="none of prunus wrote it"):
+        result.save(tmp_path / "half")
+    assert [file.name for file in tmp_path.rglob("*")] == ["half", "thesis.tex"]
+
+
+def test_a_folder_of_prunus_is_replaced_as_a_whole(tmp_path):
+    result = engine.prune(llama(), params=0.8)
+    result.save(tmp_path / "half", max_shard_size="20KB")
+    result.save(tmp_path / "half")
+    assert not list((tmp_path / "half").glob("*-of-*"))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["half"]
+
+
+def test_a_model_that_the_plan_did_not_make_is_not_saved(tmp_path):
+    result = engine.prune(llama(), params=0.8)
+    with pytest.raises(CheckpointError, match="not what the plan makes"):
+        engine.save(tmp_path / "half", llama(), result.plan)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
+    result = engine.prune(llama(), params=0.8)
+    monkeypatch.setattr(type(result.model), "from_pretrained", lambda *args, **named: llama())
+    with pytest.raises(CheckpointError, match="nothing was written"):
+        result.save(tmp_path / "half")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "make", [lambda path: path.mkdir(), lambda path: path.write_text("x"), lambda path: None]
+)
+def test_what_is_no_folder_of_transformers_is_one_error(make, tmp_path):
+    make(tmp_path / "none")
+    with pytest.raises(CheckpointError):
+        engine.load(tmp_path / "none")
+
+
+def test_a_record_that_lies_is_one_error(tmp_path):
+    pruned("BertModel")[0].save(tmp_path / "half")
+    config = tmp_path / "half/config.json"
+    text = json.loads(config.read_text())
+    text["quantization_config"]["record"]["attributes"]["training"] = 7
+    config.write_text(json.dumps(text))
+    with pytest.raises(CheckpointError, match="training"):
+        engine.load(tmp_path / "half")
+
+
+def test_other_models_are_files(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    result = engine.prune(model, example_inputs=torch.randn(1, 4))
+    assert result.save(tmp_path / "half") is None
+    assert (tmp_path / "half").is_file()
+    bert, _ = pruned("BertModel")
+    assert bert.save(tmp_path / "bert.safetensors") is None
+    assert Path(tmp_path / "bert.safetensors").is_file()
+
+
+def test_numbers_of_a_config_are_found_and_set_wherever_they_are():
+    config = transformers.CLIPConfig(text_config={"hidden_size": 48}, vision_config={"hidden_size": 96})
+    assert numbers_of(config)["text_config", "hidden_size"] == 48
+    changed = with_numbers(config, {("text_config", "hidden_size"): 24})
+    assert (changed.text_config.hidden_size, config.text_config.hidden_size) == (24, 48)
+    swin = with_numbers(transformers.SwinConfig(num_heads=[2, 4]), {("num_heads", 1): 3})
+    assert list(swin.num_heads) == [2, 3]
