@@ -22,6 +22,10 @@ NEAR, FINE, PINNED = 0.001, 1e-6, 8
 TRIED, STEPS = 12, 32
 
 
+class UnmetError(PlanError):
+    """A budget that cannot be met with what may be pruned."""
+
+
 @frozen(eq=False)
 class Price:
     """What a model costs, as a fraction of the cost of the whole one."""
@@ -81,7 +85,7 @@ class Budget:
         search = _Search(self.fraction, bundles, shrink, price, self.name != "latency")
         least = search.cost(1.0)
         if least > self.fraction + TOLERANCE:
-            raise PlanError(
+            raise UnmetError(
                 f"{self.name}={self.fraction} cannot be met: with the fewest slots of every group that may "
                 f"be pruned, {least:.1%} of the {self.name} remain"
             )

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
+from attrs import evolve
 
+from ...adapters.inputs import is_language_model
 from ...errors import PlanError
 from ..axes import Atom
 from ..grouping import Group, Groups
 from ..scoring import Criterion, Tensors, criterion_of
+from .budget import UnmetError
 from .bundles import Bundle, bundles_and_others
+from .kinds import HIDDEN
 from .make_plan import make_plan
 from .near import keep_more
 from .options import Choice, Options
@@ -19,13 +24,30 @@ from .patterns import ByPattern
 from .scopes import families_of, scope_of
 from .uniform import merged
 
+_FEWEST_HIDDEN = 0.25
+_HIDDEN_ALONE = (
+    "hidden units alone meet the budget, which costs a language model least: heads and the residual stream "
+    "stay whole unless kinds= or only= names them"
+)
+
 
 def choose(graph: Groups, options: Options) -> Choice:
     """The plan that removes the slots with the lowest scores from every group that may be pruned.
 
-    At least one slot of each group stays, and without a budget never more than the ratio goes. Raises
-    `PlanError` for a budget that cannot be met, a pattern that fits nothing, and what criteria complain of.
+    At least one slot of each group stays, and without a budget never more than the ratio goes. A language
+    model that nothing else is asked of loses hidden units alone if a quarter of them meets the budget: that
+    costs it least. Raises `PlanError` for a budget that cannot be met, a pattern that fits nothing, and what
+    criteria complain of.
     """
+    if options.budget is not None and not (options.kinds or options.only) and is_language_model(graph.model):
+        least = _FEWEST_HIDDEN if options.min_keep == 1 else options.min_keep
+        with suppress(UnmetError):
+            found = _choose(graph, evolve(options, kinds=(HIDDEN,), min_keep=least))
+            return evolve(found, notes=(*found.notes, _HIDDEN_ALONE))
+    return _choose(graph, options)
+
+
+def _choose(graph: Groups, options: Options) -> Choice:
     budget = options.budget
     scope = scope_of(graph, options.scope)
     wanted = _Wanted(graph, options)

@@ -42,9 +42,18 @@ def test_all_blocks_keep_the_same_number(budget):
     assert sum(one.numel() for one in model.parameters()) / whole == pytest.approx(budget, abs=0.01)
 
 
+def test_hidden_units_go_first_and_heads_when_these_are_not_enough():
+    model = llama()
+    few, many = engine.prune(model, params=0.7, dry_run=True), engine.prune(model, params=0.4, dry_run=True)
+    assert {few.graph.group(name).kind for name in few.plan.groups} == {"out"}
+    assert any("hidden units alone" in note for note in few.notes)
+    assert {many.graph.group(name).kind for name in many.plan.groups} == {"out", "heads"}
+    assert not any("hidden units alone" in note for note in many.notes)
+
+
 def test_encoder_and_decoder_keep_the_same_number():
     model = t5()
-    engine.prune(model, params=0.7)
+    engine.prune(model, params=0.6, kinds=["heads", "d", "hidden"])
     assert len(widths(model, ".q")) == len(widths(model, ".wi")) == 1
 
 
