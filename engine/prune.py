@@ -21,7 +21,7 @@ from .choosing import Cost, Options, choose, cost_of
 from .derive import witnessed, witnessed_at
 from .finish import Finish
 from .result import Result
-from .scoring import Criterion, Loss, check_alike
+from .scoring import Criterion, Loss, check_alike, default_criterion
 from .tracing import alone
 from .witnessing import DoesOtherwise
 
@@ -36,7 +36,7 @@ def prune(
     params: float | None = None,
     macs: float | None = None,
     latency: Any = None,
-    criterion: str | Criterion = "magnitude",
+    criterion: str | Criterion | None = None,
     scope: str | None = None,
     ratios: Mapping[str, float] | None = None,
     skip: Sequence[str] = (),
@@ -69,7 +69,8 @@ def prune(
         same place of repeated blocks, or of the same structure, keep the same number of slots. Models with
         a transformers config are pruned uniformly, so that the config can say it, all others locally.
     ratios : other ratios by group name, kind or module pattern (``"layer1.*": 0.25``); the last wins.
-    criterion : a name in `engine.scoring.criteria`, or a callable ``(group, tensors) -> scores``.
+    criterion : a name in `engine.scoring.criteria`, or a callable ``(group, tensors) -> scores``. For a
+        language model with data that is ``"wanda"`` if not given, else ``"magnitude"``.
     data : batches of inputs for criteria that look at activations or gradients. Without `loss` the first is
         what the model is traced with, if there are no `example_inputs`.
     loss : ``loss(model, batch) -> scalar`` for criteria that look at gradients.
@@ -110,6 +111,7 @@ def prune(
       0.out  out      16    12
       2.out  out       4     4  axis 1 of the model's output
     """
+    criterion = criterion or default_criterion(model, data)
     if not dry_run:
         check_alike(criterion, data, compensate, latency)
     options = Options(

@@ -1,6 +1,6 @@
 """Criteria: which slots matter."""
 
-from .criteria import CALIBRATED, Criterion, criterion_of
+from .criteria import CALIBRATED, Criterion, criterion_of, default_criterion
 from .ranks import check_alike, check_statistics_alike
 from .slot_tensors import Loss, Tensors
 
@@ -12,4 +12,5 @@ __all__ = [
     "check_alike",
     "check_statistics_alike",
     "criterion_of",
+    "default_criterion",
 ]

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ...adapters.inputs import is_language_model
 from ...errors import PlanError
 from ..grouping import Group
 from .activations import flap, variance, wanda
@@ -50,6 +51,11 @@ CRITERIA: dict[str, Callable[[], Criterion]] = {
 # Those that cannot do without data, and with them those that look at gradients.
 CALIBRATED = (wanda, flap, variance)
 READING = (*CALIBRATED, taylor, fisher)
+
+
+def default_criterion(model: nn.Module, data: object) -> str:
+    """What ranks best: the magnitude, or in language models, by far, weights and what data say of them."""
+    return "wanda" if data is not None and is_language_model(model) else "magnitude"
 
 
 def criterion_of(given: str | Criterion) -> Criterion:

@@ -103,6 +103,13 @@ def test_a_pattern_of_modules_leaves_the_stream_alone(pattern):
     assert widths(model, "q_proj") == {32}
 
 
+def test_data_rank_the_hidden_units_of_a_language_model():
+    data = [{"input_ids": torch.randint(3, 50, (2, 12))}]
+    plan = engine.prune(llama(), params=0.8, data=data, dry_run=True).plan
+    assert plan == engine.prune(llama(), params=0.8, data=data, criterion="wanda", dry_run=True).plan
+    assert plan != engine.prune(llama(), params=0.8, data=data, criterion="magnitude", dry_run=True).plan
+
+
 def test_kinds_that_there_are_not_are_told():
     with pytest.raises(PlanError, match=r"there is no 'streams' here, there are .*hidden.*stream"):
         engine.prune(llama(), kinds=["streams"])
