@@ -64,7 +64,8 @@ class Finish:
         if self.compensate is None:
             return Corrections()
         data, loss = self.options.data, self.options.loss
-        return corrections(graph, plan, data if loss is None else inputs_of(data), self.compensate)
+        inputs = data and inputs_of(graph.model, data, paired=loss is not None)
+        return corrections(graph, plan, inputs, self.compensate)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -16,7 +16,7 @@ from ..adapters.plan import Plan, expect_plan
 from ..adapters.wrappers import check_sliceable
 from ..errors import PlanError, TraceError, VerificationError
 from .analyze import Analysed, analysed, analyze
-from .calibrating import batches
+from .calibrating import batches, inputs_of, prepared
 from .choosing import Cost, Options, choose, cost_of
 from .derive import witnessed, witnessed_at
 from .finish import Finish
@@ -49,6 +49,7 @@ def prune(
     free_outputs: Sequence[int] = (),
     data: Iterable[Any] | None = None,
     loss: Loss | None = None,
+    tokenizer: Any = None,
     compensate: str | None = None,
     optimizer: Optimizers | None = None,
     dry_run: bool = False,
@@ -71,9 +72,13 @@ def prune(
     ratios : other ratios by group name, kind or module pattern (``"layer1.*": 0.25``); the last wins.
     criterion : a name in `engine.scoring.criteria`, or a callable ``(group, tensors) -> scores``. For a
         language model with data that is ``"wanda"`` if not given, else ``"magnitude"``.
-    data : batches of inputs for criteria that look at activations or gradients. Without `loss` the first is
-        what the model is traced with, if there are no `example_inputs`.
-    loss : ``loss(model, batch) -> scalar`` for criteria that look at gradients.
+    data : batches of inputs for criteria that look at activations or gradients; or texts, rows of tokens or
+        a tensor of them, see `engine.calibrating.prepare.prepared`. Batch sizes and lengths may differ; what
+        an ``attention_mask`` calls padding counts nowhere, and ``labels`` are for gradients only. Without
+        `loss` the first batch is what the model is traced with, if there are no `example_inputs`.
+    loss : ``loss(model, batch) -> scalar`` for criteria that look at gradients. Without it a model that takes
+        ``labels`` computes its own, see `engine.scoring.own_loss`.
+    tokenizer : what makes tokens of texts, a callable such as a tokenizer of transformers.
     skip, only : group names, kinds or module patterns to leave out, or to prune alone.
     kinds : prune only groups of these kinds: as ``graph.groups`` names them (``"heads"``), or ``"stream"``
         (the residual stream, to which layers of several modules add), or ``"hidden"`` (neither that nor a
@@ -124,6 +129,7 @@ def prune(
         criterion=criterion,
         data=data,
         loss=loss,
+        tokenizer=tokenizer,
         skip=skip,
         only=only,
         kinds=kinds,
@@ -132,13 +138,15 @@ def prune(
         exact_only=exact_only,
     )
     if data is not None:
-        options = evolve(options, data=batches(data))  # all who look at them
+        # What a loss takes is in its own form, unless it is to be tokenised.
+        is_own = loss is not None and tokenizer is None
+        options = evolve(options, data=batches(data) if is_own else prepared(model, data, tokenizer))
     analysed_with = partial(
         analysed, model, rules=rules, prefer=prefer, fake=False, strict=strict, free_outputs=free_outputs
     )
     # What a loss is given may be in another form than what the model is given.
     if example_inputs is None and options.data is not None and loss is None:
-        graph, described, retrace = _with_the_first(options.data, analysed_with)
+        graph, described, retrace = _with_the_first(inputs_of(model, options.data), analysed_with)
     else:
         graph, described, retrace = analysed_with(example_inputs)
     finish = Finish(options, described, compensate, optimizer, dry_run, verify, strict)

@@ -22,7 +22,7 @@ def has_config(model: nn.Module) -> bool:
 
 def is_language_model(model: nn.Module) -> bool:
     """Whether a model is built from a config of transformers that has a vocabulary."""
-    return has_config(model) and isinstance(_setting(model.config, "vocab_size"), int)
+    return has_config(model) and isinstance(setting(model.config, "vocab_size"), int)
 
 
 def by_declared_size(model: nn.Module) -> Iterator[Guess]:
@@ -47,8 +47,8 @@ _PARTS = (
 )
 
 
-def _setting(config: Any, *names: str, default: Any = None) -> Any:
-    """The first of these settings that the config, or a config within it, has."""
+def setting(config: Any, *names: str, default: Any = None) -> Any:
+    """The first of these settings that a config of transformers, or a config within it, has."""
     for part in (config, *(getattr(config, part, None) for part in _PARTS)):
         for name in names:
             value = getattr(part, name, None)
@@ -58,19 +58,19 @@ def _setting(config: Any, *names: str, default: Any = None) -> Any:
 
 
 def _token_ids(config: Any, make: Maker) -> Iterator[Tensor]:
-    vocabulary = _setting(config, "vocab_size")
+    vocabulary = setting(config, "vocab_size")
     if vocabulary is not None:
-        longest = _setting(config, "max_position_embeddings", "n_positions", default=2 * TOKENS)
+        longest = setting(config, "max_position_embeddings", "n_positions", default=2 * TOKENS)
         ids = make.whole(1, max(1, min(TOKENS, longest // 2)), below=vocabulary, start=3)
-        end = _setting(config, "eos_token_id")
+        end = setting(config, "eos_token_id")
         if isinstance(end, int) and 0 <= end < vocabulary:
             ids[:, -1] = end  # some heads and CLIP's text model read the result at this token
         yield ids
 
 
 def _pixels(config: Any, make: Maker) -> Iterator[Tensor]:
-    size, channels = _setting(config, "image_size", "input_size"), _setting(config, "num_channels", default=3)
-    frames = _setting(config, "num_frames")
+    size, channels = setting(config, "image_size", "input_size"), setting(config, "num_channels", default=3)
+    frames = setting(config, "num_frames")
     declared = [] if size is None else [(size, size) if isinstance(size, int) else tuple(size)[-2:]]
     for sides in declared or [(side, side) for side in IMAGE_SIDES[:3]]:
         if frames is not None:
@@ -79,15 +79,15 @@ def _pixels(config: Any, make: Maker) -> Iterator[Tensor]:
 
 
 def _waveform(config: Any, make: Maker) -> Iterator[Tensor]:
-    length, bins = _setting(config, "max_length"), _setting(config, "num_mel_bins")
+    length, bins = setting(config, "max_length"), setting(config, "num_mel_bins")
     if length is not None and bins is not None:
         yield make.floats(1, length, bins)
     yield make.floats(1, 16000)
 
 
 def _features(config: Any, make: Maker) -> Iterator[Tensor]:
-    bins = _setting(config, "num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim")
-    positions = _setting(config, "max_source_positions")
+    bins = setting(config, "num_mel_bins", "input_feat_per_channel", "feature_projection_input_dim")
+    positions = setting(config, "max_source_positions")
     if bins is not None:
         if positions is not None:
             yield make.floats(1, bins, 2 * positions)
@@ -95,7 +95,7 @@ def _features(config: Any, make: Maker) -> Iterator[Tensor]:
 
 
 def _past_values(config: Any, make: Maker) -> Iterator[Tensor]:
-    length, channels = _setting(config, "context_length"), _setting(config, "num_input_channels", default=1)
+    length, channels = setting(config, "context_length"), setting(config, "num_input_channels", default=1)
     if length is not None:
         yield make.floats(1, length, channels)
 

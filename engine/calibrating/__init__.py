@@ -1,8 +1,21 @@
 """What data tells, and what is corrected by it."""
 
-from .batches import batches, calibrate, inputs_of
+from .batches import batches, calibrate
 from .compensate import Corrections, corrections
+from .inputs import inputs_of, named_inputs, takes
+from .prepare import prepared
 from .readers import readers
 from .statistics import Statistics
 
-__all__ = ["Corrections", "Statistics", "batches", "calibrate", "corrections", "inputs_of", "readers"]
+__all__ = [
+    "Corrections",
+    "Statistics",
+    "batches",
+    "calibrate",
+    "corrections",
+    "inputs_of",
+    "named_inputs",
+    "prepared",
+    "readers",
+    "takes",
+]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from attrs import field, frozen
 from torch import Tensor
 
 from ...adapters.lower import LOWERINGS
 from ...errors import PlanError, TraceError
 from ..coupling import Place
 from ..grouping import Groups
-from ..tracing import Call, Trace, Value, trace
+from ..tracing import trace
+from .inputs import named_inputs
+from .padding import Padding
 from .statistics import Statistics
+from .watch import Watch
 
 
 def batches(data: Any) -> list[Any]:
@@ -31,40 +33,34 @@ def batches(data: Any) -> list[Any]:
     return found
 
 
-def inputs_of(data: Iterable[Any] | None) -> list[Any]:
-    """The model's inputs in batches that a loss takes: the first of each pair (of inputs and targets)."""
-    return [
-        batch[0] if isinstance(batch, tuple) and len(batch) == 2 and not isinstance(batch[1], dict) else batch
-        for batch in batches(data)
-    ]
-
-
 def calibrate(
     graph: Groups, data: Iterable[Any] | None, places: Iterable[Place], *, products: bool = False
 ) -> dict[Place, Statistics]:
     """Run the model on every batch and collect the statistics of what stands at these axes.
 
-    A place that no batch has reached has none, of example inputs of several calls for one.
+    A place that no batch has reached has none, of example inputs of several calls for one. What a batch's
+    ``attention_mask`` calls padding counts nowhere, see `padding.Padding`.
 
     Parameters
     ----------
     graph : the analysed model, which is left as it was.
     data : batches in the forms that `analyze` takes; their batch sizes and lengths may differ.
-    places : axes of values that calls read.
+    places : axes of values that calls multiply with weights.
     products : collect the products of all pairs of slots, which takes size x size for each axis.
 
     Raises
     ------
     PlanError
-        There are no batches, one does not run, or the model makes other calls for it than were analysed.
+        There are no batches, one does not run, or the model calls its weights in another way for it than was
+        analysed.
     """
     wanted = dict.fromkeys(places)
     found: dict[Place, Statistics] = {}
     for number, batch in enumerate(batches(data)):
-        watch = _Watch(graph.trace, wanted, products)
+        watch = Watch(graph.trace, wanted, products, Padding(named_inputs(graph.model, batch)))
         try:
             opaque = graph.rules.opaque
-            seen = trace(
+            trace(
                 graph.model,
                 batch,
                 opaque=opaque,
@@ -76,80 +72,6 @@ def calibrate(
         except TraceError as error:
             text = f"batch {number} of data= does not run: {error}\ndata= has inputs alone, without labels"
             raise PlanError(text) from error
-        for place, statistics in watch.found(seen, number).items():
+        for place, statistics in watch.found(number).items():
             found[place] = found[place] + statistics if place in found else statistics
-    return found
-
-
-class _Watch:
-    """Follows a second trace of a model, call by call, and looks at some of the values.
-
-    Of several calls that were analysed it is one that a batch makes; which, its calls tell.
-    """
-
-    def __init__(self, analysed: Trace, places: Iterable[Place], products: bool):
-        runs = [analysed.calls[run.start : run.stop] for run in analysed.runs if not run.training]
-        self._paths = [_Path(calls, _by_first_reader(calls, places)) for calls in runs]
-        self._products = products
-        self._differs: Call | None = None
-
-    def __call__(self, call: Call, tensors: Mapping[Value, Tensor]) -> None:
-        """Look at what `call` is given; nothing more after the first call that was not analysed."""
-        if self._differs is not None:
-            return
-        left = [path for path in self._paths if path.expects(call)]
-        if not left:
-            self._differs = call
-            return
-        self._paths = left
-        for position, place in left[0].places.get(call.index, ()):
-            tensor = tensors[call.values[position]]
-            left[0].found[place] = Statistics.of(tensor, place[1], self._products)
-
-    def found(self, seen: Trace, number: int) -> dict[Place, Statistics]:
-        """The statistics, or `PlanError` unless the calls of batch `number` were those that were analysed."""
-        paths = [path for path in self._paths if len(path.calls) == len(seen.calls)]
-        if self._differs is None and paths:
-            return paths[0].found
-        call = self._differs or self._paths[0].calls[len(seen.calls)]
-        raise PlanError(
-            f"for batch {number} of data= the model makes other calls than for the example inputs, first "
-            f"{call.name} at {call.source}: {call.source.text}\ngive batches that take the same path"
-        )
-
-
-@frozen(eq=False)
-class _Path:
-    """The calls of one run that was analysed, and what there is to look at, by number of the call."""
-
-    calls: Sequence[Call]
-    places: dict[int, Sequence[tuple[int, Place]]]
-    found: dict[Place, Statistics] = field(factory=dict)
-
-    def expects(self, call: Call) -> bool:
-        """Whether it is the call that was analysed at this point, on values of the same kinds."""
-        if call.index >= len(self.calls):
-            return False
-        known = self.calls[call.index]
-        if known.target != call.target or len(known.values) != len(call.values):
-            return False
-        return all(
-            len(call.values[position].shape) == len(value.shape)
-            and call.values[position].shape[axis] == value.shape[axis]
-            for position, (value, axis) in self.places.get(call.index, ())
-        )
-
-
-def _by_first_reader(
-    calls: Sequence[Call], places: Iterable[Place]
-) -> dict[int, Sequence[tuple[int, Place]]]:
-    """The axes to look at by the number of the first call that reads them, with the operand's position."""
-    axes: dict[Value, list[Place]] = {}
-    for place in places:
-        axes.setdefault(place[0], []).append(place)
-    found: dict[int, Sequence[tuple[int, Place]]] = {}
-    for number, call in enumerate(calls):
-        met = [value for value in dict.fromkeys(call.values) if value in axes]
-        if met:
-            found[number] = [(call.values.index(one), place) for one in met for place in axes.pop(one)]
     return found

@@ -51,7 +51,8 @@ def _choose(graph: Groups, options: Options) -> Choice:
     budget = options.budget
     scope = scope_of(graph, options.scope)
     wanted = _Wanted(graph, options)
-    ranked = _Ranked(graph, criterion_of(options.criterion), Tensors(graph, options.data, options.loss))
+    tensors = Tensors(graph, options.data, options.loss, options.tokenizer)
+    ranked = _Ranked(graph, criterion_of(options.criterion), tensors)
     price = None if budget is None else budget.price(graph)
     rigid: dict[Atom, str] = {}
     raised: dict[Atom, int] = {}

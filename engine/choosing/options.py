@@ -36,6 +36,7 @@ class Options:
     criterion: str | Criterion = field(default="magnitude", kw_only=True)
     data: Iterable[Any] | None = field(default=None, kw_only=True)
     loss: Loss | None = field(default=None, kw_only=True)
+    tokenizer: Any = field(default=None, kw_only=True)
     skip: Sequence[str] = field(default=(), kw_only=True)
     only: Sequence[str] = field(default=(), kw_only=True)
     kinds: Sequence[str] = field(default=(), kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,8 +15,9 @@ from ...adapters.undisturbed import undisturbed
 from ...adapters.undo import undoing
 from ...errors import PlanError
 from ..grouping import Group, Member
+from .own_loss import own_loss
 from .slot_sums import Along, mean_one, slot_sums, sums_along, total
-from .slot_tensors import Tensors
+from .slot_tensors import Loss, Tensors
 
 
 def taylor(group: Group, tensors: Tensors) -> Tensor:
@@ -44,8 +46,9 @@ def fisher(group: Group, tensors: Tensors) -> Tensor:
 def gradients(tensors: Tensors) -> Iterator[dict[str, Tensor]]:
     """The gradients of the model's weights by name, batch by batch.
 
-    They are those of ``tensors.loss`` for each batch of ``tensors.data`` if both are given, with the model in
-    eval mode and left as it was; otherwise what an earlier ``backward`` left in the parameters, as one batch.
+    They are those of ``tensors.loss``, or else of the model's `own_loss`, for each batch of ``tensors.data``
+    if there are both, with the model in eval mode and left as it was; otherwise what an earlier ``backward``
+    left in the parameters, as one batch.
 
     Raises
     ------
@@ -64,8 +67,9 @@ def gradients(tensors: Tensors) -> Iterator[dict[str, Tensor]]:
         raise PlanError(
             "weights made in torch.inference_mode() can have no gradients: make the model outside of it"
         )
-    if tensors.data is not None and tensors.loss is not None:
-        return _computed(tensors, weights)
+    loss = tensors.loss or own_loss(tensors.graph.model, tensors.tokenizer)
+    if tensors.data is not None and loss is not None:
+        return _computed(tensors, loss, weights)
     found = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
     if not found:
         raise PlanError(
@@ -75,11 +79,12 @@ def gradients(tensors: Tensors) -> Iterator[dict[str, Tensor]]:
     return iter([found])
 
 
-def _computed(tensors: Tensors, weights: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+def _computed(tensors: Tensors, given: Loss, weights: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     model = tensors.graph.model
     for number, batch in enumerate(tensors.data or ()):
         with undisturbed(model), _differentiable(weights.values()), torch.enable_grad():
-            found = _gradients_of(tensors, number, _differentiated(batch), list(weights.values()))
+            loss = partial(_loss_of, given, model, number, _differentiated(batch))
+            found = _gradients_of(loss, number, list(weights.values()))
         yield {
             name: torch.zeros_like(weight) if gradient is None else gradient
             for (name, weight), gradient in zip(weights.items(), found)
@@ -92,16 +97,14 @@ def _differentiated(batch: object) -> object:
     return copied(batch, Tensor.clone) if made_there else batch
 
 
-def _gradients_of(
-    tensors: Tensors, number: int, batch: object, weights: list[Tensor]
-) -> Sequence[Tensor | None]:
+def _gradients_of(loss: Callable[[], Tensor], number: int, weights: list[Tensor]) -> Sequence[Tensor | None]:
     failure: RuntimeError | None = None
     # cuDNN differentiates recurrent layers in training mode only, torch's own kernels in both.
     for kernels in nullcontext, _without_cudnn:
         with kernels():
-            loss = _loss_of(tensors, number, batch)
+            found = loss()
             try:
-                return torch.autograd.grad(loss, weights, allow_unused=True)
+                return torch.autograd.grad(found, weights, allow_unused=True)
             except RuntimeError as error:
                 failure = error
     raise PlanError(f"the gradients of loss(model, batch) failed on batch {number}: {failure}") from failure
@@ -116,11 +119,12 @@ def _without_cudnn() -> Iterator[None]:
         yield
 
 
-def _loss_of(tensors: Tensors, number: int, batch: object) -> Tensor:
+def _loss_of(given: Loss, model: nn.Module, number: int, batch: object) -> Tensor:
     """The loss of one batch, if it can be differentiated."""
-    assert tensors.loss is not None
     try:
-        loss = tensors.loss(tensors.graph.model, batch)
+        loss = given(model, batch)
+    except PlanError:
+        raise
     except Exception as error:
         raise PlanError(
             f"loss(model, batch) failed on batch {number}: {type(error).__name__}: {error}"

@@ -28,15 +28,23 @@ class Tensors(Mapping[str, Tensor]):
     ----------
     graph : the analysed model.
     data : batches of inputs, in the forms that `analyze` takes; with a loss batches as that takes them.
-        Statistics are collected from ``inputs``, which are the first of each pair then.
+        Statistics are collected from ``inputs``, which are the first of each pair then, without labels.
     loss : ``loss(model, batch) -> scalar``, for criteria that need gradients.
+    tokenizer : what `data` are tokens of, if they are.
     """
 
-    def __init__(self, graph: Groups, data: Iterable[Any] | None = None, loss: Loss | None = None):
+    def __init__(
+        self,
+        graph: Groups,
+        data: Iterable[Any] | None = None,
+        loss: Loss | None = None,
+        tokenizer: Any = None,
+    ):
         self.graph = graph
         self.data = None if data is None else batches(data)
         self.loss = loss
-        self.inputs = self.data if loss is None or data is None else inputs_of(self.data)
+        self.tokenizer = tokenizer
+        self.inputs = self.data and inputs_of(graph.model, self.data, paired=loss is not None)
         self._named = named_tensors(graph.model)
         self._known: dict[Hashable, Any] = {}
 

@@ -14,7 +14,7 @@ from torch import nn
 from ...adapters.plan import Plan
 from ...adapters.tensors import named_tensors
 from ...errors import PlanError
-from ..calibrating import batches, corrections
+from ..calibrating import corrections, prepared
 from ..choosing import Options
 from ..graph import DependencyGraph
 from ..prune import apply, prune
@@ -204,8 +204,8 @@ class Schedule:
         options = {name: given for name, given in self._options.items() if name not in _LATER}
         graph = prune(self.model, criterion="random", dry_run=True, **budget, **options).graph
         data, how = self._options.get("data"), self._options.get("compensate")
-        if criterion_of(self._options.get("criterion", "random")) in CALIBRATED:
-            batches(data)
+        if how is not None or criterion_of(self._options.get("criterion", "random")) in CALIBRATED:
+            data = prepared(self.model, data, self._options.get("tokenizer"))
         if how is not None:
             corrections(graph, Plan(), data, how)
         return graph

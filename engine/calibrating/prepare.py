@@ -1,0 +1,90 @@
+"""What a user gives as ``data=`` becomes batches: texts and rows of tokens are tokenised, padded and cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from ...adapters.inputs.tokens import Tokenizer, batches_of_rows, batches_of_texts, batches_of_tokens
+from ...errors import PlanError
+from .batches import batches
+from .inputs import takes
+
+
+def prepared(model: nn.Module, data: Any, tokenizer: Tokenizer | None = None) -> list[Any]:
+    """The batches of `data` that `model` takes; what these are already stays as it is.
+
+    Parameters
+    ----------
+    data : batches in the forms that `analyze` takes, with ``labels`` or without, from a list, a generator or
+        a `DataLoader`. Or else one of
+
+        - texts, or dicts with a ``text``, as a `datasets` object yields them; needs `tokenizer`. One text is
+          a text. See `batches_of_texts` for how they are cut: the first 65,536 tokens count.
+        - rows of tokens: dicts whose ``input_ids`` are a list, or integer tensors ``(length,)``. They are
+          padded together, which an ``attention_mask`` tells.
+        - an integer tensor of tokens, ``(n, length)`` or ``(n,)``, for a model that takes ``input_ids``.
+
+    Raises
+    ------
+    PlanError
+        There is nothing, or it is none of these, or there are texts and no tokenizer.
+    """
+    if isinstance(data, str):
+        return batches_of_texts(model, [data], tokenizer)
+    if _are_tokens(model, data):
+        return batches_of_tokens(model, data)
+    if isinstance(data, (Tensor, Mapping)) or not isinstance(data, Iterable):
+        return batches(data)  # which says what is wrong
+    items = iter(data)
+    first = next(items, None)
+    items = chain([] if first is None else [first], items)
+    if _text_of(first) is not None:
+        return batches_of_texts(model, _texts(items), tokenizer)
+    if _row_of(model, first) is not None:
+        return batches_of_rows(model, list(_rows(model, items)), tokenizer)
+    return batches(items)
+
+
+def _are_tokens(model: nn.Module, item: Any) -> bool:
+    is_whole = isinstance(item, Tensor) and not item.is_floating_point() and not item.is_complex()
+    return is_whole and "input_ids" in takes(model)
+
+
+def _text_of(item: Any) -> str | None:
+    if isinstance(item, Mapping) and "input_ids" not in item:
+        item = item.get("text")
+    return item if isinstance(item, str) else None
+
+
+def _row_of(model: nn.Module, item: Any) -> Mapping[str, Any] | None:
+    """The columns of a row: what one has of tokens has no batch axis."""
+    if isinstance(item, Mapping):
+        return item if _is_flat(item.get("input_ids")) else None
+    return {"input_ids": item} if _are_tokens(model, item) and item.dim() == 1 else None
+
+
+def _is_flat(tokens: Any) -> bool:
+    if isinstance(tokens, (Tensor, np.ndarray)):
+        return tokens.ndim == 1
+    return isinstance(tokens, list) and all(isinstance(token, int) for token in tokens)
+
+
+def _texts(items: Iterable[Any]) -> Iterator[str]:
+    for number, item in enumerate(items):
+        text = _text_of(item)
+        if text is None:
+            raise PlanError(f"data= has texts, but number {number} is a {type(item).__name__} without one")
+        yield text
+
+
+def _rows(model: nn.Module, items: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
+    for number, item in enumerate(items):
+        row = _row_of(model, item)
+        if row is None:
+            raise PlanError(f"data= has rows of tokens, but number {number} is a {type(item).__name__}")
+        yield row
