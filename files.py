@@ -61,9 +61,7 @@ def written_folder(
     An empty folder, or one that `is_ours`, is replaced. Raises `error` if it cannot be, or is another.
     """
     with _told(path, error):
-        place = Path(os.path.realpath(os.fspath(path)))
-        if place.exists() and not (place.is_dir() and (is_ours(place) or not any(place.iterdir()))):
-            raise ValueError("it is there, and none of prunus wrote it: choose another name")
+        place = _folder_place(path, is_ours)
         _clear(place.parent)
         with _folder_in(place.parent) as folder:
             part = folder.path / _PART
@@ -80,6 +78,21 @@ def written_folder(
                 if old.exists():
                     old.replace(place)
                 raise
+
+
+def expect_folder(
+    path: PathLike, is_ours: Callable[[Path], bool], error: type[PrunusError] = PrunusError
+) -> None:
+    """Raise `error` unless a folder can be written at `path`, as it is to be known before long work."""
+    with _told(path, error), _folder_in(_folder_place(path, is_ours).parent):
+        pass
+
+
+def _folder_place(path: PathLike, is_ours: Callable[[Path], bool]) -> Path:
+    place = Path(os.path.realpath(os.fspath(path)))
+    if place.exists() and not (place.is_dir() and (is_ours(place) or not any(place.iterdir()))):
+        raise ValueError("it is there, and prunus did not write it: choose another name")
+    return place
 
 
 def write_text(path: PathLike, text: str, error: type[PrunusError] = PrunusError) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ..adapters.folder import Saved
 from ..engine import DependencyGraph, Group, Result
 from ..engine.choosing import kept_slots, macs_of, whole
 from ..engine.proving import with_stubs
 from .tables import tie_numbers
+from .trial import Trial
 
 Data = dict[str, Any]
 
@@ -24,8 +26,8 @@ def groups_data(graph: DependencyGraph) -> Data:
     }
 
 
-def prune_data(result: Result) -> Data:
-    """What was pruned, what was left alone and why; costs before and after; the plan."""
+def prune_data(result: Result, trial: Trial | None, saved: Saved | None) -> Data:
+    """What was pruned, what was left alone and why; costs and loss before and after; the plan."""
     graph, plan = result.graph, result.plan
     macs = macs_of(graph)
     return {
@@ -34,6 +36,8 @@ def prune_data(result: Result) -> Data:
         "parameters": {"before": result.before, "after": result.after},
         "macs": {"before": macs(whole), "after": macs(kept_slots(graph, plan))},
         "groups": _decisions(result),
+        "loss": None if trial is None else {"before": trial.before, "after": trial.after},
+        "folder": None if saved is None else saved.form,
         "notes": list(result.notes),
         "unknown": _unknown(graph),
         "plan": json.loads(plan.to_json()),

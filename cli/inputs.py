@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 
+from ..adapters.folder import load_folder
 from ..errors import PrunusError
 from .modules import import_installed, import_named, of_the_user
 from .output import working
 from .parser import MODEL_HELP
+from .weights import load_weights
 
 _MOST_NUMBERS = 2**28  # of all inputs together: a gigabyte
 _MOST_AXES = 32
@@ -44,11 +46,19 @@ def _shape(text: str) -> tuple[str, list[int]]:
     return kind, [int(part) for part in parts]
 
 
-def load_model(name: str) -> torch.nn.Module:
-    """The model that MODEL names, with the same random weights every time.
+def load_model(name: str, weights: str | None = None) -> torch.nn.Module:
+    """The model that MODEL names, with the weights of a file, or the same random ones every time.
 
-    A module in the current directory is importable, so a model of one's own needs no installation.
+    A module in the current directory is importable, so a model of one's own needs no installation. A folder
+    of transformers has its own weights.
     """
+    model = _model(name)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def _model(name: str) -> torch.nn.Module:
     source, colon, wanted = name.partition(":")
     if not (source and colon and wanted) or len(name) > _LONGEST:
         raise PrunusError(f"{name!r} does not name a model; write {MODEL_HELP}")
@@ -70,7 +80,13 @@ def timm_model(name: str) -> torch.nn.Module:
     return build(f"timm:{name}", lambda: timm.create_model(name, pretrained=False))
 
 
-LIBRARIES = {"timm": timm_model, "torchvision": torchvision_model}
+def folder_model(name: str) -> torch.nn.Module:
+    """A model of transformers from a folder, or by its name on the hub, of the class that its config says."""
+    import_installed("transformers")
+    return build(f"hf:{name}", lambda: load_folder(name))
+
+
+LIBRARIES = {"timm": timm_model, "torchvision": torchvision_model, "hf": folder_model}
 
 
 def own_model(module_name: str, wanted: str) -> torch.nn.Module:

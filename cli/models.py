@@ -1,22 +1,28 @@
-"""The commands that look at a model: ``prune``, ``groups``, ``why``, ``report``, and ``demo``."""
+"""The commands that look at a model: ``prune``, ``cost``, ``groups``, ``why``, ``report``, and ``demo``."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
 
 from .. import engine, report
+from ..adapters.folder import is_ours
 from ..errors import PrunusError, shown
-from ..files import expect_writable, write_text
+from ..files import expect_folder, expect_writable, write_text
 from . import demo
 from .as_json import groups_data, prune_data
+from .data import held_out, read_data
 from .inputs import example_inputs, load_model
-from .modules import of_the_user
+from .modules import import_installed, of_the_user
 from .output import answer, working
 from .parser import CHOICE
 from .tables import print_groups
+from .trial import Trial, loss_on
 
 T = TypeVar("T")
 
@@ -24,13 +30,25 @@ T = TypeVar("T")
 def run_prune(options: argparse.Namespace) -> None:
     if options.plan is not None:
         expect_place(options.plan, engine.Plan.is_json, options.force)
-    result = prune(options, options.dry_run)
+    if options.output is not None:
+        expect_output(options)
+    result, trial = prune_and_try(options)
+    saved = None if options.output is None else work("saving", lambda: result.save(options.output))
     if options.json:
-        answer(work("writing", lambda: prune_data(result)))
+        answer(work("writing", lambda: prune_data(result, trial, saved)))
     else:
         print(work("writing", lambda: str(result)))
+        if trial is not None:
+            print(trial)
+        if options.output is not None:
+            print(f"wrote {options.output}{'' if saved is None else f', {saved}'}")
     if options.plan is not None:
         write_text(options.plan, result.plan.to_json())
+
+
+def run_cost(options: argparse.Namespace) -> None:
+    inputs, model = example_inputs(options.input), model_of(options)
+    print(work("counting", lambda: engine.cost(model, inputs, rules=rules(options))))
 
 
 def run_groups(options: argparse.Namespace) -> None:
@@ -52,7 +70,7 @@ def run_why(options: argparse.Namespace) -> None:
 
 def run_report(options: argparse.Namespace) -> None:
     expect_place(options.output, report.is_page, options.force)
-    result = prune(options, dry_run=True)
+    result = prune(options, model_of(options), dry_run=True)
     inputs = None if options.input else result.inputs
     page = work("drawing", lambda: report.page(result.graph, result.plan, title=options.model, inputs=inputs))
     write_text(options.output, page)
@@ -64,24 +82,56 @@ def run_demo(options: argparse.Namespace) -> None:
 
 
 def analyze(options: argparse.Namespace) -> engine.DependencyGraph:
-    inputs = example_inputs(options.input)
-    model = load_model(options.model)
+    inputs, model = example_inputs(options.input), model_of(options)
     return work("analyzing", lambda: engine.analyze(model, inputs, rules=rules(options)))
 
 
-def prune(options: argparse.Namespace, dry_run: bool) -> engine.Result:
+def prune_and_try(options: argparse.Namespace) -> tuple[engine.Result, Trial | None]:
+    """The result, and what it costs on texts that were held out, if there are data."""
+    model = model_of(options)
+    if options.data is None:
+        return prune(options, model, options.dry_run, compensate=options.compensate), None
+    data, others = held_out(read_data(options.data, folder_of(options.model)))
+    tokenizer = tokenizer_of(options.model) if isinstance(data[0], str) else None
+    before = work("measuring", lambda: loss_on(model, others, tokenizer))
+    given = {"data": data, "tokenizer": tokenizer, "compensate": options.compensate}
+    result = prune(options, model, options.dry_run, **given)
+    after = None if options.dry_run else work("measuring", lambda: loss_on(model, others, tokenizer))
+    return result, None if before is None or after is None else Trial(len(others), before, after)
+
+
+def prune(options: argparse.Namespace, model: nn.Module, dry_run: bool, **given: Any) -> engine.Result:
     inputs = example_inputs(options.input)
-    model = load_model(options.model)
+    chosen = {name: getattr(options, name) for name in CHOICE}
     return work(
         "pruning",
         lambda: engine.prune(
-            model,
-            rules(options),
-            example_inputs=inputs,
-            dry_run=dry_run,
-            **{name: getattr(options, name) for name in CHOICE},
+            model, rules(options), example_inputs=inputs, dry_run=dry_run, **chosen, **given
         ),
     )
+
+
+def model_of(options: argparse.Namespace) -> nn.Module:
+    """The model that is asked for, of the type and on the device that are."""
+    model = load_model(options.model, options.weights)
+    dtype = None if options.dtype is None else getattr(torch, options.dtype)
+    return work("moving the model", lambda: model.to(device=options.device, dtype=dtype))
+
+
+def folder_of(model: str) -> str | None:
+    """The folder of ``hf:FOLDER``."""
+    return model.removeprefix("hf:") if model.startswith("hf:") else None
+
+
+def tokenizer_of(model: str) -> Any:
+    """The tokenizer that comes with ``hf:FOLDER``."""
+    folder = folder_of(model)
+    if folder is None:
+        raise PrunusError(
+            "texts need the tokenizer of a model hf:FOLDER; --data has tensors for other models"
+        )
+    transformers = import_installed("transformers")
+    return work("loading the tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(folder))
 
 
 def work(what: str, function: Callable[[], T]) -> T:
@@ -92,6 +142,18 @@ def work(what: str, function: Callable[[], T]) -> T:
 
 def rules(options: argparse.Namespace) -> list[str]:
     return options.rules or ["default"]
+
+
+def expect_output(options: argparse.Namespace) -> None:
+    """Before the work: what is to be kept is kept, and nothing of somebody else's is replaced."""
+    if options.dry_run:
+        raise PrunusError(
+            "--dry-run slices nothing, so there is nothing to keep with --output; leave one out"
+        )
+    if folder_of(options.model) is not None and not options.output.endswith(".safetensors"):
+        expect_folder(options.output, is_ours)
+    else:
+        expect_place(options.output, lambda start: '"format":"prunus"' in start, options.force)
 
 
 def expect_place(path: str, is_ours: Callable[[str], bool], force: bool) -> None:

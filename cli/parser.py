@@ -10,11 +10,16 @@ from ..errors import PrunusError
 from .later import later
 from .rules import add_commands
 
-MODEL_HELP = "package.module:factory, timm:NAME or torchvision:NAME"
+MODEL_HELP = "package.module:factory, timm:NAME, torchvision:NAME, or hf:FOLDER of transformers"
 INPUT_HELP = "shape of an example input, 1x3x224x224, or ints:2x16 for tokens; once for each argument"
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+DATA_HELP = (
+    "calibration data: texts (a line or paragraph each, or .jsonl), a folder of pictures for hf:, or a tensor "
+    "in .npy or .safetensors"
+)
 BUDGETS = {"params": "the parameters", "macs": "the multiply-accumulates", "latency": "the measured time"}
 # The options of `engine.prune` that `add_choice` asks for.
-CHOICE = ("ratio", *BUDGETS, "scope", "criterion", "skip", "only", "prefer", "round_to", "min_keep")
+CHOICE = ("ratio", *BUDGETS, "scope", "criterion", "skip", "only", "kinds", "prefer", "round_to", "min_keep")
 RULES_HELP = (
     "a rule set's name or a .rules file; may be repeated, later ones win (default: default). "
     "The modules that a file names as targets are imported: use only files that you trust"
@@ -30,8 +35,8 @@ With --json: {"kind", "headline", "start", "end", "path", "relation", "cuts", "a
 "meeting", "remarks"}; "kind" is coupled, tied, apart or unknown of two, and free, follows or held of one.
 After an error: {"error": "..."}."""
 PRUNE_JSON = """\
-With --json: {"model", "inputs", "parameters", "macs", "groups", "notes", "unknown", "plan"}. Costs are
-{"before", "after"}; a group is {"name", "kind", "slots", "kept", "exact", "why"}; an unknown operation as
+With --json: {"model", "inputs", "parameters", "macs", "loss", "folder", "groups", "notes", "unknown", "plan"}. Costs and
+loss are {"before", "after"}, the latter on what was held out of --data, or null; "folder" is plain, shaped or null; a group is {"name", "kind", "slots", "kept", "exact", "why"}; an unknown operation as
 in 'prunus groups --help'; "plan" is what --plan writes. After an error: {"error": "..."}."""
 
 
@@ -51,6 +56,16 @@ def parser() -> argparse.ArgumentParser:
     prune = add(commands, "prune", "prune a model and report what changed; --plan keeps the plan", PRUNE_JSON)
     add_model(prune)
     add_choice(prune)
+    prune.add_argument("--data", metavar="FILE", help=DATA_HELP)
+    prune.add_argument(
+        "--compensate", choices=("mean", "lstsq"), help="correct by the data the weights that read what goes"
+    )
+    prune.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="keep the pruned model: a folder for hf:, else a .safetensors file for engine.load(file, model)",
+    )
     prune.add_argument(
         "--plan",
         metavar="FILE",
@@ -58,6 +73,9 @@ def parser() -> argparse.ArgumentParser:
     )
     add_force(prune)
     prune.add_argument("--dry-run", action="store_true", help="plan and report, but slice nothing")
+
+    cost = add(commands, "cost", "show what a model costs, in all and call by call")
+    add_model(cost)
 
     groups = add(commands, "groups", "show what shrinks together", GROUPS_JSON)
     add_model(groups)
@@ -95,6 +113,9 @@ def add_model(command: argparse.ArgumentParser) -> None:
     """The arguments of every command that looks at a model."""
     command.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     command.add_argument("--rules", action="append", metavar="RULES", help=RULES_HELP)
+    command.add_argument("--weights", metavar="FILE", help="load safetensors or a state dict into the model")
+    command.add_argument("--dtype", choices=DTYPES, help="convert the model to this type")
+    command.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, mps ... (default: cpu)")
     command.add_argument("--input", action="append", default=[], metavar="SHAPE", help=INPUT_HELP)
 
 
@@ -103,15 +124,18 @@ def add_choice(command: argparse.ArgumentParser) -> None:
     command.add_argument("--ratio", type=float, help="fraction of slots to remove (default: 0.5)")
     for budget, what in BUDGETS.items():
         command.add_argument(f"--{budget}", type=float, metavar="KEEP", help=f"fraction of {what} to keep")
-    command.add_argument("--scope", default="local", help="where the ratio holds: local, global, isomorphic")
+    command.add_argument("--scope", help="where the ratio holds: local, global, isomorphic, uniform")
     command.add_argument(
-        "--criterion", default="magnitude", help="what says which slots matter (default: magnitude)"
+        "--criterion", help="what says which slots matter (default: magnitude; wanda for texts with --data)"
     )
     command.add_argument(
         "--skip", action="append", default=[], help="leave out groups of this name, kind or module"
     )
     command.add_argument(
         "--only", action="append", default=[], help="prune only groups of this name, kind or module"
+    )
+    command.add_argument(
+        "--kinds", action="append", default=[], help="prune only stream, hidden, heads, or another kind"
     )
     command.add_argument(
         "--prefer", choices=("outer", "inner"), default="outer", help="whole heads, or inside of them"

@@ -48,7 +48,9 @@ class Finish:
             if retrace is not None:
                 check_tried(graph, plan, retrace)
             after = parameters(graph, kept_slots(graph, plan))
-            return Result(model, plan, graph, before, after, notes, self.inputs, left_alone)
+            return Result(
+                model, plan, graph, before, after, notes, self.inputs, left_alone, self.options.tokenizer
+            )
         return carry_out(
             model,
             plan,
@@ -56,7 +58,15 @@ class Finish:
             corrections=corrected.tensors,
             check=partial(check_pruned, model, graph, plan, retrace) if self.verify else None,
             then=lambda dropped: Result(
-                model, plan, graph, before, count_parameters(model), notes + dropped, self.inputs, left_alone
+                model,
+                plan,
+                graph,
+                before,
+                count_parameters(model),
+                notes + dropped,
+                self.inputs,
+                left_alone,
+                self.options.tokenizer,
             ),
         )
 

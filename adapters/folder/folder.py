@@ -7,30 +7,27 @@ Where a config says all sizes, the folder is *plain*: transformers alone loads i
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from attrs import frozen
-from torch import Tensor, nn
+from torch import nn
 
 from ...errors import CheckpointError, PlanError, shown
 from ...files import PathLike, written_folder
 from ..checkpoint import check_carried_out
-from ..contents import outputs_in
-from ..inputs import guess_inputs, has_config
+from ..inputs import has_config
 from ..plan import Plan
 from ..settings import setting_of
-from ..submodules import tensors_of
 from ..tensors import named_tensors
-from ..undisturbed import undisturbed
 from .card import card
 from .fields import Field, is_config, with_numbers, written
 from .plugin import METHOD, register
+from .same import Run, difference, first_line, guessed, last_line, quiet
 from .shaped import record_of
-from .solve import lasting_tensors, solve, twin_of
+from .solve import solve, twin_of
 
 PLAN = "plan.json"
 _WEIGHTS = (
@@ -45,10 +42,7 @@ _WEIGHTS = (
     "*.index.json",
 )
 _NOT_COPIED = (*_WEIGHTS, "config.json", "generation_config.json", "README.md", PLAN, "*.py", ".*")
-_ROUNDINGS = 16  # how many of the last steps of the largest number a result may differ by
 _LARGEST_COPIED = 2**27  # bytes: the largest tokenizers have a tenth
-# What a model gives for the inputs that it was pruned with.
-Run = Callable[[nn.Module], Sequence[Tensor]]
 
 
 @frozen
@@ -70,6 +64,11 @@ class Saved:
 def is_folder_for(path: PathLike, model: nn.Module) -> bool:
     """Whether a model is to be saved at `path` as a folder: a transformers model, and no name of a file."""
     return has_config(model) and Path(path).suffix != ".safetensors"
+
+
+def is_ours(place: Path) -> bool:
+    """Whether prunus wrote a folder."""
+    return (place / PLAN).is_file()
 
 
 def save_folder(
@@ -105,8 +104,8 @@ def save_folder(
     """
     register()
     check_carried_out(model, plan, named_tensors(model))
-    run = run or _guessed(model)
-    with written_folder(path, lambda place: (place / PLAN).is_file(), CheckpointError) as part:
+    run = run or guessed(model)
+    with written_folder(path, is_ours, CheckpointError) as part:
         try:
             saved = _written(part, model, plan, run, {*read, *plan.attributes}, max_shard_size)
             _save_tokenizer(part, model, tokenizer)
@@ -131,12 +130,12 @@ def load_folder(path: PathLike) -> nn.Module:
         kinds = [getattr(transformers, name) for name in names if hasattr(transformers, name)]
         if not kinds:
             raise CheckpointError(f"{shown(path)} names no class of transformers that could be built")
-        with _quiet():
+        with quiet():
             return kinds[0].from_pretrained(path, dtype="auto")
     except CheckpointError:
         raise
     except Exception as error:  # of files that anybody may have written
-        raise CheckpointError(f"cannot load {shown(path)}: {_first_line(error)}") from error
+        raise CheckpointError(f"cannot load {shown(path)}: {first_line(error)}") from error
 
 
 # --- what is written ---------------------------------------------------------------------------------------
@@ -145,7 +144,7 @@ def load_folder(path: PathLike) -> nn.Module:
 def _written(
     part: Path, model: Any, plan: Plan, run: Run, attributes: Iterable[str], max_shard_size: int | str
 ) -> Saved:
-    with _quiet(), _without_quantizer(model):
+    with quiet(), _without_quantizer(model):
         model.save_pretrained(part, max_shard_size=max_shard_size)
     config = _before(model, plan)
     earlier = _record_in(config)
@@ -154,7 +153,7 @@ def _written(
     fields = {written(field): number for field, number in solution.numbers.items()}
     reason = solution.reason
     if not solution.wrong:
-        reason = _refusal(with_numbers(config, solution.numbers), part) or _difference(part, model, run)
+        reason = _refusal(with_numbers(config, solution.numbers), part) or difference(part, model, run)
         if not reason:
             return Saved("plain", fields, "")
         reason = f"with {', '.join(fields) or 'its config'} set, {reason}"
@@ -165,11 +164,11 @@ def _written(
         attributes = {name: value for name, value in record["attributes"].items() if name not in left_out}
         config.quantization_config = {"quant_method": METHOD, "record": {**record, "attributes": attributes}}
         config.save_pretrained(part)
-        difference = _difference(part, model, run)
-        if not difference:
+        other = difference(part, model, run)
+        if not other:
             break
     else:
-        raise CheckpointError(f"what was saved is not what is loaded: {difference}; nothing was written")
+        raise CheckpointError(f"what was saved is not what is loaded: {other}; nothing was written")
     return Saved("shaped", {}, reason)
 
 
@@ -188,7 +187,7 @@ def _refusal(config: Any, part: Path) -> str:
     try:
         config.save_pretrained(part)
     except Exception as error:  # of whatever kind a version has for that
-        return _last_line(error)
+        return last_line(error)
     return ""
 
 
@@ -231,76 +230,3 @@ def _save_tokenizer(part: Path, model: Any, tokenizer: Any) -> None:
             small = file.is_file() and file.stat().st_size <= _LARGEST_COPIED
             if small and not (part / file.name).exists() and not any(map(file.match, _NOT_COPIED)):
                 shutil.copyfile(file, part / file.name)
-
-
-# --- whether it is the same --------------------------------------------------------------------------------
-
-
-def _difference(part: Path, model: Any, run: Run) -> str:
-    """What the loaded model has or does otherwise; nothing if it is the same, bit for bit."""
-    try:
-        with _quiet():
-            loaded = type(model).from_pretrained(
-                part, dtype="auto", attn_implementation=getattr(model.config, "_attn_implementation", None)
-            )
-        tensors, others = lasting_tensors(model), lasting_tensors(loaded)
-        for name, tensor in tensors.items():
-            other = others.get(name)
-            if other is None or other.shape != tensor.shape or other.dtype != tensor.dtype:
-                return f"{name} is another"
-            if not torch.equal(tensor.detach().cpu(), other.detach().cpu()):
-                return f"{name} has other values"
-        device = next(iter(tensors.values())).device
-        for tensor in tensors_of(loaded):  # those of a file may lie askew for the kernels that are used else
-            tensor.data = tensor.data.to(device, copy=True)
-        ours, theirs = run(model), run(loaded)
-    except Exception as error:  # whatever transformers says of sizes that it does not expect
-        return f"it cannot be loaded: {_first_line(error)}"
-    same = len(ours) == len(theirs) and all(map(_equal, ours, theirs))
-    return "" if same else "its outputs are others"
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    """Whether two results are the same but for how their sums were rounded."""
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    if not one.dtype.is_floating_point or not one.numel():
-        return torch.equal(one, other)
-    one, other = one.nan_to_num(), other.nan_to_num()
-    near = _ROUNDINGS * torch.finfo(one.dtype).eps * one.abs().max()
-    return bool((one - other).abs().max() <= near)
-
-
-def _guessed(model: nn.Module) -> Run:
-    args, kwargs, _ = guess_inputs(model)
-    return lambda one: outputs_of(one, args, kwargs)
-
-
-def outputs_of(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
-    """The tensors that a model gives, in eval mode; nothing of it is changed."""
-    with undisturbed(model):
-        return outputs_in(model(*args, **kwargs))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the progress bars and the warnings of transformers: what is wrong is found by looking."""
-    from transformers.utils import logging  # whoever saves its models has it
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _last_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

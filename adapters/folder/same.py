@@ -1,0 +1,91 @@
+"""Whether what is loaded from a folder is the model that was saved there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..contents import outputs_in
+from ..inputs import guess_inputs
+from ..submodules import tensors_of
+from ..undisturbed import undisturbed
+from .solve import lasting_tensors
+
+_ROUNDINGS = 16  # how many of the last steps of the largest number a result may differ by
+# What a model gives for the inputs that it was pruned with.
+Run = Callable[[nn.Module], Sequence[Tensor]]
+
+
+def difference(part: Path, model: Any, run: Run) -> str:
+    """What the loaded model has or does otherwise; nothing if it is the same, bit for bit."""
+    try:
+        with quiet():
+            loaded = type(model).from_pretrained(
+                part, dtype="auto", attn_implementation=getattr(model.config, "_attn_implementation", None)
+            )
+        tensors, others = lasting_tensors(model), lasting_tensors(loaded)
+        for name, tensor in tensors.items():
+            other = others.get(name)
+            if other is None or other.shape != tensor.shape or other.dtype != tensor.dtype:
+                return f"{name} is another"
+            if not torch.equal(tensor.detach().cpu(), other.detach().cpu()):
+                return f"{name} has other values"
+        device = next(iter(tensors.values())).device
+        for tensor in tensors_of(loaded):  # those of a file may lie askew for the kernels that are used else
+            tensor.data = tensor.data.to(device, copy=True)
+        ours, theirs = run(model), run(loaded)
+    except Exception as error:  # whatever transformers says of sizes that it does not expect
+        return f"it cannot be loaded: {first_line(error)}"
+    same = len(ours) == len(theirs) and all(map(_equal, ours, theirs))
+    return "" if same else "its outputs are others"
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two results are the same but for how their sums were rounded."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if not one.dtype.is_floating_point or not one.numel():
+        return torch.equal(one, other)
+    one, other = one.nan_to_num(), other.nan_to_num()
+    near = _ROUNDINGS * torch.finfo(one.dtype).eps * one.abs().max()
+    return bool((one - other).abs().max() <= near)
+
+
+def guessed(model: nn.Module) -> Run:
+    args, kwargs, _ = guess_inputs(model)
+    return lambda one: outputs_of(one, args, kwargs)
+
+
+def outputs_of(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """The tensors that a model gives, in eval mode; nothing of it is changed."""
+    with undisturbed(model):
+        return outputs_in(model(*args, **kwargs))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the progress bars and the warnings of transformers: what is wrong is found by looking."""
+    from transformers.utils import logging  # whoever saves its models has it
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def last_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
