@@ -16,7 +16,7 @@ from ..adapters.plan import Plan, expect_plan
 from ..adapters.wrappers import check_sliceable
 from ..errors import PlanError, TraceError, VerificationError
 from .analyze import Analysed, analysed, analyze
-from .calibrating import batches, inputs_of, prepared
+from .calibrating import batches, first_sequence, inputs_of, prepared
 from .choosing import Cost, Options, choose, cost_of
 from .derive import witnessed, witnessed_at
 from .finish import Finish
@@ -75,7 +75,8 @@ def prune(
     data : batches of inputs for criteria that look at activations or gradients; or texts, rows of tokens or
         a tensor of them, see `engine.calibrating.prepare.prepared`. Batch sizes and lengths may differ; what
         an ``attention_mask`` calls padding counts nowhere, and ``labels`` are for gradients only. Without
-        `loss` the first batch is what the model is traced with, if there are no `example_inputs`.
+        `loss` the first batch, or the first sequence of one of tokens, is what the model is traced with, if
+        there are no `example_inputs`.
     loss : ``loss(model, batch) -> scalar`` for criteria that look at gradients. Without it a model that takes
         ``labels`` computes its own, see `engine.scoring.own_loss`.
     tokenizer : what makes tokens of texts, a callable such as a tokenizer of transformers.
@@ -146,7 +147,7 @@ def prune(
     )
     # What a loss is given may be in another form than what the model is given.
     if example_inputs is None and options.data is not None and loss is None:
-        graph, described, retrace = _with_the_first(inputs_of(model, options.data), analysed_with)
+        graph, described, retrace = _with_the_first(inputs_of(model, options.data)[0], analysed_with)
     else:
         graph, described, retrace = analysed_with(example_inputs)
     finish = Finish(options, described, compensate, optimizer, dry_run, verify, strict)
@@ -164,10 +165,10 @@ def prune(
     return finish(graph, choice)
 
 
-def _with_the_first(data: Iterable[Any], analysed_with: Callable[[Any], Analysed]) -> Analysed:
-    """What is analysed with the first batch of the data, which are in the form of the model's inputs."""
+def _with_the_first(batch: Any, analysed_with: Callable[[Any], Analysed]) -> Analysed:
+    """What is analysed with the first batch of the data, or its first sequence, as the model runs often."""
     try:
-        graph, _, retrace = analysed_with(next(iter(data)))
+        graph, _, retrace = analysed_with(first_sequence(batch))
     except TraceError as error:
         raise TraceError(
             f"{error}\nthe model was run on the first batch of data=, which has inputs alone, without "

@@ -50,7 +50,7 @@ def batches_of_texts(model: nn.Module, texts: Iterable[str], tokenizer: Tokenize
     pieces = list(_cut(tokens, length - len(before) - len(after)))
     if not pieces:
         raise PlanError("the texts of data= have no tokens")
-    return batches_of_rows(model, [_row(model, piece, before, after) for piece in pieces], tokenizer)
+    return batches_of_rows(model, [row_of(model, piece, before, after) for piece in pieces], tokenizer)
 
 
 def batches_of_tokens(model: nn.Module, tokens: Tensor) -> list[Any]:
@@ -60,7 +60,7 @@ def batches_of_tokens(model: nn.Module, tokens: Tensor) -> list[Any]:
         raise PlanError(
             f"data= is a tensor of tokens of shape {tuple(tokens.shape)}; it must be (n, length) or (n,)"
         )
-    return batches_of_rows(model, [_row(model, row) for row in rows])
+    return batches_of_rows(model, [row_of(model, row) for row in rows])
 
 
 def batches_of_rows(model: nn.Module, rows: Sequence[Row], tokenizer: Tokenizer | None = None) -> list[Any]:
@@ -80,6 +80,14 @@ def batches_of_rows(model: nn.Module, rows: Sequence[Row], tokenizer: Tokenizer 
         batch = {name: value.to(make.device) for name, value in batch.items()}
         found.append(batch if "input_ids" in known else batch["input_ids"])
     return found
+
+
+def row_of(model: nn.Module, tokens: list[int], before: Sequence[int] = (), after: Sequence[int] = ()) -> Row:
+    """One sequence; of an encoder and a decoder the first reads half of it, and the other the rest."""
+    if "decoder_input_ids" not in arguments_of(model):
+        return {"input_ids": [*before, *tokens, *after]}
+    half = (len(tokens) + 1) // 2
+    return {"input_ids": [*before, *tokens[:half], *after], "labels": [*tokens[half:], *after]}
 
 
 # Of texts
@@ -134,14 +142,6 @@ def _cut(tokens: Iterator[int], length: int) -> Iterator[list[int]]:
     pieces = iter(lambda: list(islice(tokens, max(length, 1))), [])
     yield from islice(pieces, 1)
     yield from (piece for piece in pieces if len(piece) == length)
-
-
-def _row(model: nn.Module, tokens: list[int], before: Sequence[int] = (), after: Sequence[int] = ()) -> Row:
-    """One sequence; of an encoder and a decoder the first reads half of it, and the other the rest."""
-    if "decoder_input_ids" not in arguments_of(model):
-        return {"input_ids": [*before, *tokens, *after]}
-    half = (len(tokens) + 1) // 2
-    return {"input_ids": [*before, *tokens[:half], *after], "labels": [*tokens[half:], *after]}
 
 
 # Of rows

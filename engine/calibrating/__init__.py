@@ -2,7 +2,7 @@
 
 from .batches import batches, calibrate
 from .compensate import Corrections, corrections
-from .inputs import inputs_of, named_inputs, takes
+from .inputs import first_sequence, inputs_of, named_inputs, takes
 from .prepare import prepared
 from .readers import readers
 from .statistics import Statistics
@@ -13,6 +13,7 @@ __all__ = [
     "batches",
     "calibrate",
     "corrections",
+    "first_sequence",
     "inputs_of",
     "named_inputs",
     "prepared",

@@ -22,6 +22,17 @@ def inputs_of(model: nn.Module, batches: Iterable[Any], *, paired: bool = False)
     return [_given(model, _first(batch) if paired else batch) for batch in batches]
 
 
+def first_sequence(batch: Any) -> Any:
+    """A batch of tokens with its first sequence alone, which tells as much of the model; others stay."""
+    tokens = batch.get("input_ids") if isinstance(batch, Mapping) else None
+    if not isinstance(tokens, Tensor) or tokens.dim() != 2:
+        return batch
+    tensors = {name: one for name, one in batch.items() if isinstance(one, Tensor)}
+    if any(one.dim() != 2 or len(one) != len(tokens) for one in tensors.values()):
+        return batch
+    return {**batch, **{name: one[:1] for name, one in tensors.items()}}
+
+
 def named_inputs(model: nn.Module, batch: Any) -> dict[str, Any]:
     """A batch by the names of forward's arguments; nothing if it is in no form that fits."""
     if not isinstance(batch, (Tensor, tuple, Mapping)):

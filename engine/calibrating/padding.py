@@ -48,8 +48,7 @@ class Padding:
 
 
 def _mask(given: Any) -> Tensor | None:
-    """Where a token is, ``(batch, length)``; none if one is everywhere, or if it is no such mask."""
-    if not isinstance(given, Tensor) or given.dim() != 2 or given.bool().all():
+    """Where a token is, ``(batch, length)``; none if one is everywhere, or what is given is added instead."""
+    if not isinstance(given, Tensor) or given.dim() != 2 or given.is_floating_point() or given.all():
         return None
-    is_one = given.bool() == given
-    return given.bool() if is_one.all() else None
+    return given.bool()

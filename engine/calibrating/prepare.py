@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from ...adapters.inputs.tokens import Tokenizer, batches_of_rows, batches_of_texts, batches_of_tokens
+from ...adapters.inputs.tokens import (
+    Tokenizer,
+    batches_of_rows,
+    batches_of_texts,
+    batches_of_tokens,
+    row_of,
+)
 from ...errors import PlanError
 from .batches import batches
 from .inputs import takes
@@ -65,7 +71,7 @@ def _row_of(model: nn.Module, item: Any) -> Mapping[str, Any] | None:
     """The columns of a row: what one has of tokens has no batch axis."""
     if isinstance(item, Mapping):
         return item if _is_flat(item.get("input_ids")) else None
-    return {"input_ids": item} if _are_tokens(model, item) and item.dim() == 1 else None
+    return row_of(model, item.tolist()) if _are_tokens(model, item) and item.dim() == 1 else None
 
 
 def _is_flat(tokens: Any) -> bool:
