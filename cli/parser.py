@@ -14,8 +14,8 @@ MODEL_HELP = "package.module:factory, timm:NAME, torchvision:NAME, or hf:FOLDER 
 INPUT_HELP = "shape of an example input, 1x3x224x224, or ints:2x16 for tokens; once for each argument"
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 DATA_HELP = (
-    "calibration data: texts (a line or paragraph each, or .jsonl), a folder of pictures for hf:, or a tensor "
-    "in .npy or .safetensors"
+    "calibration data: texts (a line or paragraph each, or .jsonl), a folder of pictures for hf:, or "
+    "a tensor in .npy or .safetensors"
 )
 BUDGETS = {"params": "the parameters", "macs": "the multiply-accumulates", "latency": "the measured time"}
 # The options of `engine.prune` that `add_choice` asks for.
@@ -35,9 +35,10 @@ With --json: {"kind", "headline", "start", "end", "path", "relation", "cuts", "a
 "meeting", "remarks"}; "kind" is coupled, tied, apart or unknown of two, and free, follows or held of one.
 After an error: {"error": "..."}."""
 PRUNE_JSON = """\
-With --json: {"model", "inputs", "parameters", "macs", "loss", "folder", "groups", "notes", "unknown", "plan"}. Costs and
-loss are {"before", "after"}, the latter on what was held out of --data, or null; "folder" is plain, shaped or null; a group is {"name", "kind", "slots", "kept", "exact", "why"}; an unknown operation as
-in 'prunus groups --help'; "plan" is what --plan writes. After an error: {"error": "..."}."""
+With --json: {"model", "inputs", "parameters", "macs", "loss", "folder", "groups", "notes", "unknown", "plan"}.
+Costs are {"before", "after"}, and so is the loss on what is held out of --data, or null; "folder" is plain,
+shaped or null; a group is {"name", "kind", "slots", "kept", "exact", "why"}; an unknown operation as in
+'prunus groups --help'; "plan" is what --plan writes. After an error: {"error": "..."}."""
 
 
 class Parser(argparse.ArgumentParser):

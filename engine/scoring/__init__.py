@@ -1,6 +1,7 @@
 """Criteria: which slots matter."""
 
 from .criteria import CALIBRATED, Criterion, criterion_of, default_criterion
+from .own_loss import own_loss
 from .ranks import check_alike, check_statistics_alike
 from .slot_tensors import Loss, Tensors
 
@@ -13,4 +14,5 @@ __all__ = [
     "check_statistics_alike",
     "criterion_of",
     "default_criterion",
+    "own_loss",
 ]
