@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from ..adapters.checkpoint import load
 from ..errors import PrunusError, shown
 from ..files import expect_regular
 
 _INSIDE = ("state_dict", "model")  # where checkpoints of trainers have them
 
 
+def _is_pruned(place: Path) -> bool:
+    with safe_open(place, framework="pt") as file:
+        return (file.metadata() or {}).get("format") == "prunus"
+
+
 def load_weights(model: torch.nn.Module, path: str) -> None:
-    """Load a file of safetensors, or a state dict that torch has saved, into a model that has just these."""
+    """Load what prunus has saved, other safetensors, or a state dict of torch into the model."""
     place = expect_regular(path)
     try:
+        if place.suffix == ".safetensors" and _is_pruned(place):
+            load(place, model)
+            return
         state: Any = (
             load_file(place) if place.suffix == ".safetensors" else torch.load(place, weights_only=True)
         )

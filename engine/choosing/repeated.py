@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from ...adapters.inputs import has_config
 from ...adapters.plan import Plan
 from ...adapters.settings import attribute_of
-from ...adapters.submodules import modules_of
+from ...adapters.submodules import find_module, modules_of
 from ...adapters.tensors import named_tensors
 from ..axes import resolve
 from ..explaining import listing
@@ -39,8 +40,15 @@ def repeating_attributes(graph: Groups, kept: Kept, changed: Mapping[str, int]) 
 
 
 def repeated_notes(graph: Groups, plan: Plan) -> list[str]:
-    """A line about the attributes that may repeat a pruned size, and stay as they are."""
-    left = [place for place, _ in _repeating(graph, plan.sliced, plan.attributes)]
+    """A line about the attributes that may repeat a pruned size, and stay as they are.
+
+    Those of a config are solved when the model is saved.
+    """
+    left = [
+        place
+        for place, _ in _repeating(graph, plan.sliced, plan.attributes)
+        if not _is_of_a_config(graph, place)
+    ]
     if not left:
         return []
     written = [f"{attribute_name(*place)} = {graph.trace.attributes[place]}" for place in left]
@@ -66,6 +74,11 @@ def _repeating(graph: Groups, kept: Kept, changed: Mapping[str, int]) -> Iterato
         now = inside.get(place[0], {}).get(int(value), {})
         if not set(now.values()) <= {value} and place not in graph.attributes_read:
             yield place, now
+
+
+def _is_of_a_config(graph: Groups, place: AttributeKey) -> bool:
+    owner = attribute_name(*place).partition("[")[0].rpartition(".")[0]
+    return has_config(graph.model) and find_module(graph.model, owner) is None
 
 
 def _is_of_torch(kind: type) -> bool:

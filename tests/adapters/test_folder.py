@@ -17,6 +17,7 @@ from zoo_models import build_transformers
 
 IDS = torch.arange(3, 19).view(1, 16)
 PLAIN = ["MistralForCausalLM", "Qwen3ForCausalLM", "MixtralForCausalLM", "SwitchTransformersModel"]
+PLAIN += ["BertModel", "GPT2LMHeadModel", "OPTForCausalLM", "CLIPModel"]
 SHAPED = ["BertModel", "GPT2LMHeadModel", "BartModel", "ViTModel", "SwinModel", "CLIPModel"]
 
 
@@ -59,7 +60,7 @@ def test_a_config_says_the_sizes(name, tmp_path):
 
 @pytest.mark.parametrize("name", SHAPED)
 def test_what_no_config_says_is_beside_it(name, tmp_path):
-    result, inputs = pruned(name)
+    result, inputs = pruned(name, ratio=0.3)
     saved = result.save(tmp_path / "half")
     assert saved.form == "shaped" and saved.reason and result.folder is saved
     loaded = type(result.model).from_pretrained(tmp_path / "half")
@@ -111,7 +112,7 @@ def test_what_was_shaped_may_be_plain_again(tmp_path):
 def test_plain_folders_load_where_prunus_is_not_and_shaped_ones_refuse(tmp_path):
     result, inputs = pruned("MistralForCausalLM")
     result.save(tmp_path / "plain")
-    pruned("BertModel")[0].save(tmp_path / "shaped")
+    pruned("BertModel", ratio=0.3)[0].save(tmp_path / "shaped")
     torch.save((inputs, outputs(result.model, inputs)), tmp_path / "expected.pt")
     code = f"""
 import sys
@@ -133,7 +134,7 @@ except Exception:
 
 @pytest.mark.parametrize("first", ["prunus", "transformers"])
 def test_shaped_folders_load_once_prunus_is_imported(first, tmp_path):
-    pruned("BertModel")[0].save(tmp_path / "shaped")
+    pruned("BertModel", ratio=0.3)[0].save(tmp_path / "shaped")
     imports = ["import prunus", "from transformers import AutoModel"][:: 1 if first == "prunus" else -1]
     code = "\n".join(
         [*imports, f"print(len(list(AutoModel.from_pretrained(r'{tmp_path}/shaped').parameters())))"]
@@ -207,7 +208,7 @@ def test_what_is_no_folder_of_transformers_is_one_error(make, tmp_path):
 
 
 def test_a_record_that_lies_is_one_error(tmp_path):
-    pruned("BertModel")[0].save(tmp_path / "half")
+    pruned("BertModel", ratio=0.3)[0].save(tmp_path / "half")
     config = tmp_path / "half/config.json"
     text = json.loads(config.read_text())
     text["quantization_config"]["record"]["attributes"]["training"] = 7

@@ -130,9 +130,8 @@ def test_unusable_data_is_one_clear_error(model, data, reader, message):
 def test_a_schedule_takes_texts():
     model = llama()
     texts = (text_of(row) for row in tokens(4, 16))
-    schedule = engine.Schedule(
-        model, ratio=0.5, steps=2, every=1, criterion="wanda", data=texts, tokenizer=tokenizer()
-    )
+    options = {"criterion": "wanda", "data": texts, "tokenizer": tokenizer(), "only": ["*"]}
+    schedule = engine.Schedule(model, ratio=0.5, steps=2, every=1, **options)
     assert schedule.step() is not None and schedule.step() is not None
     assert model.model.layers[0].mlp.up_proj.weight.shape == (24, 16)
 

@@ -1,0 +1,145 @@
+"""The command line on folders of transformers, and with data, weights and an output for any model."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from prunus.cli import main
+from residual_net import SOURCE
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+WORDS = ["<unk>", "<s>", "</s>", *(f"w{number}" for number in range(40))]
+TEXT = "\n".join(" ".join(f"w{(7 * line + 3 * word) % 40}" for word in range(30)) for line in range(20))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A folder with a small Llama and its tokenizer."""
+    folder = tmp_path_factory.mktemp("hub") / "small"
+    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, "<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    named = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words, **named).save_pretrained(folder)
+    torch.manual_seed(0)
+    small = {"hidden_size": 32, "intermediate_size": 90, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = transformers.LlamaConfig(vocab_size=len(WORDS), bos_token_id=1, eos_token_id=2, **small)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    (tmp_path / "texts.txt").write_text(TEXT)
+    (tmp_path / "own_nets.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(capsys, *words):
+    status = main([str(word) for word in words])
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    return said.out
+
+
+def test_from_a_folder_to_a_folder(source, here, capsys):
+    said = run(
+        capsys,
+        "prune",
+        f"hf:{source}",
+        "--params",
+        0.8,
+        "--data",
+        "texts.txt",
+        "--compensate",
+        "lstsq",
+        "-o",
+        "half",
+    )
+    assert "held out 2 of the texts: loss" in said and "wrote half, plain" in said
+    model = transformers.AutoModelForCausalLM.from_pretrained(here / "half")
+    assert model.model.layers[0].mlp.up_proj.out_features < 90
+    assert transformers.AutoTokenizer.from_pretrained(here / "half")("w3 w4")["input_ids"] == [6, 7]
+    assert f"{sum(one.numel() for one in model.parameters()):,} after" in said
+
+
+def test_json_has_the_loss_and_the_form(source, capsys):
+    said = run(
+        capsys, "prune", f"hf:{source}", "--params", 0.8, "--data", "texts.txt", "-o", "half", "--json"
+    )
+    found = json.loads(said)
+    assert found["folder"] == "plain" and 0 < found["loss"]["before"] < 10 and 0 < found["loss"]["after"] < 10
+
+
+@pytest.mark.parametrize("command", [["groups"], ["cost"], ["why", "model.layers.0.mlp.up_proj"], ["report"]])
+def test_every_command_looks_at_a_folder(command, source, capsys):
+    name, *more = command
+    assert run(capsys, name, f"hf:{source}", *more)
+
+
+def test_the_type_is_converted(source, here, capsys):
+    run(capsys, "prune", f"hf:{source}", "--params", 0.8, "--dtype", "bfloat16", "-o", "half")
+    assert transformers.AutoModelForCausalLM.from_pretrained(here / "half").dtype == torch.bfloat16
+
+
+def test_jsonl_and_lines_are_the_same_texts(source, here, capsys):
+    (here / "texts.jsonl").write_text(
+        "".join(json.dumps({"text": line}) + "\n" for line in TEXT.splitlines())
+    )
+    options = [f"hf:{source}", "--params", 0.8, "--json"]
+    plans = [
+        json.loads(run(capsys, "prune", *options, "--data", file))["plan"]
+        for file in ("texts.txt", "texts.jsonl")
+    ]
+    assert plans[0] == plans[1]
+
+
+def test_other_models_have_weights_data_and_an_output(here, capsys):
+    np.save("inputs.npy", np.random.default_rng(0).standard_normal((20, 3, 8, 8), dtype=np.float32))
+    options = ["own_nets:Net", "--input", "1x3x8x8", "--criterion", "wanda", "--data", "inputs.npy"]
+    run(capsys, "prune", *options, "-o", "half.safetensors")
+    again = run(capsys, "prune", *options, "--weights", "half.safetensors", "--json")
+    first = run(capsys, "prune", *options, "--json")
+    assert json.loads(again)["parameters"]["before"] == json.loads(first)["parameters"]["after"]
+
+
+def test_weights_decide_what_goes(here, capsys):
+    from own_nets import Net  # of the current folder
+
+    torch.manual_seed(7)  # models without weights have those of seed 0
+    net = Net()
+    torch.save({"state_dict": net.state_dict()}, "net.pt")
+    options = ["prune", "own_nets:Net", "--input", "1x3x8x8", "--json"]
+    with_weights = json.loads(run(capsys, *options, "--weights", "net.pt"))["plan"]
+    assert with_weights != json.loads(run(capsys, *options))["plan"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["hf:nowhere"], "cannot load nowhere"),
+        (["own_nets:Net", "--input", "1x3x8x8", "--data", "texts.txt"], "texts need the tokenizer"),
+        (["own_nets:Net", "--data", "gone.txt"], "cannot read gone.txt as data"),
+        (["own_nets:Net", "--weights", "texts.txt"], "holds no weights that are safe to load"),
+        (["own_nets:Net", "-o", "half", "--dry-run"], "--dry-run slices nothing"),
+        (["own_nets:Net", "-o", "texts.txt"], "texts.txt is there"),
+        (["own_nets:Net", "--device", "moon"], "moving the model failed"),
+    ],
+)
+def test_what_is_wrong_is_one_line(words, said, capsys):
+    assert main(["prune", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_pickle_is_not_run(here, capsys):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(here / "boom"), "w"))
+
+    torch.save(Bomb(), "bomb.pt")
+    assert main(["prune", "own_nets:Net", "--weights", "bomb.pt"]) == 2
+    assert not (here / "boom").exists()
