@@ -51,8 +51,8 @@ def calibrate(
     Raises
     ------
     PlanError
-        There are no batches, one does not run, or the model calls its weights in another way for it than was
-        analysed.
+        There are no batches, one does not run, or the model makes other calls with its weights for it than
+        were analysed.
     """
     wanted = dict.fromkeys(places)
     found: dict[Place, Statistics] = {}

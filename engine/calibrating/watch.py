@@ -57,7 +57,7 @@ class Watch:
             return paths[0].found
         call = self._differs or self._paths[0].steps[self._number].call
         raise PlanError(
-            f"for batch {number} of data= the model calls its weights in another way than for the example "
+            f"for batch {number} of data= the model makes other calls with its weights than for the example "
             f"inputs, first {call.name} at {call.source}: {call.source.text}\n"
             "give example_inputs= like the batches, or leave it out, and batches that take the same path"
         )
