@@ -30,14 +30,16 @@ def prune_data(result: Result, trial: Trial | None, saved: Saved | None) -> Data
     """What was pruned, what was left alone and why; costs and loss before and after; the plan."""
     graph, plan = result.graph, result.plan
     macs = macs_of(graph)
+    loss = {} if trial is None else {"loss": {"before": trial.before, "after": trial.after}}
+    folder = {} if saved is None else {"folder": saved.form}
     return {
+        **loss,
+        **folder,
         "model": graph.trace.model_name,
         "inputs": result.inputs,
         "parameters": {"before": result.before, "after": result.after},
         "macs": {"before": macs(whole), "after": macs(kept_slots(graph, plan))},
         "groups": _decisions(result),
-        "loss": None if trial is None else {"before": trial.before, "after": trial.after},
-        "folder": None if saved is None else saved.form,
         "notes": list(result.notes),
         "unknown": _unknown(graph),
         "plan": json.loads(plan.to_json()),

@@ -35,11 +35,10 @@ With --json: {"kind", "headline", "start", "end", "path", "relation", "cuts", "a
 "meeting", "remarks"}; "kind" is coupled, tied, apart or unknown of two, and free, follows or held of one.
 After an error: {"error": "..."}."""
 PRUNE_JSON = """\
-With --json: {"model", "inputs", "parameters", "macs", "loss", "folder", "groups", "notes", "unknown",
-"plan"}.
-Costs are {"before", "after"}, and so is the loss on what is held out of --data, or null; "folder" is plain,
-shaped or null; a group is {"name", "kind", "slots", "kept", "exact", "why"}; an unknown operation as in
-'prunus groups --help'; "plan" is what --plan writes. After an error: {"error": "..."}."""
+With --json: {"model", "inputs", "parameters", "macs", "groups", "notes", "unknown", "plan"}. Costs are
+{"before", "after"}; a group is {"name", "kind", "slots", "kept", "exact", "why"}; an unknown operation as
+in 'prunus groups --help'; "plan" is what --plan writes. Where they are known there are "loss", {"before",
+"after"} on what is held out of --data, and "folder", plain or shaped. After an error: {"error": "..."}."""
 
 
 class Parser(argparse.ArgumentParser):

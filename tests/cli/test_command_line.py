@@ -105,7 +105,7 @@ def test_an_interrupt_is_one_line_and_its_own_status(command, capsys):
 
 def test_a_mistake_of_prunus_is_one_line_too(monkeypatch, capsys):
     """The traceback is there for those who ask."""
-    monkeypatch.setattr(cli_models, "load_model", lambda name: {}[name])
+    monkeypatch.setattr(cli_models, "load_model", lambda name, weights: {}[name])
     assert main(["groups", "odd_nets:Net"]) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: KeyError: ") and "Traceback" not in err

@@ -114,7 +114,7 @@ def test_labels_of_a_batch_are_taken_for_what_they_are():
             engine.prune(one, criterion="taylor", data=[batch], tokenizer=tokenizer(mask_token="<mask>"))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     engine.prune(model, criterion="taylor", data=[{**batch, "labels": labels}])
-    assert model.bert.encoder.layer[0].intermediate.dense.weight.shape == (12, 8)
+    assert len(model.bert.encoder.layer[0].intermediate.dense.weight) == 12
 
 
 def test_a_masked_model_needs_to_know_what_hides():
