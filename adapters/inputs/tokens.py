@@ -123,7 +123,7 @@ def _ids(tokenizer: Tokenizer, text: str, **options: bool) -> list[int]:
     found = tokenizer(text, **{name: value for name, value in asked.items() if _takes(tokenizer, name)})
     found = found["input_ids"] if isinstance(found, Mapping) else found
     try:
-        return [int(token) for token in torch.as_tensor(found).flatten().tolist()]
+        return [int(token) for token in torch.as_tensor(found, device="cpu").flatten().tolist()]
     except (TypeError, ValueError, RuntimeError) as error:
         raise PlanError(
             f"tokenizer= must give the tokens of a text, or a dict with input_ids, not {type(found).__name__}"
@@ -151,7 +151,7 @@ def _columns(row: Row, number: int, known: Mapping[str, Any]) -> dict[str, Tenso
     """What the model takes of a row, as tensors."""
     names = [name for name in row if name == "input_ids" or (name in known and row[name] is not None)]
     try:
-        return {name: torch.as_tensor(row[name]) for name in names}
+        return {name: torch.as_tensor(row[name], device="cpu") for name in names}
     except (TypeError, ValueError, RuntimeError) as error:
         raise PlanError(f"row {number} of data= is not one of numbers: {error}") from error
 

@@ -66,9 +66,11 @@ class _OwnLoss:
                 "the model's own loss needs labels, and what hides a token is not known: "
                 f"give tokenizer= with a mask_token_id, {_OTHERWISE}"
             )
-        special = torch.tensor(getattr(self._tokenizer, "all_special_ids", []), dtype=tokens.dtype)
-        where = (_read(inputs, tokens) & ~torch.isin(tokens, special.to(tokens.device))).nonzero().cpu()
-        order = torch.randperm(len(where), generator=self._generator)
+        special = torch.tensor(
+            getattr(self._tokenizer, "all_special_ids", []), dtype=tokens.dtype, device=tokens.device
+        )
+        where = (_read(inputs, tokens) & ~torch.isin(tokens, special)).nonzero().cpu()
+        order = torch.randperm(len(where), generator=self._generator, device="cpu")
         rows, columns = where[order[: max(1, round(MASKED * len(where)))]].unbind(1)
         labels, hidden = torch.full_like(tokens, IGNORED), tokens.clone()
         labels[rows, columns] = tokens[rows, columns]
