@@ -48,7 +48,7 @@ def prune(
     free_outputs: Sequence[int] = (),
     data: Iterable[Any] | None = None,
     loss: Loss | None = None,
-    compensate: str | None = None,
+    compensate: str | tuple[str, float] | None = None,
     optimizer: Optimizers | None = None,
     dry_run: bool = False,
     verify: bool = True,
@@ -77,8 +77,10 @@ def prune(
     optimizer : its state (momentum, moments) is sliced along with the parameters; one, or several in a list.
         State of another form is dropped, which `Result.notes` tells.
     compensate : correct the weights that read what is dropped, so that their results change least on `data`:
-        by ``"mean"`` or ``"lstsq"``, see `engine.calibrating.compensate`. Where `loss` is given, too, a batch
-        that is a pair is one of inputs and targets.
+        by ``"mean"`` or ``"lstsq"``, see `engine.calibrating.compensate`. How far least squares trust `data`
+        is tried for each reader on a half that it is not fitted to, down to no correction at all, unless
+        ``("lstsq", 0.1)`` gives the strength of the ridge. Where `loss` is given, too, a batch that is a pair
+        is one of inputs and targets.
     dry_run : only plan; the model is not changed. Where torch.distributed has several ranks, what looks at
         data needs that: `apply` then carries the plan of one rank out on all, sent by `Plan.to_json`.
     verify : run the model at the sizes of the plan, which must not make it do anything else, and the pruned

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 from torch import Tensor
 
 from ...adapters.lower import LOWERINGS
@@ -13,7 +14,7 @@ from ...errors import PlanError, TraceError
 from ..coupling import Place
 from ..grouping import Groups
 from ..tracing import Call, Trace, Value, trace
-from .statistics import Statistics
+from .statistics import Statistics, rows_of
 
 
 def batches(data: Any) -> list[Any]:
@@ -58,10 +59,29 @@ def calibrate(
     PlanError
         There are no batches, one does not run, or the model makes other calls for it than were analysed.
     """
-    wanted = dict.fromkeys(places)
-    found: dict[Place, Statistics] = {}
-    for number, batch in enumerate(batches(data)):
-        watch = _Watch(graph.trace, wanted, products)
+    found = calibrate_parts(graph, data, places, products=products)
+    return {place: parts[0] for place, parts in found.items()}
+
+
+def calibrate_parts(
+    graph: Groups,
+    data: Iterable[Any] | None,
+    places: Iterable[Place],
+    *,
+    products: bool = False,
+    parts: int = 1,
+) -> dict[Place, list[Statistics]]:
+    """As `calibrate`, with statistics of so many parts of the data: runs of batches, or of a batch's entries.
+
+    Neighbours are in one part, as they are alike: what holds in one part need not hold in another.
+    """
+    given, wanted = batches(data), dict.fromkeys(places)
+    found: dict[Place, list[Statistics]] = {}
+    if not wanted:
+        return found
+    for number, batch in enumerate(given):
+        only = number * parts // len(given) if len(given) >= parts else None
+        watch = _Watch(graph.trace, wanted, partial(_take, found, products, parts, only))
         try:
             opaque = graph.rules.opaque
             seen = trace(
@@ -76,9 +96,27 @@ def calibrate(
         except TraceError as error:
             text = f"batch {number} of data= does not run: {error}\ndata= has inputs alone, without labels"
             raise PlanError(text) from error
-        for place, statistics in watch.found(seen, number).items():
-            found[place] = found[place] + statistics if place in found else statistics
+        watch.check(seen, number)
     return found
+
+
+def _take(
+    found: dict[Place, list[Statistics]],
+    products: bool,
+    parts: int,
+    only: int | None,
+    place: Place,
+    values: Tensor,
+) -> None:
+    """Add what stands at a place to one part, or to each its share."""
+    rows = rows_of(values, place[1])
+    if place not in found:
+        found[place] = [Statistics.none(rows, products) for _ in range(parts)]
+    if only is not None:
+        found[place][only].take(rows)
+    else:
+        for part, share in zip(found[place], rows.tensor_split(parts)):
+            part.take(share)
 
 
 class _Watch:
@@ -87,10 +125,10 @@ class _Watch:
     Of several calls that were analysed it is one that a batch makes; which, its calls tell.
     """
 
-    def __init__(self, analysed: Trace, places: Iterable[Place], products: bool):
+    def __init__(self, analysed: Trace, places: Iterable[Place], look: Callable[[Place, Tensor], None]):
         runs = [analysed.calls[run.start : run.stop] for run in analysed.runs if not run.training]
         self._paths = [_Path(calls, _by_first_reader(calls, places)) for calls in runs]
-        self._products = products
+        self._look = look
         self._differs: Call | None = None
 
     def __call__(self, call: Call, tensors: Mapping[Value, Tensor]) -> None:
@@ -103,14 +141,12 @@ class _Watch:
             return
         self._paths = left
         for position, place in left[0].places.get(call.index, ()):
-            tensor = tensors[call.values[position]]
-            left[0].found[place] = Statistics.of(tensor, place[1], self._products)
+            self._look(place, tensors[call.values[position]])
 
-    def found(self, seen: Trace, number: int) -> dict[Place, Statistics]:
-        """The statistics, or `PlanError` unless the calls of batch `number` were those that were analysed."""
-        paths = [path for path in self._paths if len(path.calls) == len(seen.calls)]
-        if self._differs is None and paths:
-            return paths[0].found
+    def check(self, seen: Trace, number: int) -> None:
+        """Raise `PlanError` unless the calls of batch `number` were those that were analysed."""
+        if self._differs is None and any(len(path.calls) == len(seen.calls) for path in self._paths):
+            return
         call = self._differs or self._paths[0].calls[len(seen.calls)]
         raise PlanError(
             f"for batch {number} of data= the model makes other calls than for the example inputs, first "
@@ -124,7 +160,6 @@ class _Path:
 
     calls: Sequence[Call]
     places: dict[int, Sequence[tuple[int, Place]]]
-    found: dict[Place, Statistics] = field(factory=dict)
 
     def expects(self, call: Call) -> bool:
         """Whether it is the call that was analysed at this point, on values of the same kinds."""
