@@ -26,7 +26,7 @@ class Finish:
 
     options: Options
     inputs: str
-    compensate: str | None
+    compensate: str | tuple[str, float] | None
     optimizer: Optimizers | None
     dry_run: bool
     verify: bool

@@ -50,7 +50,7 @@ def prune(
     data: Iterable[Any] | None = None,
     loss: Loss | None = None,
     tokenizer: Any = None,
-    compensate: str | None = None,
+    compensate: str | tuple[str, float] | None = None,
     optimizer: Optimizers | None = None,
     dry_run: bool = False,
     verify: bool = True,
@@ -66,9 +66,9 @@ def prune(
         seconds to keep; ``latency=(0.5, seconds)`` where a function of yours says what a call takes, see
         `engine.choosing.latency`.
     scope : where the ratio holds: ``"local"`` in every group, ``"global"`` in one ranking of all slots,
-        ``"isomorphic"`` among groups of the same structure; ``"uniform"`` as ``"local"``, and groups at the
-        same place of repeated blocks, or of the same structure, keep the same number of slots. Models with
-        a transformers config are pruned uniformly, so that the config can say it, all others locally.
+        ``"isomorphic"`` among groups of the same structure; ``"uniform"`` as ``"local"``, and groups of
+        one role and size, as those of repeated blocks, keep the same number of slots. Models with a
+        transformers config are pruned uniformly, so that the config can say it, all others locally.
     ratios : other ratios by group name, kind or module pattern (``"layer1.*": 0.25``); the last wins.
     criterion : a name in `engine.scoring.criteria`, or a callable ``(group, tensors) -> scores``. For a
         language model with data that is ``"wanda"`` if not given, else ``"magnitude"``.
@@ -91,8 +91,10 @@ def prune(
     optimizer : its state (momentum, moments) is sliced along with the parameters; one, or several in a list.
         State of another form is dropped, which `Result.notes` tells.
     compensate : correct the weights that read what is dropped, so that their results change least on `data`:
-        by ``"mean"`` or ``"lstsq"``, see `engine.calibrating.compensate`. Where `loss` is given, too, a batch
-        that is a pair is one of inputs and targets.
+        by ``"mean"`` or ``"lstsq"``, see `engine.calibrating.compensate`. How far least squares trust `data`
+        is tried for each reader on a half that it is not fitted to, down to no correction at all, unless
+        ``("lstsq", 0.1)`` gives the strength of the ridge. Where `loss` is given, too, a batch that is a pair
+        is one of inputs and targets.
     dry_run : only plan; the model is not changed. Where torch.distributed has several ranks, what looks at
         data needs that: `apply` then carries the plan of one rank out on all, sent by `Plan.to_json`.
     verify : run the model at the sizes of the plan, which must not make it do anything else, and the pruned

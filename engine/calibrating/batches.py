@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +15,7 @@ from ..grouping import Groups
 from ..tracing import trace
 from .inputs import named_inputs
 from .padding import Padding
-from .statistics import Statistics
+from .statistics import Statistics, rows_of
 from .watch import Watch
 
 
@@ -54,10 +55,30 @@ def calibrate(
         There are no batches, one does not run, or the model makes other calls with its weights for it than
         were analysed.
     """
-    wanted = dict.fromkeys(places)
-    found: dict[Place, Statistics] = {}
-    for number, batch in enumerate(batches(data)):
-        watch = Watch(graph.trace, wanted, products, Padding(named_inputs(graph.model, batch)))
+    found = calibrate_parts(graph, data, places, products=products)
+    return {place: parts[0] for place, parts in found.items()}
+
+
+def calibrate_parts(
+    graph: Groups,
+    data: Iterable[Any] | None,
+    places: Iterable[Place],
+    *,
+    products: bool = False,
+    parts: int = 1,
+) -> dict[Place, list[Statistics]]:
+    """As `calibrate`, with statistics of so many parts of the data: runs of batches, or of a batch's entries.
+
+    Neighbours are in one part, as they are alike: what holds in one part need not hold in another.
+    """
+    given, wanted = batches(data), dict.fromkeys(places)
+    found: dict[Place, list[Statistics]] = {}
+    if not wanted:
+        return found
+    for number, batch in enumerate(given):
+        only = number * parts // len(given) if len(given) >= parts else None
+        padding = Padding(named_inputs(graph.model, batch))
+        watch = Watch(graph.trace, wanted, padding, partial(_take, found, products, parts, only))
         try:
             opaque = graph.rules.opaque
             trace(
@@ -72,6 +93,25 @@ def calibrate(
         except TraceError as error:
             text = f"batch {number} of data= does not run: {error}\ndata= has inputs alone, without labels"
             raise PlanError(text) from error
-        for place, statistics in watch.found(number).items():
-            found[place] = found[place] + statistics if place in found else statistics
+        watch.check(number)
     return found
+
+
+def _take(
+    found: dict[Place, list[Statistics]],
+    products: bool,
+    parts: int,
+    only: int | None,
+    place: Place,
+    values: Tensor,
+    axis: int,
+) -> None:
+    """Add what stands at a place to one part, or to each its share."""
+    rows = rows_of(values, axis)
+    if place not in found:
+        found[place] = [Statistics.none(rows, products) for _ in range(parts)]
+    if only is not None:
+        found[place][only].take(rows)
+    else:
+        for part, share in zip(found[place], rows.tensor_split(parts)):
+            part.take(share)

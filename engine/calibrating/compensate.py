@@ -10,6 +10,7 @@ estimated from channels at the same position only, and as padding counts as if i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from operator import add
@@ -25,11 +26,18 @@ from ...errors import PlanError
 from ..coupling import Place
 from ..grouping import Groups, Member
 from ..tracing import Call
-from .batches import batches, calibrate
+from .batches import batches, calibrate_parts
 from .readers import Reader, added_axes, readers, uses
+from .ridge import Fit, choose_strength, fit
 from .statistics import Statistics
+from .told import Told
 
 METHODS = ("mean", "lstsq")
+
+_NO_BIAS = "there is no bias of their own that could be"
+_NOT_REACHED = "no batch of data= reaches them"
+_PAIRED = "each is several weights that read different data"
+_WORSE = "estimates from a part of data= are worse than none on the rest"
 
 
 @define(eq=False)
@@ -45,7 +53,7 @@ class Corrections:
 
 
 def corrections(
-    graph: Groups, plan: Plan, data: Iterable[Any] | None, how: str = "lstsq", *, damping: float = 1e-3
+    graph: Groups, plan: Plan, data: Iterable[Any] | None, how: str | tuple[str, float] = "lstsq"
 ) -> Corrections:
     """What to do to the readers of the slots that `plan` drops, for `adapters.apply.carry_out`.
 
@@ -55,65 +63,81 @@ def corrections(
     data : batches in the forms that `analyze` takes; `calibrate` runs them.
     how : ``"mean"`` replaces what is dropped by its mean, as FLAP does (An et al., AAAI 2024): only biases
         change. ``"lstsq"`` estimates it from what is kept, as structured OBS does (ZipLM, Kurtic et al.,
-        NeurIPS 2023; OSSCAR, Meng et al., ICML 2024; SlimGPT, Ling et al., NeurIPS 2024). It takes a
-        matrix of size x size for each axis that is read and loses slots.
-    damping : for ``"lstsq"``, what is added to the moments' diagonal, relative to its mean. More trusts the
-        data less.
+        NeurIPS 2023; OSSCAR, Meng et al., ICML 2024; SlimGPT, Ling et al., NeurIPS 2024). It takes two
+        matrices of size x size for each axis that is read and loses slots, of the first and the last half of
+        the data: each tells how strong a ridge makes the estimate from the other best, and whether any is
+        better than none, see `ridge`. So data of several sources are best given one after the other.
+        ``("lstsq", 0.1)`` sets that strength for all readers, relative to the mean square of a slot: more
+        trusts the data less. It is not tried then, and takes one matrix.
 
     Raises
     ------
     PlanError
-        Another `how`, no damping at all, or data that cannot be used.
+        Another `how`, a strength that is not above zero, or data that cannot be used.
     """
-    if how not in METHODS:
-        raise PlanError(f"compensate= is one of {', '.join(map(repr, METHODS))}, not {how!r}")
-    if not damping > 0:
-        raise PlanError(f"damping= is a number above zero, such as 1e-3, not {damping!r}")
+    method, strength = _method(how)
     data = batches(data)
-    found = Corrections()
-    used = uses(graph)
-    losing, found.notes = _losing(graph, plan, used)
-    places = {reader.data: None for those in losing.values() for reader in those}
-    statistics = calibrate(graph, data, places, products=how == "lstsq") if places else {}
-    fits = _Fits(statistics, damping if how == "lstsq" else None)
+    found, told = Corrections(), Told()
+    losing = _losing(graph, plan, told)
+    places = {place: None for one in losing for place in one.places}
+    statistics = calibrate_parts(
+        graph, data, places, products=method == "lstsq", parts=2 if strength is None else 1
+    )
     tensors = named_tensors(graph.model)
-    for weight, readers_of in losing.items():
-        those = [reader for reader in readers_of if reader.data in statistics]
-        if not those:
-            found.notes.append(f"{weight.tensor} is not corrected: no batch of data= reaches it")
-            continue
-        kept = plan.tensors[weight.tensor][weight.axis]
-        bias = _bias(those, used)
-        if bias is None and how == "mean":
-            found.notes.append(f"{weight.tensor} is not corrected: it has no bias of its own that could be")
-            continue
-        _correct(found, graph, weight, bias, tensors[weight.tensor], fits.of(those, kept, bias is not None))
+    for alike in _alike(losing, statistics, method, told):
+        read = _read(alike[0], statistics)
+        fit = _fit(alike, read, plan, tensors, strength)
+        for one in alike:
+            if fit is None:
+                told.leave(one.weight.tensor, _WORSE)
+            else:
+                _correct(found, graph, one, tensors[one.weight.tensor], fit)
+        if strength is None:
+            told.count(sum(part.count for part in read), len(read[0].mean))
+    found.notes = told.notes()
     return found
 
 
-def _losing(
-    graph: Groups, plan: Plan, used: Mapping[str, set[Call]]
-) -> tuple[dict[Member, list[Reader]], list[str]]:
-    """The weights that lose slots of what they read, with their readers, and which of them are left alone."""
-    losing: dict[Member, list[Reader]] = {}
-    notes: list[str] = []
+def _method(how: Any) -> tuple[str, float | None]:
+    """How to estimate, and the strength for all readers; None if it is chosen for each."""
+    method, strength = how if isinstance(how, tuple) and len(how) == 2 else (how, None)
+    if method not in METHODS or (isinstance(how, tuple) and method == "mean"):
+        raise PlanError(f"compensate= is one of {', '.join(map(repr, METHODS))}, not {how!r}")
+    if method == "mean":
+        return method, math.inf
+    if isinstance(how, tuple) and not (isinstance(strength, (int, float)) and 0 < strength < math.inf):
+        raise PlanError(f"the strength in compensate= is a number above zero, such as 0.1, not {strength!r}")
+    return method, strength
+
+
+@frozen(eq=False)
+class _Losing:
+    """A weight that loses slots of what it reads, what it reads, and the bias that goes with it."""
+
+    weight: Member
+    places: tuple[Place, ...]
+    bias: str | None
+
+
+def _losing(graph: Groups, plan: Plan, told: Told) -> list[_Losing]:
+    """The weights that can be corrected, if data reach them; those that are left alone are told."""
+    used = uses(graph)
     by_weight: dict[Member, list[Reader]] = {}
     for reader in readers(graph):
         if reader.weight.axis in plan.tensors.get(reader.weight.tensor, ()):
             by_weight.setdefault(reader.weight, []).append(reader)
+    losing = []
     for weight, those in by_weight.items():
-        others = [call for call in used[weight.tensor] if call not in {reader.call for reader in those}]
+        others = used[weight.tensor] - {reader.call for reader in those}
         if others:
-            notes.append(f"{weight.tensor} is not corrected: {_first(others).name} uses it as well")
+            first = min(others, key=lambda call: call.index)
+            told.leave(weight.tensor, f"{first.name} uses them as well")
         elif any(reader.paired for reader in those):
-            notes.append(f"{weight.tensor} is not corrected: it is several weights that read different data")
+            told.leave(weight.tensor, _PAIRED)
         else:
-            losing[weight] = those
-    return losing, notes
-
-
-def _first(calls: Iterable[Call]) -> Call:
-    return min(calls, key=lambda call: call.index)
+            places = dict.fromkeys(reader.data for reader in those)
+            losing.append(_Losing(weight, tuple(places), _bias(those, used)))
+    return losing
 
 
 def _bias(those: list[Reader], used: Mapping[str, set[Call]]) -> str | None:
@@ -123,73 +147,61 @@ def _bias(those: list[Reader], used: Mapping[str, set[Call]]) -> str | None:
     return name if name is not None and used[name] <= {reader.call for reader in those} else None
 
 
-@frozen(eq=False)
-class _Fit:
-    """An estimate of dropped slots: shares of kept ones, ``(dropped, kept)``, and a rest, ``(dropped,)``."""
-
-    kept: Tensor
-    dropped: Tensor
-    shares: Tensor | None
-    rest: Tensor
-
-
-class _Fits:
-    """Estimates of dropped slots; weights that read the same value share one, as query, key and value do."""
-
-    def __init__(self, statistics: dict[Place, Statistics], damping: float | None):
-        self._statistics, self._damping = statistics, damping
-        self._known: dict[tuple[tuple[Place, ...], bool], _Fit] = {}
-
-    def of(self, those: list[Reader], kept: list[int], biased: bool) -> _Fit:
-        """The estimate for the readers of one weight; without a bias it has no rest."""
-        places = tuple(dict.fromkeys(reader.data for reader in those))
-        if (places, biased) not in self._known:
-            read = reduce(add, (self._statistics[place] for place in places))
-            if not read.scatter.isfinite().all():
-                name = those[0].weight.tensor
-                raise PlanError(
-                    f"with data= the model computes what is not finite: {name} is multiplied with it"
-                )
-            self._known[places, biased] = self._fit(read, kept, biased)
-        return self._known[places, biased]
-
-    def _fit(self, read: Statistics, kept: list[int], biased: bool) -> _Fit:
-        mean = read.mean
-        keep = torch.zeros(len(mean), dtype=torch.bool, device=mean.device)
-        keep[kept] = True
-        inside, outside = keep.nonzero().flatten(), (~keep).nonzero().flatten()
-        if self._damping is None:
-            return _Fit(inside, outside, None, mean[outside])
-        moments = read.scatter[inside] / max(read.count, 1)
-        if not biased:
-            moments = moments + torch.outer(mean[inside], mean)
-        shares = _solve(moments[:, inside], moments[:, outside], self._damping).T
-        return _Fit(inside, outside, shares, mean[outside] - shares @ mean[inside])
+def _alike(
+    losing: list[_Losing], statistics: Mapping[Place, list[Statistics]], method: str, told: Told
+) -> list[list[_Losing]]:
+    """Weights that share an estimate, as query, key and value do, by what they read."""
+    found: dict[tuple[tuple[Place, ...], bool], list[_Losing]] = {}
+    for one in losing:
+        if not any(place in statistics for place in one.places):
+            told.leave(one.weight.tensor, _NOT_REACHED)
+        elif one.bias is None and method == "mean":
+            told.leave(one.weight.tensor, _NO_BIAS)
+        else:
+            found.setdefault((one.places, one.bias is not None), []).append(one)
+    return list(found.values())
 
 
-def _solve(inner: Tensor, across: Tensor, damping: float) -> Tensor:
-    """``(inner + damping)^-1 across`` in float64; slots that are never anything have no share in others."""
-    inner = inner.double()
-    diagonal = inner.diagonal()
-    diagonal += damping * diagonal.mean() + torch.finfo(torch.float32).tiny
-    return torch.linalg.solve(inner, across.double()).to(across.dtype)
+def _read(one: _Losing, statistics: Mapping[Place, list[Statistics]]) -> list[Statistics]:
+    """What a weight reads, in all places together, of each part of the data."""
+    read = [reduce(add, parts) for parts in zip(*(statistics[p] for p in one.places if p in statistics))]
+    if not all(bool(part.scatter.isfinite().all()) for part in read):
+        raise PlanError(
+            f"with data= the model computes what is not finite: {one.weight.tensor} is multiplied with it"
+        )
+    return read
 
 
-def _correct(
-    found: Corrections, graph: Groups, weight: Member, bias: str | None, tensor: Tensor, fit: _Fit
-) -> None:
+def _fit(
+    alike: list[_Losing],
+    read: list[Statistics],
+    plan: Plan,
+    tensors: Mapping[str, Tensor],
+    strength: float | None,
+) -> Fit | None:
+    """The estimate for weights that read the same; None if none is worth it on data that it has not seen."""
+    weight, biased = alike[0].weight, alike[0].bias is not None
+    kept = plan.tensors[weight.tensor][weight.axis]
+    if strength is None:
+        columns = [tensors[one.weight.tensor].detach().movedim(one.weight.axis, 0) for one in alike]
+        strength = choose_strength(read, kept, biased, columns)
+    return None if strength is None else fit(reduce(add, read), kept, biased, strength)
+
+
+def _correct(found: Corrections, graph: Groups, one: _Losing, tensor: Tensor, fit: Fit) -> None:
+    weight = one.weight
     if fit.shares is not None:
         found.tensors[weight.tensor] = _Mixed(weight.axis, fit)
-    if bias is not None:
-        axes = added_axes(graph, bias, weight)
+    if one.bias is not None:
+        axes = added_axes(graph, one.bias, weight)
         summed = [axis for axis in range(tensor.dim()) if axis != weight.axis and axis not in (axes or ())]
         lost = _dropped(tensor, weight.axis, fit).permute(*summed, *(axes or ()), weight.axis)
         step = (lost.flatten(0, len(summed) - 1).sum(0) if summed else lost) @ fit.rest
-        before = found.tensors.get(bias)
-        found.tensors[bias] = _Added(step + before.step if isinstance(before, _Added) else step)
+        before = found.tensors.get(one.bias)
+        found.tensors[one.bias] = _Added(step + before.step if isinstance(before, _Added) else step)
 
 
-def _dropped(weight: Tensor, axis: int, fit: _Fit) -> Tensor:
+def _dropped(weight: Tensor, axis: int, fit: Fit) -> Tensor:
     return weight.detach().index_select(axis, fit.dropped).to(fit.rest.dtype)
 
 
@@ -198,7 +210,7 @@ class _Mixed:
     """Adds to the weights of the kept slots their shares of those of the dropped ones."""
 
     axis: int
-    fit: _Fit
+    fit: Fit
 
     def __call__(self, weight: Tensor) -> Tensor:
         assert self.fit.shares is not None

@@ -6,29 +6,31 @@ cache) or are between: they may differ from batch to batch, as what a weight rea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from attrs import field, frozen
+from attrs import frozen
 from torch import Tensor
 
 from ...errors import PlanError
 from ..coupling import Place
 from ..tracing import Call, Trace, Value
 from .padding import Padding
-from .statistics import Statistics
+
+# What is done with the values that stand at a place, and the axis of them that it is.
+Look = Callable[[Place, Tensor, int], None]
 
 
 class Watch:
-    """Follows a run of a model and collects the statistics of what stands at some places.
+    """Follows a run of a model and looks at what stands at some places.
 
     Of several calls of the model that were analysed it is one that a batch makes; which, its steps tell.
     """
 
-    def __init__(self, analysed: Trace, places: Iterable[Place], products: bool, padding: Padding):
+    def __init__(self, analysed: Trace, places: Iterable[Place], padding: Padding, look: Look):
         runs = [analysed.calls[run.start : run.stop] for run in analysed.runs if not run.training]
         self._paths = [_Path(_steps(calls, places)) for calls in runs]
-        self._products = products
         self._padding = padding
+        self._look = look
         self._weights = _Weights()
         self._number = 0
         self._differs: Call | None = None
@@ -47,14 +49,13 @@ class Watch:
         for position, place in left[0].steps[self._number].places:
             value = call.values[position]
             tensor, axis = self._padding.without(value, tensors[value], place[1])
-            left[0].found[place] = Statistics.of(tensor, axis, self._products)
+            self._look(place, tensor, axis)
         self._number += 1
 
-    def found(self, number: int) -> dict[Place, Statistics]:
-        """The statistics, or `PlanError` unless the steps of batch `number` were those that were analysed."""
-        paths = [path for path in self._paths if len(path.steps) == self._number]
-        if self._differs is None and paths:
-            return paths[0].found
+    def check(self, number: int) -> None:
+        """Raise `PlanError` unless the steps of batch `number` were those that were analysed."""
+        if self._differs is None and any(len(path.steps) == self._number for path in self._paths):
+            return
         call = self._differs or self._paths[0].steps[self._number].call
         raise PlanError(
             f"for batch {number} of data= the model makes other calls with its weights than for the example "
@@ -81,7 +82,6 @@ class _Path:
     """The steps of one run that was analysed."""
 
     steps: Sequence[_Step]
-    found: dict[Place, Statistics] = field(factory=dict)
 
     def expects(self, number: int, call: Call, weights: _ByOperand) -> bool:
         """Whether it is the step that was analysed at this point, on values of the same kinds."""

@@ -110,7 +110,7 @@ MODELS = {
 }
 
 
-def pruned(model, data, kept, how=None, **options):
+def pruned(model, data, kept, how=None):
     """A copy of the model that keeps these slots, corrected by `how` on `data`; and the notes."""
     model = copy.deepcopy(model)
     graph = engine.analyze(model, data[0])
@@ -118,7 +118,7 @@ def pruned(model, data, kept, how=None, **options):
     if how is None:
         carry_out(model, plan, check=partial(check_pruned, model, graph))
         return model, []
-    found = corrections(graph, plan, data, how, **options)
+    found = corrections(graph, plan, data, how)
     carry_out(model, plan, check=partial(check_pruned, model, graph), corrections=found.tensors)
     return model, found.notes
 
@@ -147,7 +147,7 @@ def test_least_squares_on_a_linear_reader_is_that_of_torch(bias):
     """With little damping the outputs are those of `torch.linalg.lstsq` on what is kept."""
     model, x = Mlp(bias).double().eval(), torch.randn(60, 5).double()
     kept = [0, 2, 3, 7, 9]
-    found, _ = pruned(model, [x], {"up.out": kept}, "lstsq", damping=1e-12)
+    found, _ = pruned(model, [x], {"up.out": kept}, ("lstsq", 1e-12))
     with torch.no_grad():
         hidden = model.up(x).relu()[:, kept]
         hidden = torch.cat([hidden, torch.ones(60, 1).double()], 1) if bias else hidden
@@ -189,7 +189,7 @@ def test_what_is_redundant_is_recovered():
         model[0].weight[6:] = torch.einsum("dk,k...->d...", mix, model[0].weight[:6])
         model[0].bias[6:] = mix @ model[0].bias[:6]
     x = torch.randn(8, 3, 9, 9)
-    found, _ = pruned(model, [x], {"0.out": range(6)}, "lstsq", damping=1e-7)
+    found, _ = pruned(model, [x], {"0.out": range(6)}, ("lstsq", 1e-7))
     with torch.no_grad():
         torch.testing.assert_close(found(x), model(x), rtol=1e-4, atol=1e-4)
 
@@ -213,9 +213,9 @@ def test_a_reader_without_bias_is_told():
     model, x = Mlp(bias=False).eval(), torch.randn(20, 5)
     kept = halves(model, x)
     found, notes = pruned(model, [x], kept, "mean")
-    assert notes == ["down.weight is not corrected: it has no bias of its own that could be"]
+    assert notes == ["not corrected: down.weight, as there is no bias of their own that could be"]
     assert error(found, pruned(model, [x], kept)[0], [x]) == 0
-    assert pruned(model, [x], kept, "lstsq")[1] == []
+    assert pruned(model, [x.repeat(3, 1)], kept, "lstsq")[1] == []
 
 
 def test_a_weight_with_another_use_is_left_alone():
@@ -233,7 +233,7 @@ def test_a_weight_with_another_use_is_left_alone():
     model, x = Tied().eval(), torch.arange(9)[None]
     kept = {"embed.d": [0, 1, 4]}
     found, notes = pruned(model, [x], kept, "lstsq")
-    assert notes == ["embed.weight is not corrected: torch.nn.functional.embedding uses it as well"]
+    assert notes == ["not corrected: embed.weight, as torch.nn.functional.embedding uses them as well"]
     assert error(found, pruned(model, [x], kept)[0], [x]) == 0
 
 
@@ -251,7 +251,7 @@ def test_a_weight_that_reads_twice_is_corrected_for_both():
 
     model, x = Twice().double().eval(), torch.randn(60, 5).double()
     kept = [0, 2, 3, 7, 9]
-    found, _ = pruned(model, [x], {"up.out": kept}, "lstsq", damping=1e-12)
+    found, _ = pruned(model, [x], {"up.out": kept}, ("lstsq", 1e-12))
     with torch.no_grad():
         hidden = model.up(x)[:, kept]
         rows = torch.cat([hidden.relu(), hidden.sigmoid() * 3])
@@ -280,19 +280,14 @@ def test_slots_that_are_never_anything_do_no_harm():
     assert error(found, model, [x]) == 0
 
 
-def test_without_damping_there_is_no_solution_to_promise():
-    """A damping of zero is refused before anything runs."""
-    graph = engine.analyze(Mlp(), torch.randn(2, 5))
-    with pytest.raises(PlanError, match="above zero"):
-        corrections(graph, graph.plan({"up.out": [0, 1]}), [torch.randn(4, 5)], damping=0.0)
-
-
 @pytest.mark.parametrize(
     ("data", "how", "message"),
     [
         ([torch.full((4, 5), float("inf"))], "lstsq", "not finite: down.weight"),
         (None, "mean", "give data="),
-        ([torch.randn(4, 5)], "ridge", "'mean', 'lstsq', not 'ridge'"),
+        ([torch.randn(4, 5)], ("lstsq", 0.0), "strength in compensate= is a number above zero"),
+        ([torch.randn(4, 5)], ("mean", 0.1), "not \\('mean', 0.1\\)"),
+        ([torch.randn(4, 5)], "ridge", "'mean', 'lstsq' and .*, not 'ridge'"),
         ([torch.randn(4, 6)], "lstsq", "batch 0 of data= does not run"),
     ],
 )
