@@ -36,10 +36,10 @@ def error(model, whole, x):
         return F.mse_loss(model(x), whole(x)).item()
 
 
-@pytest.mark.parametrize("count", [16, 64, 1024])
+@pytest.mark.parametrize("count", [4, 16, 64, 1024])
 @pytest.mark.parametrize("seed", range(5))
 def test_on_unseen_data_it_is_not_worse_than_none(seed, count):
-    """From 16 entries on, of 48 slots: with a fixed weak ridge it is many times worse for some of these."""
+    """Of 48 slots: with a fixed weak ridge it is many times worse for some of these."""
     model, inputs = trained(seed)
     data, unseen = [inputs(count // 2), inputs(count // 2)], inputs(2000)
     errors = {}
