@@ -89,7 +89,9 @@ def expect_folder(
 
 
 def _folder_place(path: PathLike, is_ours: Callable[[Path], bool]) -> Path:
-    place = Path(os.path.realpath(os.fspath(path)))
+    if not os.fspath(path):
+        raise ValueError("it is no name of a folder")
+    place = Path(os.path.realpath(path))
     if place.exists() and not (place.is_dir() and (is_ours(place) or not any(place.iterdir()))):
         raise ValueError("it is there, and prunus did not write it: choose another name")
     return place

@@ -6,6 +6,7 @@ Where a config says all sizes, the folder is *plain*: transformers alone loads i
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,7 +64,8 @@ class Saved:
 
 def is_folder_for(path: PathLike, model: nn.Module) -> bool:
     """Whether a model is to be saved at `path` as a folder: a transformers model, and no name of a file."""
-    return has_config(model) and Path(path).suffix != ".safetensors"
+    is_name = isinstance(path, (str, os.PathLike))
+    return is_name and has_config(model) and Path(path).suffix != ".safetensors"
 
 
 def is_ours(place: Path) -> bool:
@@ -217,7 +219,8 @@ def _configs_in(config: Any, way: Field) -> Iterator[tuple[Field, Any]]:
 
 def _record_in(config: Any) -> Mapping[str, Any]:
     """The record of a model that was shaped when it was loaded."""
-    return getattr(getattr(config, "quantization_config", None), "record", {})
+    given = getattr(config, "quantization_config", None)
+    return given["record"] if isinstance(given, dict) and given.get("quant_method") == METHOD else {}
 
 
 def _save_tokenizer(part: Path, model: Any, tokenizer: Any) -> None:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...errors import CheckpointError
-from .shaped import finish, reshape
+from .shaped import check_record, finish, fitted, reshape
 
 METHOD = "prunus"
 
@@ -28,10 +27,7 @@ def register() -> None:
         """The record of a shaped model in its config."""
 
         def __init__(self, record: dict[str, Any] | None = None, **_: Any):
-            if not record:
-                raise CheckpointError(
-                    "this config says that prunus shaped the model, but not how: save it again"
-                )
+            check_record(record)
             self.quant_method: Any = METHOD
             self.record = record
 
@@ -46,14 +42,16 @@ def register() -> None:
         """Gives a model on the meta device the sizes of the record before its weights come."""
 
         quantization_config: Any
+        record: Any
 
         def _process_model_before_weight_loading(self, model: Any, **_: Any) -> Any:
-            reshape(model, self.quantization_config.record)
+            self.record = fitted(model, self.quantization_config.record)
+            reshape(model, self.record)
             return model
 
         def postprocess_model(self, model: Any, **_: Any) -> Any:
-            finish(model, self.quantization_config.record)
-            model.config.quantization_config = self.quantization_config
+            finish(model, self.record)
+            model.config.quantization_config = self.quantization_config.to_dict()  # which pickles
             del model.hf_quantizer
             del model.quantization_method
             model.is_quantized = False

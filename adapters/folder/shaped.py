@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import CheckpointError, PlanError
+from .. import strict_json
 from ..modules import ChangedAttribute
 from ..plan import Plan
 from ..settings import attribute_of
-from ..submodules import each_module, module_at, modules_of, own_attributes
+from ..submodules import each_module, find_module, module_at, modules_of, own_attributes
 from .solve import lasting_tensors
 
 Record = dict[str, Any]
@@ -40,6 +41,43 @@ def record_of(model: nn.Module, twin: nn.Module, plan: Plan, earlier: Mapping[st
         },
         "buffers": _buffers(model, plan, earlier.get("buffers", {})),
     }
+
+
+def check_record(record: Any) -> None:
+    """Raise `CheckpointError` unless it has the form of a record, which anybody may have written."""
+    forms = {
+        "shapes": strict_json.table(strict_json.shape),
+        "attributes": strict_json.table(strict_json.positive),
+        "buffers": strict_json.table(strict_json.by_axis(strict_json.slots)),
+    }
+    try:
+        strict_json.record(forms, {})(record, "the record")
+    except strict_json.Malformed as error:
+        raise CheckpointError(
+            f"the config does not say how prunus shaped the model ({error}): save it again"
+        ) from error
+
+
+def fitted(model: nn.Module, record: Record) -> Record:
+    """The record by the names of `model`: the base of the model that was saved, or one with a head more."""
+    tensors = lasting_tensors(model)
+    if record["shapes"].keys() <= tensors.keys():
+        return record
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    for rename in (lambda name: name.removeprefix(prefix), lambda name: prefix + name):
+        if any(rename(name) in tensors for name in record["shapes"]):
+            return {
+                "shapes": {rename(k): v for k, v in record["shapes"].items() if rename(k) in tensors},
+                **{
+                    part: {rename(k): v for k, v in record[part].items() if _has(model, rename(k))}
+                    for part in ("attributes", "buffers")
+                },
+            }
+    return record
+
+
+def _has(model: nn.Module, name: str) -> bool:
+    return find_module(model, name.partition("[")[0].rpartition(".")[0]) is not None
 
 
 def reshape(model: nn.Module, record: Mapping[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -207,14 +209,50 @@ def test_what_is_no_folder_of_transformers_is_one_error(make, tmp_path):
         engine.load(tmp_path / "none")
 
 
-def test_a_record_that_lies_is_one_error(tmp_path):
+LIES = {
+    "training": lambda record: record["attributes"].update(training=7),
+    "num_heads": lambda record: record["attributes"].update(num_heads=-7),
+    "no size": lambda record: record["shapes"].update({"pooler.dense.weight": [3, -4]}),
+    "nope": lambda record: record["buffers"].update({"nope.x": {"0": [1]}}),
+    "shapes": lambda record: record.update(shapes="x"),
+    "attributes": lambda record: record.pop("attributes"),
+}
+
+
+@pytest.mark.parametrize("said", LIES)
+def test_a_record_that_lies_is_one_error(said, tmp_path):
     pruned("BertModel", ratio=0.3)[0].save(tmp_path / "half")
     config = tmp_path / "half/config.json"
     text = json.loads(config.read_text())
-    text["quantization_config"]["record"]["attributes"]["training"] = 7
+    LIES[said](text["quantization_config"]["record"])
     config.write_text(json.dumps(text))
-    with pytest.raises(CheckpointError, match="training"):
+    with pytest.raises(CheckpointError, match=said):
         engine.load(tmp_path / "half")
+
+
+def test_a_shaped_model_pickles_copies_and_trains(tmp_path):
+    result, inputs = pruned("GPT2LMHeadModel", ratio=0.3)
+    result.save(tmp_path / "half")
+    loaded = engine.load(tmp_path / "half")
+    for other in (pickle.loads(pickle.dumps(loaded)), copy.deepcopy(loaded)):
+        assert_same(loaded, other, inputs)
+    loaded(**inputs, labels=inputs["input_ids"]).loss.backward()
+    assert all(one.grad is not None for one in loaded.parameters())
+
+
+def test_the_base_of_a_shaped_model_loads(tmp_path):
+    result, inputs = pruned("GPT2LMHeadModel", ratio=0.3)
+    result.save(tmp_path / "half")
+    base = transformers.AutoModel.from_pretrained(tmp_path / "half")
+    assert_same(result.model.transformer, base, inputs)
+    base.save_pretrained(tmp_path / "base")
+    assert_same(base, transformers.AutoModel.from_pretrained(tmp_path / "base"), inputs)
+
+
+@pytest.mark.parametrize("path", [None, 7, "", "a\0b"])
+def test_what_is_no_path_is_one_error(path):
+    with pytest.raises(CheckpointError):
+        engine.prune(llama(), params=0.8).save(path)
 
 
 def test_other_models_are_files(tmp_path):
