@@ -83,6 +83,8 @@ def _printed(result: Result) -> Iterator[str]:
     yield f"  MACs        {_change(price(whole), price(kept_slots(graph, plan)))}"
     yield f"  {plan}"
     yield from (f"  {note}" for note in result.notes)
+    if result.folder is not None:
+        yield f"  saved {result.folder}"
     yield from _table(list(_decisions(result)))
     if not plan.groups:
         yield "  nothing was removed"

@@ -65,6 +65,7 @@ def test_what_no_config_says_is_beside_it(name, tmp_path):
     result, inputs = pruned(name, ratio=0.3)
     saved = result.save(tmp_path / "half")
     assert saved.form == "shaped" and saved.reason and result.folder is saved
+    assert f"saved shaped: load it after `import prunus`, as {saved.reason}" in str(result)
     loaded = type(result.model).from_pretrained(tmp_path / "half")
     assert_same(result.model, loaded, inputs)
     assert not loaded.is_quantized
