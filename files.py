@@ -67,17 +67,13 @@ def written_folder(
             part = folder.path / _PART
             part.mkdir()
             yield part
-            for file in part.iterdir():
-                folder.to_disk(file)
-            old = folder.path / _OLD
+            for file in part.rglob("*"):
+                if file.is_file():
+                    folder.to_disk(file)
             if place.exists():
-                place.replace(old)
-            try:
-                part.replace(place)
-            except BaseException:
-                if old.exists():
-                    old.replace(place)
-                raise
+                (folder.path / _OLD).mkdir()
+                place.replace(folder.path / _OLD / place.name)
+            part.replace(place)
 
 
 def expect_folder(
@@ -93,7 +89,7 @@ def _folder_place(path: PathLike, is_ours: Callable[[Path], bool]) -> Path:
         raise ValueError("it is no name of a folder")
     place = Path(os.path.realpath(path))
     if place.exists() and not (place.is_dir() and (is_ours(place) or not any(place.iterdir()))):
-        raise ValueError("it is there, and prunus did not write it: choose another name")
+        raise ValueError("it is there, and prunus did not write all of it: choose another name")
     return place
 
 
@@ -221,7 +217,16 @@ class _Folder:
         for file in self._files:
             file.close()
         if self.path.name:
+            _give_back(self.path)
             shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _give_back(folder: Path) -> None:
+    """Put back what was to be replaced, where nothing has come in its place."""
+    for old in (folder / _OLD).glob("*"):
+        place = folder.parent / old.name
+        if not place.exists():
+            old.replace(place)
 
 
 def _locked(file: IO[bytes]) -> bool | None:
@@ -258,4 +263,5 @@ def _clear_one(folder: Path) -> None:
         if free is None:  # then age tells
             free = time.time() - folder.stat().st_mtime > _DAY
         if free:
+            _give_back(folder)
             shutil.rmtree(folder, ignore_errors=True)

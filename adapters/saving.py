@@ -40,6 +40,10 @@ def save(path: PathLike, model: nn.Module, plan: Plan, **folder: Any) -> Saved |
     """
     if is_folder_for(path, model):
         return save_folder(path, model, plan, **folder)
+    if folder:
+        raise CheckpointError(
+            f"{', '.join(folder)}: for a folder of a transformers model, and this is a file"
+        )
     checkpoint.save(path, model, plan)
     return None
 

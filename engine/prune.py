@@ -84,7 +84,7 @@ def prune(
     kinds : prune only groups of these kinds: as ``graph.groups`` names them (``"heads"``), or ``"stream"``
         (the residual stream, to which layers of several modules add), or ``"hidden"`` (neither that nor a
         part of a product, as heads are: the hidden units of MLPs). A language model's stream is left whole
-        unless this or `only` names it (``["*"]`` names everything).
+        unless this or `only` names it (``only=["*"]`` names everything).
     round_to : kept slots are a multiple of this.
     min_keep : how many slots (from 1) or what fraction (below 1) of every group stays at least.
     exact_only : leave groups alone over which a statistic is taken.

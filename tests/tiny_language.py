@@ -21,35 +21,24 @@ SPECIAL = {"pad_token": "<pad>", "eos_token": "<end>", "mask_token": "<mask>", "
 WORDS = [*SPECIAL.values(), "<unk>", *(f"w{number}" for number in range(35))]
 PAD, END, MASK, CLS = range(4)
 FIRST = WORDS.index("w0")
+SMALL = {
+    "vocab_size": len(WORDS),
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 16,
+}
 
 
 def llama() -> nn.Module:
     torch.manual_seed(0)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(WORDS),
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=16,
-        )
-    ).eval()
+    return LlamaForCausalLM(LlamaConfig(num_key_value_heads=2, **SMALL)).eval()
 
 
 def bert() -> nn.Module:
     torch.manual_seed(0)
-    return BertForMaskedLM(
-        BertConfig(
-            vocab_size=len(WORDS),
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=16,
-        )
-    ).eval()
+    return BertForMaskedLM(BertConfig(**SMALL)).eval()
 
 
 def t5() -> nn.Module:

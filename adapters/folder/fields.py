@@ -6,6 +6,8 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..inputs import is_transformers_config
+
 # The steps from a config to a number: names of attributes, keys of dicts, positions in lists.
 Field = tuple[str | int, ...]
 
@@ -39,18 +41,13 @@ def written(field: Field) -> str:
     return text.removeprefix(".")
 
 
-def is_config(value: Any) -> bool:
-    """Whether it is a config of transformers."""
-    return isinstance(getattr(value, "model_type", None), str) and hasattr(value, "to_diff_dict")
-
-
 def _walk(held: Any, way: Field) -> Iterator[tuple[Field, int | None]]:
     for step, value in _items(held):
-        if value is None and is_config(held):
+        if value is None and is_transformers_config(held):
             yield (*way, step), None
         elif type(value) is int and value > 0:
             yield (*way, step), value
-        elif is_config(value) or (isinstance(value, (list, tuple, dict)) and len(value) < 1000):
+        elif is_transformers_config(value) or (isinstance(value, (list, tuple, dict)) and len(value) < 1000):
             yield from _walk(value, (*way, step))
 
 
@@ -63,7 +60,7 @@ def _items(held: Any) -> list[tuple[str | int, Any]]:
 
 
 def _at(held: Any, step: str | int) -> Any:
-    return vars(held)[step] if is_config(held) else held[step]
+    return vars(held)[step] if is_transformers_config(held) else held[step]
 
 
 def _set(held: Any, step: str | int, value: Any) -> None:

@@ -6,6 +6,7 @@ Where a config says all sizes, the folder is *plain*: transformers alone loads i
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,18 +20,19 @@ from torch import nn
 from ...errors import CheckpointError, PlanError, shown
 from ...files import PathLike, written_folder
 from ..checkpoint import check_carried_out
-from ..inputs import has_config
+from ..inputs import has_config, is_transformers_config
 from ..plan import Plan
 from ..settings import setting_of
 from ..tensors import named_tensors
 from .card import card
-from .fields import Field, is_config, with_numbers, written
+from .fields import Field, with_numbers, written
 from .plugin import METHOD, register
 from .same import Run, difference, first_line, guessed, last_line, quiet
 from .shaped import record_of
 from .solve import solve, twin_of
 
 PLAN = "plan.json"
+FILES = "prunus.json"  # names what prunus wrote into a folder
 _WEIGHTS = (
     "*.safetensors",
     "*.bin",
@@ -42,7 +44,7 @@ _WEIGHTS = (
     "*.gguf",
     "*.index.json",
 )
-_NOT_COPIED = (*_WEIGHTS, "config.json", "generation_config.json", "README.md", PLAN, "*.py", ".*")
+_NOT_COPIED = (*_WEIGHTS, "config.json", "generation_config.json", "README.md", PLAN, FILES, "*.py", ".*")
 _LARGEST_COPIED = 2**27  # bytes: the largest tokenizers have a tenth
 
 
@@ -69,8 +71,16 @@ def is_folder_for(path: PathLike, model: nn.Module) -> bool:
 
 
 def is_ours(place: Path) -> bool:
-    """Whether prunus wrote a folder."""
-    return (place / PLAN).is_file()
+    """Whether prunus wrote a folder, and all that is in it."""
+    try:
+        known = json.loads((place / FILES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(known, list) and _files_in(place) <= {*known, FILES}
+
+
+def _files_in(place: Path) -> set[str]:
+    return {file.relative_to(place).as_posix() for file in place.rglob("*") if not file.is_dir()}
 
 
 def save_folder(
@@ -115,13 +125,14 @@ def save_folder(
             raise CheckpointError(f"cannot save this model in {shown(path)}: {error}") from error
         (part / PLAN).write_text(plan.to_json(), encoding="utf-8")
         (part / "README.md").write_text(card(model, saved, facts), encoding="utf-8")
+        (part / FILES).write_text(json.dumps(sorted(_files_in(part))), encoding="utf-8")
     return saved
 
 
 def load_folder(path: PathLike) -> nn.Module:
     """The model in a folder that ``save_pretrained`` wrote, shaped or not, in the dtype it was saved in.
 
-    Raises `CheckpointError` if there is none, or it cannot be loaded.
+    Raises `CheckpointError` if there is none, it cannot be loaded, or its files lack tensors of the model.
     """
     register()
     import transformers  # whoever asks for a folder has it
@@ -129,15 +140,34 @@ def load_folder(path: PathLike) -> nn.Module:
     try:
         config = transformers.AutoConfig.from_pretrained(path)
         names = config.architectures or ()
-        kinds = [getattr(transformers, name) for name in names if hasattr(transformers, name)]
+        named: list[Any] = [getattr(transformers, name, None) for name in names]
+        kinds = [kind for kind in named if isinstance(kind, type) and issubclass(kind, nn.Module)]
         if not kinds:
             raise CheckpointError(f"{shown(path)} names no class of transformers that could be built")
-        with quiet():
-            return kinds[0].from_pretrained(path, dtype="auto")
+        with quiet():  # what it would report is looked at here
+            options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+            model, found = kinds[0].from_pretrained(path, dtype="auto", **options)
+        _check_complete(path, found)
+        return model
     except CheckpointError:
         raise
     except Exception as error:  # of files that anybody may have written
         raise CheckpointError(f"cannot load {shown(path)}: {first_line(error)}") from error
+
+
+def _check_complete(path: PathLike, found: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` for tensors that the files lack, or have otherwise: they would be random."""
+    told = [f"it has no {name}" for name in sorted(found["missing_keys"])]
+    told += [
+        f"{name} is of {tuple(here)} in it, and of {tuple(wanted)} by its config"
+        for name, here, wanted in sorted(found["mismatched_keys"])
+    ]
+    if told:
+        more = f" and {len(told) - 1} more" if len(told) > 1 else ""
+        raise CheckpointError(
+            f"{shown(path)} does not have the weights that its config asks for: {told[0]}{more}; "
+            "copy or save it again"
+        )
 
 
 # --- what is written ---------------------------------------------------------------------------------------
@@ -213,7 +243,7 @@ def _in_configs(model: Any, names: Iterable[str]) -> dict[str, Field]:
 def _configs_in(config: Any, way: Field) -> Iterator[tuple[Field, Any]]:
     yield way, config
     for name, one in vars(config).items():
-        if is_config(one):
+        if is_transformers_config(one):
             yield from _configs_in(one, (*way, name))
 
 

@@ -14,10 +14,14 @@ from torch import Tensor, nn
 from .making import IMAGE_SIDES, TOKENS, Guess, Maker, arguments_of
 
 
+def is_transformers_config(value: Any) -> bool:
+    """Whether it is a config of transformers."""
+    return isinstance(getattr(value, "model_type", None), str) and hasattr(value, "to_diff_dict")
+
+
 def has_config(model: nn.Module) -> bool:
     """Whether a model is built from a config of transformers."""
-    config = vars(model).get("config")  # and no answer of the module's own
-    return isinstance(getattr(config, "model_type", None), str) and hasattr(config, "to_diff_dict")
+    return is_transformers_config(vars(model).get("config"))  # and no answer of the module's own
 
 
 def is_language_model(model: nn.Module) -> bool:

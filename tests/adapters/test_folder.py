@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from prunus import CheckpointError, engine
+from prunus import CheckpointError, engine, files
 from prunus.adapters.folder.fields import numbers_of, with_numbers
 from torch import nn
 from zoo_models import build_transformers
@@ -173,9 +173,89 @@ def test_a_folder_of_somebody_else_stays(tmp_path):
     (tmp_path / "half").mkdir()
     (tmp_path / "half/thesis.tex").write_text("mine")
     result = engine.prune(llama(), params=0.8)
-    with pytest.raises(CheckpointError, match="prunus did not write it"):
+    with pytest.raises(CheckpointError, match="prunus did not write all of it"):
         result.save(tmp_path / "half")
     assert [file.name for file in tmp_path.rglob("*")] == ["half", "thesis.tex"]
+
+
+@pytest.mark.parametrize("name", ["plan.json", "model.safetensors"])
+def test_a_folder_with_a_file_that_could_be_ours_stays(name, tmp_path):
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / name).write_text("{}")
+    with pytest.raises(CheckpointError, match="choose another name"):
+        engine.prune(llama(), params=0.8).save(tmp_path / "half")
+    assert (tmp_path / "half" / name).read_text() == "{}"
+
+
+def test_a_file_that_came_later_keeps_a_folder_from_being_replaced(tmp_path):
+    result = engine.prune(llama(), params=0.8)
+    result.save(tmp_path / "half")
+    (tmp_path / "half/results").mkdir()
+    (tmp_path / "half/results/notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match="choose another name"):
+        result.save(tmp_path / "half")
+    assert (tmp_path / "half/results/notes.txt").read_text() == "mine"
+
+
+def test_a_folder_that_was_to_be_replaced_comes_back(tmp_path, monkeypatch):
+    """Whatever fails after it was moved away, a kill too: then the next save puts it back."""
+    result = engine.prune(llama(), params=0.8)
+    result.save(tmp_path / "half")
+    before = (tmp_path / "half/model.safetensors").read_bytes()
+    monkeypatch.setattr(files._Folder, "remove", lambda self: [file.close() for file in self._files])
+    replace = Path.replace
+
+    def dies(self, target):
+        if self.name == "part" and Path(target).name == "half":
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", dies)
+    with pytest.raises(KeyboardInterrupt):
+        result.save(tmp_path / "half")
+    assert not (tmp_path / "half").exists()
+    monkeypatch.undo()
+    result.save(tmp_path / "other")
+    assert (tmp_path / "half/model.safetensors").read_bytes() == before
+    assert {entry.name for entry in tmp_path.iterdir()} == {"half", "other"}
+
+
+def test_files_below_a_folder_come_along(tmp_path):
+    """As a tokenizer with several chat templates writes them."""
+
+    class Several:
+        def save_pretrained(self, folder):
+            (folder / "additional_chat_templates").mkdir()
+            (folder / "additional_chat_templates/tool.jinja").write_text("{{messages}}")
+
+    result = engine.prune(llama(), params=0.8)
+    for _ in range(2):
+        result.save(tmp_path / "half", tokenizer=Several())
+    assert (tmp_path / "half/additional_chat_templates/tool.jinja").read_text() == "{{messages}}"
+
+
+CHANGES = {
+    "num_hidden_layers": (3, "has no model.layers.2"),
+    "intermediate_size": (7, "is of .* by its config"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_weights_that_the_files_lack_are_never_random(name, tmp_path):
+    engine.prune(llama(), params=0.8).save(tmp_path / "half")
+    text = json.loads((tmp_path / "half/config.json").read_text())
+    text[name], said = CHANGES[name]
+    (tmp_path / "half/config.json").write_text(json.dumps(text))
+    with pytest.raises(CheckpointError, match=said):
+        engine.load(tmp_path / "half")
+
+
+def test_a_class_that_is_no_model_is_one_error(tmp_path):
+    engine.prune(llama(), params=0.8).save(tmp_path / "half")
+    text = json.loads((tmp_path / "half/config.json").read_text())
+    (tmp_path / "half/config.json").write_text(json.dumps({**text, "architectures": ["AutoTokenizer"]}))
+    with pytest.raises(CheckpointError, match="names no class"):
+        engine.load(tmp_path / "half")
 
 
 def test_a_folder_of_prunus_is_replaced_as_a_whole(tmp_path):
