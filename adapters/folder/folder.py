@@ -141,7 +141,7 @@ def load_folder(path: PathLike) -> nn.Module:
         config = transformers.AutoConfig.from_pretrained(path)
         names = config.architectures or ()
         named: list[Any] = [getattr(transformers, name, None) for name in names]
-        kinds = [kind for kind in named if isinstance(kind, type) and issubclass(kind, nn.Module)]
+        kinds: list[Any] = [kind for kind in named if isinstance(kind, type) and issubclass(kind, nn.Module)]
         if not kinds:
             raise CheckpointError(f"{shown(path)} names no class of transformers that could be built")
         with quiet():  # what it would report is looked at here
