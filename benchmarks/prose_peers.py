@@ -209,7 +209,7 @@ def _head_cost(model: nn.Module, block: Block) -> int:
 
 
 def _keep_heads(model: nn.Module, block: Block, keep: Tensor) -> None:
-    groups, times = _head_groups(model, block)
+    _, times = _head_groups(model, block)
     size = _head_size(model)
     queries = (keep[:, None] * times + torch.arange(times)).flatten()
     keys = (keep[:, None] * size + torch.arange(size)).flatten()

@@ -4,11 +4,13 @@ from .batches import batches, calibrate
 from .compensate import Corrections, corrections
 from .inputs import first_sequence, inputs_of, named_inputs, takes
 from .prepare import prepared
-from .readers import readers
+from .readers import Reader, readers
+from .rounds import rounds
 from .statistics import Statistics
 
 __all__ = [
     "Corrections",
+    "Reader",
     "Statistics",
     "batches",
     "calibrate",
@@ -18,5 +20,6 @@ __all__ = [
     "named_inputs",
     "prepared",
     "readers",
+    "rounds",
     "takes",
 ]

@@ -16,6 +16,7 @@ from ...adapters.inputs import is_language_model
 from ...errors import PlanError
 from ..grouping import Group
 from .activations import flap, variance, wanda
+from .expressed import leverage, obs
 from .gradients import fisher, taylor
 from .magnitude import Magnitude, bn_scale, fpgm, lamp
 from .slot_tensors import Tensors
@@ -45,11 +46,13 @@ CRITERIA: dict[str, Callable[[], Criterion]] = {
     "wanda": lambda: wanda,
     "flap": lambda: flap,
     "variance": lambda: variance,
+    "obs": lambda: obs,
+    "leverage": lambda: leverage,
     "random": Random,
 }
 
 # Those that cannot do without data, and with them those that look at gradients.
-CALIBRATED = (wanda, flap, variance)
+CALIBRATED = (wanda, flap, variance, obs, leverage)
 READING = (*CALIBRATED, taylor, fisher)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...adapters.contents import copied, tensors_in
 from ...adapters.undisturbed import undisturbed
-from ...adapters.undo import undoing
+from ...adapters.undo import Undo, undoing
 from ...errors import PlanError
 from ..grouping import Group, Member
 from .own_loss import own_loss
@@ -67,7 +67,7 @@ def gradients(tensors: Tensors) -> Iterator[dict[str, Tensor]]:
         raise PlanError(
             "weights made in torch.inference_mode() can have no gradients: make the model outside of it"
         )
-    loss = tensors.loss or own_loss(tensors.graph.model, tensors.tokenizer)
+    loss = loss_of(tensors)
     if tensors.data is not None and loss is not None:
         return _computed(tensors, loss, weights)
     found = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
@@ -79,16 +79,36 @@ def gradients(tensors: Tensors) -> Iterator[dict[str, Tensor]]:
     return iter([found])
 
 
-def _computed(tensors: Tensors, given: Loss, weights: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    model = tensors.graph.model
+def loss_of(tensors: Tensors) -> Loss | None:
+    """The loss that was given, or that the model has of its own."""
+    return tensors.loss or own_loss(tensors.graph.model, tensors.tokenizer)
+
+
+def _computed(tensors: Tensors, loss: Loss, weights: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
     for number, batch in enumerate(tensors.data or ()):
-        with undisturbed(model), _differentiable(weights.values()), torch.enable_grad():
-            loss = partial(_loss_of, given, model, number, _differentiated(batch))
-            found = _gradients_of(loss, number, list(weights.values()))
+        found = pass_backward(tensors.graph.model, loss, number, batch, list(weights.values()))
         yield {
             name: torch.zeros_like(weight) if gradient is None else gradient
             for (name, weight), gradient in zip(weights.items(), found)
         }
+
+
+def pass_backward(
+    model: nn.Module,
+    loss: Loss,
+    number: int,
+    batch: object,
+    weights: list[Tensor],
+    watch: Callable[[Undo], None] = lambda undo: None,
+) -> Sequence[Tensor | None]:
+    """The gradients of the loss on batch `number`, with `model` in eval mode and left as it was.
+
+    What `watch` does to the model before, it notes to be put back. Raises `PlanError` if the loss cannot be
+    used.
+    """
+    with undisturbed(model), _differentiable(weights), torch.enable_grad(), undoing() as undo:
+        watch(undo)
+        return _gradients_of(partial(_loss_of, loss, model, number, _differentiated(batch)), number, weights)
 
 
 def _differentiated(batch: object) -> object:
