@@ -12,6 +12,7 @@ from ..adapters.apply import carry_out
 from ..adapters.optimizers import Optimizers
 from ..adapters.plan import Plan
 from ..adapters.submodules import parameters_of
+from ..errors import PlanError
 from .calibrating import Corrections, corrections, inputs_of
 from .choosing import Choice, Options, check_reached, kept_slots, parameters, repeated_notes, unreached_notes
 from .graph import DependencyGraph
@@ -27,6 +28,7 @@ class Finish:
     options: Options
     inputs: str
     compensate: str | tuple[str, float] | None
+    sequential: bool
     optimizer: Optimizers | None
     dry_run: bool
     verify: bool
@@ -72,10 +74,12 @@ class Finish:
 
     def _corrections(self, graph: DependencyGraph, plan: Plan) -> Corrections:
         if self.compensate is None:
+            if self.sequential:
+                raise PlanError("sequential=True says how to correct: give compensate='lstsq' as well")
             return Corrections()
         data, loss = self.options.data, self.options.loss
         inputs = data and inputs_of(graph.model, data, paired=loss is not None)
-        return corrections(graph, plan, inputs, self.compensate)
+        return corrections(graph, plan, inputs, self.compensate, self.sequential)
 
 
 def count_parameters(model: nn.Module) -> int:

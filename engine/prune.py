@@ -51,6 +51,7 @@ def prune(
     loss: Loss | None = None,
     tokenizer: Any = None,
     compensate: str | tuple[str, float] | None = None,
+    sequential: bool = False,
     optimizer: Optimizers | None = None,
     dry_run: bool = False,
     verify: bool = True,
@@ -95,6 +96,8 @@ def prune(
         is tried for each reader on a half that it is not fitted to, down to no correction at all, unless
         ``("lstsq", 0.1)`` gives the strength of the ridge. Where `loss` is given, too, a batch that is a pair
         is one of inputs and targets.
+    sequential : correct by least squares block after block, each for what those before it hand on, so that
+        errors do not add up, see `engine.calibrating.sequential`.
     dry_run : only plan; the model is not changed. Where torch.distributed has several ranks, what looks at
         data needs that: `apply` then carries the plan of one rank out on all, sent by `Plan.to_json`.
     verify : run the model at the sizes of the plan, which must not make it do anything else, and the pruned
@@ -152,7 +155,7 @@ def prune(
         graph, described, retrace = _with_the_first(inputs_of(model, options.data)[0], analysed_with)
     else:
         graph, described, retrace = analysed_with(example_inputs)
-    finish = Finish(options, described, compensate, optimizer, dry_run, verify, strict)
+    finish = Finish(options, described, compensate, sequential, optimizer, dry_run, verify, strict)
     # The sizes of the plan are those that matter. Only if the model does not do there what its trace says, or
     # a plan cannot be had, others have to tell whose fault that is.
     if verify and not strict:

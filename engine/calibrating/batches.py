@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -76,9 +76,10 @@ def calibrate_parts(
     if not wanted:
         return found
     for number, batch in enumerate(given):
-        only = number * parts // len(given) if len(given) >= parts else None
         padding = Padding(named_inputs(graph.model, batch))
-        watch = Watch(graph.trace, wanted, padding, partial(_take, found, products, parts, only))
+        watch = Watch(
+            graph.trace, wanted, padding, partial(_take, found, products, parts, number, len(given))
+        )
         try:
             opaque = graph.rules.opaque
             trace(
@@ -101,17 +102,24 @@ def _take(
     found: dict[Place, list[Statistics]],
     products: bool,
     parts: int,
-    only: int | None,
+    number: int,
+    batches: int,
     place: Place,
     values: Tensor,
     axis: int,
 ) -> None:
-    """Add what stands at a place to one part, or to each its share."""
+    """Add what stands at a place to the parts of the data that it belongs to."""
     rows = rows_of(values, axis)
     if place not in found:
         found[place] = [Statistics.none(rows, products) for _ in range(parts)]
-    if only is not None:
-        found[place][only].take(rows)
-    else:
-        for part, share in zip(found[place], rows.tensor_split(parts)):
-            part.take(share)
+    for part, share in part_of(found[place], rows, number, batches):
+        part.take(share)
+
+
+def part_of(
+    parts: Sequence[Statistics], rows: Tensor, number: int, batches: int
+) -> list[tuple[Statistics, Tensor]]:
+    """The part that batch `number` of so many belongs to, or with few batches each part and its share."""
+    if batches >= len(parts):
+        return [(parts[number * len(parts) // batches], rows)]
+    return list(zip(parts, rows.tensor_split(len(parts))))

@@ -11,24 +11,25 @@ estimated from channels at the same position only, and as padding counts as if i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from operator import add
 from typing import Any
 
-import torch
-from attrs import Factory, define, frozen
 from torch import Tensor
 
 from ...adapters.plan import Plan
 from ...adapters.tensors import named_tensors
 from ...errors import PlanError
 from ..coupling import Place
-from ..grouping import Groups, Member
-from ..tracing import Call
+from ..grouping import Groups
 from .batches import batches, calibrate_parts
-from .readers import Reader, added_axes, readers, uses
+from .changes import Added, Corrections, Mixed, dropped
+from .losing import Losing, losing_weights
+from .readers import added_axes
 from .ridge import Fit, choose_strength, fit
+from .rounds import rounds
+from .sequential import in_sequence
 from .statistics import Statistics
 from .told import Told
 
@@ -36,24 +37,15 @@ METHODS = ("mean", "lstsq")
 
 _NO_BIAS = "there is no bias of their own that could be"
 _NOT_REACHED = "no batch of data= reaches them"
-_PAIRED = "each is several weights that read different data"
 _WORSE = "estimates from a part of data= are worse than none on the rest"
 
 
-@define(eq=False)
-class Corrections:
-    """What is done to tensors before they are sliced; ``notes`` tell which readers are left alone.
-
-    ``tensors`` gives by name a function from the whole tensor to a new one of the same shape and dtype,
-    which is right where the plan keeps it.
-    """
-
-    tensors: dict[str, Callable[[Tensor], Tensor]] = Factory(dict)
-    notes: list[str] = Factory(list)
-
-
 def corrections(
-    graph: Groups, plan: Plan, data: Iterable[Any] | None, how: str | tuple[str, float] = "lstsq"
+    graph: Groups,
+    plan: Plan,
+    data: Iterable[Any] | None,
+    how: str | tuple[str, float] = "lstsq",
+    sequential: bool = False,
 ) -> Corrections:
     """What to do to the readers of the slots that `plan` drops, for `adapters.apply.carry_out`.
 
@@ -69,20 +61,45 @@ def corrections(
         better than none, see `ridge`. So data of several sources are best given one after the other.
         ``("lstsq", 0.1)`` sets that strength for all readers, relative to the mean square of a slot: more
         trusts the data less. It is not tried then, and takes one matrix.
+    sequential : correct the blocks of the model one after the other by least squares, see `sequential`; what
+        lies outside of them as without.
 
     Raises
     ------
     PlanError
-        Another `how`, a strength that is not above zero, or data that cannot be used.
+        Another `how`, a strength that is not above zero, data that cannot be used, or `sequential` where
+        there are no such blocks, or of a model that cannot be copied.
     """
     method, strength = _method(how)
+    if sequential and method != "lstsq":
+        raise PlanError("sequential=True is a way to correct by compensate='lstsq'")
     data = batches(data)
     found, told = Corrections(), Told()
-    losing = _losing(graph, plan, told)
-    places = {place: None for one in losing for place in one.places}
-    statistics = calibrate_parts(
-        graph, data, places, products=method == "lstsq", parts=2 if strength is None else 1
-    )
+    losing = losing_weights(graph, plan, told)
+    later = in_sequence(graph, plan, data, losing) if sequential else None
+    now = [one for one in losing if later is None or one not in later.losing.values()]
+    parts = 1 if strength is not None else 2
+    for some in rounds(now, lambda one: one.places, parts if method == "lstsq" else 0):
+        places = {place: None for one in some for place in one.places}
+        statistics = calibrate_parts(graph, data, places, products=method == "lstsq", parts=parts)
+        _correct_all(found, graph, plan, some, statistics, method, strength, told)
+    if later is not None:
+        later.correct(found, strength, told)
+    found.notes = told.notes()
+    return found
+
+
+def _correct_all(
+    found: Corrections,
+    graph: Groups,
+    plan: Plan,
+    losing: list[Losing],
+    statistics: Mapping[Place, list[Statistics]],
+    method: str,
+    strength: float | None,
+    told: Told,
+) -> None:
+    """Correct weights by the statistics of what they read."""
     tensors = named_tensors(graph.model)
     for alike in _alike(losing, statistics, method, told):
         read = _read(alike[0], statistics)
@@ -94,8 +111,6 @@ def corrections(
                 _correct(found, graph, one, tensors[one.weight.tensor], fit)
         if strength is None:
             told.count(sum(part.count for part in read), len(read[0].mean))
-    found.notes = told.notes()
-    return found
 
 
 def _method(how: Any) -> tuple[str, float | None]:
@@ -110,48 +125,11 @@ def _method(how: Any) -> tuple[str, float | None]:
     return method, strength
 
 
-@frozen(eq=False)
-class _Losing:
-    """A weight that loses slots of what it reads, what it reads, and the bias that goes with it."""
-
-    weight: Member
-    places: tuple[Place, ...]
-    bias: str | None
-
-
-def _losing(graph: Groups, plan: Plan, told: Told) -> list[_Losing]:
-    """The weights that can be corrected, if data reach them; those that are left alone are told."""
-    used = uses(graph)
-    by_weight: dict[Member, list[Reader]] = {}
-    for reader in readers(graph):
-        if reader.weight.axis in plan.tensors.get(reader.weight.tensor, ()):
-            by_weight.setdefault(reader.weight, []).append(reader)
-    losing = []
-    for weight, those in by_weight.items():
-        others = used[weight.tensor] - {reader.call for reader in those}
-        if others:
-            first = min(others, key=lambda call: call.index)
-            told.leave(weight.tensor, f"{first.name} uses them as well")
-        elif any(reader.paired for reader in those):
-            told.leave(weight.tensor, _PAIRED)
-        else:
-            places = dict.fromkeys(reader.data for reader in those)
-            losing.append(_Losing(weight, tuple(places), _bias(those, used)))
-    return losing
-
-
-def _bias(those: list[Reader], used: Mapping[str, set[Call]]) -> str | None:
-    """The bias that goes with a weight wherever either is used."""
-    names = {reader.bias for reader in those}
-    name = names.pop() if len(names) == 1 else None
-    return name if name is not None and used[name] <= {reader.call for reader in those} else None
-
-
 def _alike(
-    losing: list[_Losing], statistics: Mapping[Place, list[Statistics]], method: str, told: Told
-) -> list[list[_Losing]]:
+    losing: list[Losing], statistics: Mapping[Place, list[Statistics]], method: str, told: Told
+) -> list[list[Losing]]:
     """Weights that share an estimate, as query, key and value do, by what they read."""
-    found: dict[tuple[tuple[Place, ...], bool], list[_Losing]] = {}
+    found: dict[tuple[tuple[Place, ...], bool], list[Losing]] = {}
     for one in losing:
         if not any(place in statistics for place in one.places):
             told.leave(one.weight.tensor, _NOT_REACHED)
@@ -162,7 +140,7 @@ def _alike(
     return list(found.values())
 
 
-def _read(one: _Losing, statistics: Mapping[Place, list[Statistics]]) -> list[Statistics]:
+def _read(one: Losing, statistics: Mapping[Place, list[Statistics]]) -> list[Statistics]:
     """What a weight reads, in all places together, of each part of the data."""
     read = [reduce(add, parts) for parts in zip(*(statistics[p] for p in one.places if p in statistics))]
     if not all(bool(part.scatter.isfinite().all()) for part in read):
@@ -173,7 +151,7 @@ def _read(one: _Losing, statistics: Mapping[Place, list[Statistics]]) -> list[St
 
 
 def _fit(
-    alike: list[_Losing],
+    alike: list[Losing],
     read: list[Statistics],
     plan: Plan,
     tensors: Mapping[str, Tensor],
@@ -188,42 +166,14 @@ def _fit(
     return None if strength is None else fit(reduce(add, read), kept, biased, strength)
 
 
-def _correct(found: Corrections, graph: Groups, one: _Losing, tensor: Tensor, fit: Fit) -> None:
+def _correct(found: Corrections, graph: Groups, one: Losing, tensor: Tensor, fit: Fit) -> None:
     weight = one.weight
     if fit.shares is not None:
-        found.tensors[weight.tensor] = _Mixed(weight.axis, fit)
+        found.tensors[weight.tensor] = Mixed(weight.axis, fit)
     if one.bias is not None:
         axes = added_axes(graph, one.bias, weight)
         summed = [axis for axis in range(tensor.dim()) if axis != weight.axis and axis not in (axes or ())]
-        lost = _dropped(tensor, weight.axis, fit).permute(*summed, *(axes or ()), weight.axis)
+        lost = dropped(tensor, weight.axis, fit).permute(*summed, *(axes or ()), weight.axis)
         step = (lost.flatten(0, len(summed) - 1).sum(0) if summed else lost) @ fit.rest
         before = found.tensors.get(one.bias)
-        found.tensors[one.bias] = _Added(step + before.step if isinstance(before, _Added) else step)
-
-
-def _dropped(weight: Tensor, axis: int, fit: Fit) -> Tensor:
-    return weight.detach().index_select(axis, fit.dropped).to(fit.rest.dtype)
-
-
-@frozen(eq=False)
-class _Mixed:
-    """Adds to the weights of the kept slots their shares of those of the dropped ones."""
-
-    axis: int
-    fit: Fit
-
-    def __call__(self, weight: Tensor) -> Tensor:
-        assert self.fit.shares is not None
-        gained = torch.tensordot(_dropped(weight, self.axis, self.fit), self.fit.shares, ([self.axis], [0]))
-        kept = weight.index_select(self.axis, self.fit.kept) + gained.movedim(-1, self.axis)
-        return weight.index_copy(self.axis, self.fit.kept, kept.to(weight.dtype))
-
-
-@frozen(eq=False)
-class _Added:
-    """Adds a step to a bias."""
-
-    step: Tensor
-
-    def __call__(self, bias: Tensor) -> Tensor:
-        return (bias + self.step).to(bias.dtype)
+        found.tensors[one.bias] = Added(step + before.step if isinstance(before, Added) else step)

@@ -35,7 +35,7 @@ class Watch:
         self._number = 0
         self._differs: Call | None = None
 
-    def __call__(self, call: Call, tensors: Mapping[Value, Tensor]) -> None:
+    def __call__(self, call: Call, tensors: Mapping[Value, Tensor], _: tuple[Tensor, ...]) -> None:
         """Look at what `call` is given; nothing more after the first step that was not analysed."""
         self._padding.follow(call)
         weights = self._weights.of(call)

@@ -1,4 +1,4 @@
-"""How much the loss depends on what reads the groups: the mean squared gradients of its results."""
+"""How much the loss depends on what reads the groups: the gradients of its results."""
 
 from __future__ import annotations
 
@@ -12,25 +12,29 @@ from torch import Tensor, nn
 
 from ...adapters.submodules import find_module, registered
 from ...adapters.undo import Undo
-from ..calibrating import Reader, readers
+from ..calibrating import Reader
 from ..grouping import Groups
 from ..tracing import Value
 from .gradients import loss_of, pass_backward
 from .slot_tensors import Tensors
 
+# Of so many results all pairs are looked at, of more each by itself: of a vocabulary, say.
+PAIRS = 4096
 
-def sensitivity(tensors: Tensors) -> dict[str, Tensor]:
-    """For each weight that reads a group, the mean squared gradient of its results, ``(results,)``, by name.
 
-    Nothing without a loss, or unless each of these weights is a matrix of a module that does nothing else:
-    then nobody knows what the results of some count beside the others. Raises `PlanError` if the loss cannot
-    be used.
+def sensitivity(tensors: Tensors, read: Iterable[Reader]) -> dict[str, Tensor]:
+    """By the names of weights that read, the moments of the gradients of the loss in their results.
+
+    These are ``(results, results)``, of the products of all pairs, or ``(results,)`` where they are many.
+    What an error ``e`` of the results costs is ``e @ moments @ e``, as with the Fisher information as Hessian
+    of the loss. Without a loss, and for a weight that is no matrix, or whose module does more than multiply
+    with it, there are none. Raises `PlanError` if the loss cannot be used.
     """
     loss, graph = loss_of(tensors), tensors.graph
-    read = [one for one in readers(graph) if graph.groups_at(one.weight)]
-    if loss is None or tensors.data is None or not _are_alone(graph, tensors, read):
+    read = _alone(graph, tensors, read)
+    if loss is None or tensors.data is None or not read:
         return {}
-    found = {one.weight.tensor: _Squares() for one in read}
+    found = {one.weight.tensor: _Products() for one in read}
     # Gradients with respect to these pass through the results of all.
     first = [tensors[one.weight.tensor] for one in _first(graph, read)]
 
@@ -43,12 +47,12 @@ def sensitivity(tensors: Tensors) -> dict[str, Tensor]:
 
     for number, batch in enumerate(tensors.data):
         pass_backward(graph.model, loss, number, batch, first, watch)
-    return {name: one.mean() for name, one in found.items()}
+    return {name: one.mean() for name, one in found.items() if one.count}
 
 
 @define(eq=False)
-class _Squares:
-    """The sum of the squared gradients of a module's results, and of how many."""
+class _Products:
+    """The sum of the products of the gradients of a module's results, and of how many."""
 
     total: Tensor | float = 0.0
     count: int = 0
@@ -60,26 +64,25 @@ class _Squares:
 
     def _take(self, gradient: Tensor) -> None:
         rows = gradient.detach().flatten(0, -2).float()
-        self.total = self.total + rows.square().sum(0)
+        self.total = self.total + (rows.T @ rows if rows.shape[1] <= PAIRS else rows.square().sum(0))
         self.count += len(rows)
 
     def mean(self) -> Tensor:
         return torch.as_tensor(self.total) / max(self.count, 1)
 
 
-def _are_alone(graph: Groups, tensors: Tensors, read: Iterable[Reader]) -> bool:
-    """Whether each of these is all that its module does, and multiplies with a matrix."""
+def _alone(graph: Groups, tensors: Tensors, read: Iterable[Reader]) -> list[Reader]:
+    """Those that are all that their module does, and multiply with a matrix."""
     made: dict[str, set[Any]] = defaultdict(set)
     for call in graph.trace.calls:
         made[call.module].add(call.code)
-    modules = {one: find_module(graph.model, one.call.module) for one in read}
-    return all(
-        len(made[one.call.module]) == 1
-        and module is not None
-        and not registered(module, "_modules")
-        and tensors[one.weight.tensor].dim() == 2
-        for one, module in modules.items()
-    )
+    found = []
+    for one in read:
+        module = find_module(graph.model, one.call.module)
+        is_leaf = module is not None and not registered(module, "_modules")
+        if is_leaf and len(made[one.call.module]) == 1 and tensors[one.weight.tensor].dim() == 2:
+            found.append(one)
+    return found
 
 
 def _first(graph: Groups, read: Iterable[Reader]) -> list[Reader]:

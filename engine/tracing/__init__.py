@@ -3,6 +3,7 @@
 from .alone import alone, inner
 from .arguments import Key, found_in, mapped, paired
 from .collector import paused
+from .constants import version
 from .elements import KnownElements, levels
 from .elsewhere import handed_notes
 from .expressions import ARITHMETIC, Attribute, Const, Dim, Expr, Op, attribute_name, evaluate, leaves
@@ -49,4 +50,5 @@ __all__ = [
     "paused",
     "trace",
     "values_in",
+    "version",
 ]

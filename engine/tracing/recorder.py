@@ -27,7 +27,7 @@ Tensor = torch.Tensor
 Target = Callable[..., Any]
 Args = tuple[Any, ...]
 Named = dict[str, Any]
-Observe = Callable[[Call, dict[Value, Tensor]], None]
+Observe = Callable[[Call, dict[Value, Tensor], tuple[Tensor, ...]], None]
 # Each access of these makes a new object, but all are equal and hash alike.
 _SHAPE = vars(TensorBase)["shape"].__get__
 _LITERALS = frozenset({int, float, bool, str, type(None), SizeInt, torch.dtype, torch.device})
@@ -38,7 +38,7 @@ class Recorder(TorchFunctionMode):
 
     `state` gives kind and name of the model's own tensors, by id. Nothing here keeps an activation alive:
     the table from tensors to values holds weak references. `observe` is shown every call, before it has
-    results, with the tensors that it was given. Where all is `plain`, torch answers.
+    results, with the tensors that it was given and returned. Where all is `plain`, torch answers.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Recorder(TorchFunctionMode):
         path, kind = self.running[-1]
         call = Call(len(calls), target, arguments, path, kind, locate(self.ledger.root), inplace)
         if self.observe is not None:
-            self._show(self.observe, call, given)
+            self._show(self.observe, call, given, tensors)
         if (seed := torch.initial_seed()) != self._seed:
             self._seed = seed
             self.trace.seeds.append((call, seed))
@@ -147,11 +147,11 @@ class Recorder(TorchFunctionMode):
             read = (self.value_of(tensor) for tensor in tensors_in([args, kwargs]))
             self.trace.reads += [Read(value, source) for value in read]
 
-    def _show(self, observe: Observe, call: Call, given: dict[str, Any]) -> None:
+    def _show(self, observe: Observe, call: Call, given: Named, results: Args) -> None:
         self.ledger.open = False
         try:
             with without_autocast():
-                observe(call, {self.value_of(tensor): tensor for tensor in tensors_in(given)})
+                observe(call, {self.value_of(tensor): tensor for tensor in tensors_in(given)}, results)
         finally:
             self.ledger.open = True
 

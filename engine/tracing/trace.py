@@ -65,7 +65,8 @@ def trace(
     lower:
         Functions to run in the place of a torch callable, so that the simple calls inside are recorded.
     observe:
-        Called with every call, as it is recorded, and its real tensors by value; it must change nothing.
+        Called with every call, as it is recorded, the real tensors that it is given, by value, and those that
+        it returns; it must change nothing.
     training:
         Look at the branches for training, too.
     plain:

@@ -1,0 +1,190 @@
+"""Corrections in sequence: each block is corrected for what the corrected blocks before it hand on.
+
+A reader makes up for what its result lacks of that of the whole model; in a residual network that is the sum
+that its result goes into. So errors do not add up from block to block. The blocks of a chain are run one at
+a time: what is held are the products of one block's readers, and one tensor for each batch. Such a target is
+that of ThiNet (Luo et al., ICCV 2017) and GPTAQ (Li et al., ICML 2025).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial, reduce
+from operator import add
+from typing import Any
+
+import torch
+from attrs import frozen
+from torch import Tensor, nn
+
+from ...adapters.apply import carry_out
+from ...adapters.plan import Plan
+from ...adapters.tensors import named_tensors
+from ...errors import PlanError
+from ..grouping import Groups
+from ..tracing import Call, Value, call_arguments
+from .batches import part_of
+from .block import Block, is_inside
+from .chain import Given, chains_of, given_to, run_plain, with_state
+from .changes import Added, Corrections, Shifted
+from .inputs import first_sequence, named_inputs
+from .losing import Losing
+from .padding import Padding
+from .ridge import choose_strength, fit
+from .spots import Spot, spot_of
+from .statistics import Statistics
+from .told import Told
+
+_NO_CHAIN = (
+    "sequential=True corrects modules that hand one tensor on, each to the next, and none of them reads what "
+    "is pruned with a matrix: leave it out"
+)
+_WORSE = "estimates from a part of data= are worse than none on the rest"
+
+
+@frozen(eq=False)
+class InSequence:
+    """The chains of a model, as far as their blocks read what is pruned, and what they read."""
+
+    graph: Groups
+    plan: Plan
+    data: Sequence[Any]
+    chains: Sequence[Sequence[Block]]
+    losing: Mapping[Spot, Losing]
+
+    def correct(self, found: Corrections, strength: float | None, told: Told) -> None:
+        """Add the corrections of these blocks to `found`, which has those of all else."""
+        model, twin = self.graph.model, _pruned_twin(self.graph.model, self.plan, found)
+        for chain in self.chains:
+            paths = [block.path for block in chain]
+            states, given = self._start(model, paths)
+            after, given_after = self._start(twin, paths)
+            for number, block in enumerate(chain):
+                whole = [with_state(one[number], state) for one, state in zip(given, states)]
+                pruned = [with_state(one[number], state) for one, state in zip(given_after, after)]
+                if block.spots:
+                    states, statistics = self._look(block, twin, whole, pruned)
+                    for spot, parts in statistics.items():
+                        self._fit(spot, parts, strength, found, told)
+                        _follow(twin, self.graph, self.plan, found, self.losing[spot])
+                else:
+                    states = [run_plain(model, block.path, one) for one in whole]
+                after = [run_plain(twin, block.path, one) for one in pruned]
+
+    def _start(self, model: nn.Module, paths: Sequence[str]) -> tuple[list[Tensor], list[list[Given]]]:
+        """For each batch what the chain starts with, and what its modules are given beside that."""
+        found = [given_to(model, paths, partial(_run, model, batch)) for batch in self.data]
+        return [start for start, _ in found], [given for _, given in found]
+
+    def _look(
+        self, block: Block, twin: nn.Module, whole: Sequence[Given], pruned: Sequence[Given]
+    ) -> tuple[list[Tensor], dict[Spot, list[Statistics]]]:
+        """What the whole block hands on, and of each spot what the pruned one reads and what it lacks."""
+        states: list[Tensor] = []
+        found: dict[Spot, list[Statistics]] = {}
+        for number, batch in enumerate(self.data):
+            state, wanted = block.run(self.graph.model, whole[number])
+            _, left = block.run(twin, pruned[number])
+            states.append(state)
+            inputs = named_inputs(self.graph.model, batch)
+            # Which of two masks is a block's, nothing tells.
+            padding = Padding({} if "decoder_input_ids" in inputs else inputs)
+            for spot in block.spots:
+                lack = wanted.result[spot].index_select(-1, self._kept(spot, spot.made)) - left.result[spot]
+                both = torch.cat([left.read[spot], lack.to(left.read[spot].dtype)], -1)
+                rows = padding.without(spot.reader.data[0], both, both.dim() - 1)[0].flatten(0, -2)
+                parts = found.setdefault(spot, [Statistics.none(rows, True) for _ in range(2)])
+                for part, share in part_of(parts, rows, number, len(self.data)):
+                    part.take(share)
+        return states, found
+
+    def _fit(
+        self, spot: Spot, parts: list[Statistics], strength: float | None, found: Corrections, told: Told
+    ) -> None:
+        """What a reader lacks, by what it reads: the first slots of the statistics are those."""
+        one = self.losing[spot]
+        read, made = (self._kept(spot, axis) for axis in (one.weight.axis, spot.made))
+        slots = len(parts[0].mean)
+        if strength is None:
+            told.count(sum(part.count for part in parts), len(read))
+            lacking = torch.eye(slots, dtype=parts[0].mean.dtype, device=read.device)[:, len(read) :]
+            strength = choose_strength(parts, range(len(read)), one.bias is not None, [lacking])
+        if strength is None:
+            told.leave(one.weight.tensor, _WORSE)
+            return
+        made_up = fit(reduce(add, parts), range(len(read)), one.bias is not None, strength)
+        if made_up.shares is not None:
+            found.tensors[one.weight.tensor] = Shifted(one.weight.axis, read, made, made_up.shares)
+        if one.bias is not None:
+            size = self.graph.trace.tensors[one.bias].shape[0]
+            found.tensors[one.bias] = Added(made_up.rest.new_zeros(size).index_copy(0, made, made_up.rest))
+
+    def _kept(self, spot: Spot, axis: int) -> Tensor:
+        """The indices that the plan keeps of an axis of a weight."""
+        weight = spot.reader.weight.tensor
+        tensor = named_tensors(self.graph.model)[weight]
+        kept = self.plan.tensors.get(weight, {}).get(axis, range(tensor.shape[axis]))
+        return torch.as_tensor(list(kept), device=tensor.device)
+
+
+def in_sequence(graph: Groups, plan: Plan, data: Sequence[Any], losing: Iterable[Losing]) -> InSequence:
+    """The chains of blocks that read what is pruned; raises `PlanError` if there are none."""
+    run = graph.trace.runs[0]
+    users: dict[Value, list[Call]] = defaultdict(list)
+    for call in graph.trace.calls[run.start : run.stop]:
+        for value in dict.fromkeys(call.values):
+            users[value].append(call)
+    spots: dict[Spot, Losing] = {}
+    for one in losing:
+        spot = spot_of(graph, one.readers[0], users) if len(one.readers) == 1 else None
+        if spot is not None and one.weight.tensor not in plan.scales:
+            spots[spot] = one
+    chains = []
+    for paths in chains_of(graph.model, partial(_run, graph.model, first_sequence(data[0]))):
+        blocks = [Block(graph, path, _inside(path, spots)) for path in paths]
+        while blocks and not blocks[-1].spots:
+            blocks.pop()
+        chains += [blocks] if blocks else []
+    known = {spot: spots[spot] for chain in chains for block in chain for spot in block.spots}
+    if not known:
+        raise PlanError(_NO_CHAIN)
+    return InSequence(graph, plan, data, chains, known)
+
+
+def _inside(path: str, spots: Iterable[Spot]) -> list[Spot]:
+    return [
+        spot
+        for spot in spots
+        if is_inside(spot.reader.call.module, path) and is_inside(spot.call.module, path)
+    ]
+
+
+def _run(model: nn.Module, batch: Any) -> Any:
+    args, kwargs = call_arguments(batch)
+    return model(*args, **kwargs)
+
+
+def _pruned_twin(model: nn.Module, plan: Plan, found: Corrections) -> nn.Module:
+    """A copy of the model, pruned and corrected as far as is known."""
+    try:
+        twin = copy.deepcopy(model)
+    except Exception as error:
+        raise PlanError(
+            f"sequential=True prunes a copy of the model first, and it cannot be copied: {error}"
+        ) from error
+    carry_out(twin, plan, corrections=found.tensors)
+    return twin
+
+
+def _follow(twin: nn.Module, graph: Groups, plan: Plan, found: Corrections, one: Losing) -> None:
+    """Correct the twin's tensors as those of the model will be."""
+    whole, pruned = named_tensors(graph.model), named_tensors(twin)
+    for name in filter(None, (one.weight.tensor, one.bias)):
+        if name in found.tensors:
+            changed = found.tensors[name](whole[name].detach())
+            for axis, kept in plan.tensors.get(name, {}).items():
+                changed = changed.index_select(axis, torch.as_tensor(kept, device=changed.device))
+            with torch.no_grad():
+                pruned[name].copy_(changed)
