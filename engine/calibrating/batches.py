@@ -123,3 +123,9 @@ def part_of(
     if batches >= len(parts):
         return [(parts[number * len(parts) // batches], rows)]
     return list(zip(parts, rows.tensor_split(len(parts))))
+
+
+def check_finite(parts: Iterable[Statistics], weight: str) -> None:
+    """Raise `PlanError` if what a weight is multiplied with is not finite."""
+    if not all(bool(part.scatter.isfinite().all()) for part in parts):
+        raise PlanError(f"with data= the model computes what is not finite: {weight} is multiplied with it")

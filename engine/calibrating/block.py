@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from attrs import Factory, define
 from torch import Tensor, nn
 
@@ -20,10 +21,39 @@ from .spots import Spot
 
 @define(eq=False)
 class Looked:
-    """By spot the rows that its reader was given, and those of what is to stay as it was."""
+    """By spot what its reader was given, its result, what is added to that, and the sum, or the result."""
 
     read: dict[Spot, Tensor] = Factory(dict)
+    made: dict[Spot, Tensor] = Factory(dict)
+    other: dict[Spot, Tensor] = Factory(dict)
     result: dict[Spot, Tensor] = Factory(dict)
+
+
+class _Look:
+    """Follows a run of a model, or of a block of it, and looks at the calls of its spots."""
+
+    def __init__(self, graph: Groups, spots: Iterable[Spot], path: str):
+        own = [call for call in graph.trace.calls if is_inside(call.module, path)]
+        turns = dict(zip(own, _turns(own)))
+        self._wanted: dict[tuple[Any, int], list[Spot]] = defaultdict(list)
+        for spot in spots:
+            for call in {spot.reader.call, spot.call}:
+                self._wanted[turns[call]].append(spot)
+        self._seen = Counter[Any]()
+        self.found = Looked()
+
+    def __call__(self, call: Call, tensors: Mapping[Value, Tensor], made: tuple[Tensor, ...]) -> None:
+        maker = _maker(call)
+        turn = maker, self._seen[maker]
+        self._seen[maker] += 1
+        for spot in self._wanted.get(turn, ()):
+            if spot not in self.found.read:
+                position = spot.reader.call.values.index(spot.reader.data[0])
+                self.found.read[spot] = tensors[call.values[position]].detach()
+                self.found.made[spot] = made[0].detach()
+            elif spot.other is not None:
+                self.found.other[spot] = tensors[call.values[spot.other]].detach()
+            self.found.result[spot] = made[0].detach()
 
 
 class Block:
@@ -33,50 +63,46 @@ class Block:
         self.path = path
         self.spots = list(spots)
         self._graph = graph
-        self._wanted: dict[tuple[Any, int], list[tuple[Spot, bool]]] = defaultdict(list)
-        own = [call for call in graph.trace.calls if is_inside(call.module, path)]
-        turns = dict(zip(own, _turns(own)))
-        for spot in self.spots:
-            self._wanted[turns[spot.reader.call]].append((spot, True))
-            self._wanted[turns[spot.call]].append((spot, False))
 
     def run(self, model: nn.Module, given: Given) -> tuple[Tensor, Looked]:
         """What the block hands on, and what was looked at; raises `PlanError` if it makes other calls."""
-        found, seen = Looked(), Counter[Any]()
         handed: dict[str, Tensor] = {}  # of a list in a hook all would be put back
-
-        def look(call: Call, tensors: Mapping[Value, Tensor], made: tuple[Tensor, ...]) -> None:
-            turn = _maker(call), seen[_maker(call)]
-            seen[turn[0]] += 1
-            for spot, is_reader in self._wanted.get(turn, ()):
-                if is_reader:
-                    position = spot.reader.call.values.index(spot.reader.data[0])
-                    found.read[spot] = tensors[call.values[position]].detach()
-                if spot.call is spot.reader.call or not is_reader:
-                    found.result[spot] = made[0].detach()
-
         rooted = _Rooted(module_at(model, self.path), self.path)
         rooted.register_forward_hook(lambda _, __, result: handed.update(on=result.detach()))
-        trace(
-            rooted,
-            given,
-            opaque=self._graph.rules.opaque,
-            lower=LOWERINGS,
-            observe=look,
-            training=False,
-            filed=self._graph.trace.filed,
-        )
-        if len(found.read) < len(self.spots) or len(found.result) < len(self.spots):
+        look = _Look(self._graph, self.spots, self.path)
+        _traced(self._graph, rooted, given, look)
+        sums = sum(spot.other is not None for spot in self.spots)
+        if len(look.found.read) < len(self.spots) or len(look.found.other) < sums:
             raise PlanError(
                 f"with data= {self.path} makes other calls than for the example inputs: give example_inputs= "
                 "like the batches, or leave out sequential="
             )
-        return handed["on"], found
+        return handed["on"], look.found
+
+
+def holding(graph: Groups, spots: Iterable[Spot], batch: Any) -> list[Spot]:
+    """The spots where the sum is, to rounding, what the reader gives and what is added to that."""
+    look = _Look(graph, spots, "")
+    _traced(graph, graph.model, batch, look)
+    return [spot for spot in spots if spot.other is None or _is_sum(look.found, spot)]
+
+
+def _is_sum(found: Looked, spot: Spot) -> bool:
+    if spot not in found.other:
+        return False
+    made, other, result = found.made[spot], found.other[spot], found.result[spot]
+    rounding = 4 * torch.finfo(result.dtype).eps * result.abs().amax()
+    return bool((result - other - made).abs().amax() <= 0.01 * made.abs().amax() + rounding)
+
+
+def _traced(graph: Groups, model: nn.Module, given: Any, look: _Look) -> None:
+    opaque, filed = graph.rules.opaque, graph.trace.filed
+    trace(model, given, opaque=opaque, lower=LOWERINGS, observe=look, training=False, filed=filed)
 
 
 def is_inside(path: str, block: str) -> bool:
     """Whether a module is a block, or inside of it."""
-    return path == block or path.startswith(f"{block}.")
+    return not block or path == block or path.startswith(f"{block}.")
 
 
 def _turns(calls: Iterable[Call]) -> list[tuple[Any, int]]:

@@ -23,7 +23,7 @@ from ...adapters.tensors import named_tensors
 from ...errors import PlanError
 from ..coupling import Place
 from ..grouping import Groups
-from .batches import batches, calibrate_parts
+from .batches import batches, calibrate_parts, check_finite
 from .changes import Added, Corrections, Mixed, dropped
 from .losing import Losing, losing_weights
 from .readers import added_axes
@@ -143,10 +143,7 @@ def _alike(
 def _read(one: Losing, statistics: Mapping[Place, list[Statistics]]) -> list[Statistics]:
     """What a weight reads, in all places together, of each part of the data."""
     read = [reduce(add, parts) for parts in zip(*(statistics[p] for p in one.places if p in statistics))]
-    if not all(bool(part.scatter.isfinite().all()) for part in read):
-        raise PlanError(
-            f"with data= the model computes what is not finite: {one.weight.tensor} is multiplied with it"
-        )
+    check_finite(read, one.weight.tensor)
     return read
 
 

@@ -25,8 +25,8 @@ from ...adapters.tensors import named_tensors
 from ...errors import PlanError
 from ..grouping import Groups
 from ..tracing import Call, Value, call_arguments
-from .batches import part_of
-from .block import Block, is_inside
+from .batches import check_finite, part_of
+from .block import Block, holding, is_inside
 from .chain import Given, chains_of, given_to, run_plain, with_state
 from .changes import Added, Corrections, Shifted
 from .inputs import first_sequence, named_inputs
@@ -106,6 +106,7 @@ class InSequence:
         """What a reader lacks, by what it reads: the first slots of the statistics are those."""
         one = self.losing[spot]
         read, made = (self._kept(spot, axis) for axis in (one.weight.axis, spot.made))
+        check_finite(parts, one.weight.tensor)
         slots = len(parts[0].mean)
         if strength is None:
             told.count(sum(part.count for part in parts), len(read))
@@ -141,8 +142,10 @@ def in_sequence(graph: Groups, plan: Plan, data: Sequence[Any], losing: Iterable
         spot = spot_of(graph, one.readers[0], users) if len(one.readers) == 1 else None
         if spot is not None and one.weight.tensor not in plan.scales:
             spots[spot] = one
+    first = first_sequence(data[0])
+    spots = {spot: spots[spot] for spot in holding(graph, spots, first)}
     chains = []
-    for paths in chains_of(graph.model, partial(_run, graph.model, first_sequence(data[0]))):
+    for paths in chains_of(graph.model, partial(_run, graph.model, first)):
         blocks = [Block(graph, path, _inside(path, spots)) for path in paths]
         while blocks and not blocks[-1].spots:
             blocks.pop()
