@@ -57,7 +57,9 @@ METHODS: dict[str, Method] = {
     "SliceGPT": by_peer(peers.slice_gpt),
     "ShortGPT": by_peer(peers.short_gpt),
     "prunus, no correction": by_prunus(),
+    "prunus, not in sequence": by_prunus(compensate="lstsq", sequential=False),
     "prunus": by_prunus(compensate="lstsq"),
+    "prunus, other widths": by_prunus(compensate="lstsq", scope="global"),
 }
 # Whose models have a norm before each block, and no bias.
 PRE_NORM = ("SliceGPT",)

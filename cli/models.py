@@ -90,14 +90,18 @@ def prune_and_try(options: argparse.Namespace) -> tuple[engine.Result, Trial | N
     """The result, and what it costs on texts that were held out, if there are data."""
     model = model_of(options)
     if options.data is None:
-        return prune(options, model, options.dry_run, compensate=options.compensate), None
+        return prune(options, model, options.dry_run, **_correction(options)), None
     data, others = held_out(read_data(options.data, folder_of(options.model)))
     tokenizer = tokenizer_of(options.model) if isinstance(data[0], str) else None
     before = work("measuring", lambda: loss_on(model, others, tokenizer))
-    given = {"data": data, "tokenizer": tokenizer, "compensate": options.compensate}
-    result = prune(options, model, options.dry_run, **given)
+    given = {"data": data, "tokenizer": tokenizer}
+    result = prune(options, model, options.dry_run, **given, **_correction(options))
     after = None if options.dry_run else work("measuring", lambda: loss_on(model, others, tokenizer))
     return result, None if before is None or after is None else Trial(len(others), before, after)
+
+
+def _correction(options: argparse.Namespace) -> dict[str, Any]:
+    return {"compensate": options.compensate, "sequential": options.sequential}
 
 
 def prune(options: argparse.Namespace, model: nn.Module, dry_run: bool, **given: Any) -> engine.Result:

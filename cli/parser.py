@@ -62,6 +62,11 @@ def parser() -> argparse.ArgumentParser:
         "--compensate", choices=("mean", "lstsq"), help="correct by the data the weights that read what goes"
     )
     prune.add_argument(
+        "--sequential",
+        action=argparse.BooleanOptionalAction,
+        help="correct block after block, so that errors do not add up (default: for language models)",
+    )
+    prune.add_argument(
         "-o",
         "--output",
         metavar="OUT",
@@ -127,7 +132,7 @@ def add_choice(command: argparse.ArgumentParser) -> None:
         command.add_argument(f"--{budget}", type=float, metavar="KEEP", help=f"fraction of {what} to keep")
     command.add_argument("--scope", help="where the ratio holds: local, global, isomorphic, uniform")
     command.add_argument(
-        "--criterion", help="what says which slots matter (default: magnitude; wanda for texts with --data)"
+        "--criterion", help="what says which slots matter (default: magnitude; with texts as --data obs)"
     )
     command.add_argument(
         "--skip", action="append", default=[], help="leave out groups of this name, kind or module"

@@ -28,7 +28,7 @@ class Finish:
     options: Options
     inputs: str
     compensate: str | tuple[str, float] | None
-    sequential: bool
+    sequential: bool | None
     optimizer: Optimizers | None
     dry_run: bool
     verify: bool

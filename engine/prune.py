@@ -11,6 +11,7 @@ from attrs import evolve
 from torch import nn
 
 from ..adapters.apply import carry_out
+from ..adapters.inputs import is_language_model
 from ..adapters.optimizers import Optimizers
 from ..adapters.plan import Plan, expect_plan
 from ..adapters.wrappers import check_sliceable
@@ -51,7 +52,7 @@ def prune(
     loss: Loss | None = None,
     tokenizer: Any = None,
     compensate: str | tuple[str, float] | None = None,
-    sequential: bool = False,
+    sequential: bool | None = None,
     optimizer: Optimizers | None = None,
     dry_run: bool = False,
     verify: bool = True,
@@ -72,7 +73,8 @@ def prune(
         transformers config are pruned uniformly, so that the config can say it, all others locally.
     ratios : other ratios by group name, kind or module pattern (``"layer1.*": 0.25``); the last wins.
     criterion : a name in `engine.scoring.criteria`, or a callable ``(group, tensors) -> scores``. For a
-        language model with data that is ``"wanda"`` if not given, else ``"magnitude"``.
+        language model with data that is ``"obs"`` if not given, or ``"wanda"`` without least squares; else
+        ``"magnitude"``.
     data : batches of inputs for criteria that look at activations or gradients; or texts, rows of tokens or
         a tensor of them, see `engine.calibrating.prepare.prepared`. Batch sizes and lengths may differ; what
         an ``attention_mask`` calls padding counts nowhere, and ``labels`` are for gradients only. Without
@@ -97,7 +99,8 @@ def prune(
         ``("lstsq", 0.1)`` gives the strength of the ridge. Where `loss` is given, too, a batch that is a pair
         is one of inputs and targets.
     sequential : correct by least squares block after block, each for what those before it hand on, so that
-        errors do not add up, see `engine.calibrating.sequential`.
+        errors do not add up, see `engine.calibrating.sequential`. If not given, where a language model has
+        such blocks.
     dry_run : only plan; the model is not changed. Where torch.distributed has several ranks, what looks at
         data needs that: `apply` then carries the plan of one rank out on all, sent by `Plan.to_json`.
     verify : run the model at the sizes of the plan, which must not make it do anything else, and the pruned
@@ -122,7 +125,10 @@ def prune(
       0.out  out      16    12
       2.out  out       4     4  axis 1 of the model's output
     """
-    criterion = criterion or default_criterion(model, data)
+    corrects = compensate not in (None, "mean")
+    criterion = criterion or default_criterion(model, data, corrects)
+    if sequential is None and not (corrects and is_language_model(model)):
+        sequential = False
     if not dry_run:
         check_alike(criterion, data, compensate, latency)
     options = Options(

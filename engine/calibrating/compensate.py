@@ -37,6 +37,10 @@ METHODS = ("mean", "lstsq")
 
 _NO_BIAS = "there is no bias of their own that could be"
 _NOT_REACHED = "no batch of data= reaches them"
+_NO_CHAIN = (
+    "sequential=True corrects modules that hand one tensor on, each to the next, and none of them reads what "
+    "is pruned with a matrix: leave it out"
+)
 _WORSE = "estimates from a part of data= are worse than none on the rest"
 
 
@@ -45,7 +49,7 @@ def corrections(
     plan: Plan,
     data: Iterable[Any] | None,
     how: str | tuple[str, float] = "lstsq",
-    sequential: bool = False,
+    sequential: bool | None = False,
 ) -> Corrections:
     """What to do to the readers of the slots that `plan` drops, for `adapters.apply.carry_out`.
 
@@ -62,7 +66,7 @@ def corrections(
         ``("lstsq", 0.1)`` sets that strength for all readers, relative to the mean square of a slot: more
         trusts the data less. It is not tried then, and takes one matrix.
     sequential : correct the blocks of the model one after the other by least squares, see `sequential`; what
-        lies outside of them as without.
+        lies outside of them as without. `None` if there are any.
 
     Raises
     ------
@@ -76,7 +80,9 @@ def corrections(
     data = batches(data)
     found, told = Corrections(), Told()
     losing = losing_weights(graph, plan, told)
-    later = in_sequence(graph, plan, data, losing) if sequential else None
+    later = None if sequential is False else in_sequence(graph, plan, data, losing)
+    if sequential and later is None:
+        raise PlanError(_NO_CHAIN)
     now = [one for one in losing if later is None or one not in later.losing.values()]
     parts = 1 if strength is not None else 2
     for some in rounds(now, lambda one: one.places, parts if method == "lstsq" else 0):

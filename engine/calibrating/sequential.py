@@ -37,10 +37,6 @@ from .spots import Spot, spot_of
 from .statistics import Statistics
 from .told import Told
 
-_NO_CHAIN = (
-    "sequential=True corrects modules that hand one tensor on, each to the next, and none of them reads what "
-    "is pruned with a matrix: leave it out"
-)
 _WORSE = "estimates from a part of data= are worse than none on the rest"
 
 
@@ -130,8 +126,10 @@ class InSequence:
         return torch.as_tensor(list(kept), device=tensor.device)
 
 
-def in_sequence(graph: Groups, plan: Plan, data: Sequence[Any], losing: Iterable[Losing]) -> InSequence:
-    """The chains of blocks that read what is pruned; raises `PlanError` if there are none."""
+def in_sequence(
+    graph: Groups, plan: Plan, data: Sequence[Any], losing: Iterable[Losing]
+) -> InSequence | None:
+    """The chains of blocks that read what is pruned; none if there are none."""
     run = graph.trace.runs[0]
     users: dict[Value, list[Call]] = defaultdict(list)
     for call in graph.trace.calls[run.start : run.stop]:
@@ -151,9 +149,7 @@ def in_sequence(graph: Groups, plan: Plan, data: Sequence[Any], losing: Iterable
             blocks.pop()
         chains += [blocks] if blocks else []
     known = {spot: spots[spot] for chain in chains for block in chain for spot in block.spots}
-    if not known:
-        raise PlanError(_NO_CHAIN)
-    return InSequence(graph, plan, data, chains, known)
+    return InSequence(graph, plan, data, chains, known) if known else None
 
 
 def _inside(path: str, spots: Iterable[Spot]) -> list[Spot]:

@@ -56,9 +56,14 @@ CALIBRATED = (wanda, flap, variance, obs, leverage)
 READING = (*CALIBRATED, taylor, fisher)
 
 
-def default_criterion(model: nn.Module, data: object) -> str:
-    """What ranks best: the magnitude, or in language models, by far, weights and what data say of them."""
-    return "wanda" if data is not None and is_language_model(model) else "magnitude"
+def default_criterion(model: nn.Module, data: object, corrects: bool) -> str:
+    """What ranks best: the magnitude, or in language models, by far, weights and what data say of them.
+
+    Where what reads the slots is corrected by least squares, those go best that the others can express.
+    """
+    if data is None or not is_language_model(model):
+        return "magnitude"
+    return "obs" if corrects else "wanda"
 
 
 def criterion_of(given: str | Criterion) -> Criterion:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from ...adapters.submodules import find_module, registered
 from ...adapters.undo import Undo
+from ...errors import PlanError
 from ..calibrating import Reader
 from ..grouping import Groups
 from ..tracing import Value
 from .gradients import loss_of, pass_backward
-from .slot_tensors import Tensors
+from .slot_tensors import Loss, Tensors
 
 # Of so many results all pairs are looked at, of more each by itself: of a vocabulary, say.
 PAIRS = 4096
@@ -27,13 +28,23 @@ def sensitivity(tensors: Tensors, read: Iterable[Reader]) -> dict[str, Tensor]:
 
     These are ``(results, results)``, of the products of all pairs, or ``(results,)`` where they are many.
     What an error ``e`` of the results costs is ``e @ moments @ e``, as with the Fisher information as Hessian
-    of the loss. Without a loss, and for a weight that is no matrix, or whose module does more than multiply
-    with it, there are none. Raises `PlanError` if the loss cannot be used.
+    of the loss. Without a loss, where the model's own cannot be had, and for a weight that is no matrix, or
+    whose module does more than multiply with it, there are none. Raises `PlanError` if a loss that was given
+    cannot be used.
     """
-    loss, graph = loss_of(tensors), tensors.graph
-    read = _alone(graph, tensors, read)
-    if loss is None or tensors.data is None or not read:
+    loss, read = loss_of(tensors), _alone(tensors.graph, tensors, read)
+    if loss is None or tensors.data is None or any(tensors[one.weight.tensor].is_inference() for one in read):
         return {}
+    try:
+        return _measured(tensors, loss, read)
+    except PlanError:
+        if tensors.loss is not None:
+            raise
+        return {}
+
+
+def _measured(tensors: Tensors, loss: Loss, read: Sequence[Reader]) -> dict[str, Tensor]:
+    graph = tensors.graph
     found = {one.weight.tensor: _Products() for one in read}
     # Gradients with respect to these pass through the results of all.
     first = [tensors[one.weight.tensor] for one in _first(graph, read)]
@@ -45,7 +56,7 @@ def sensitivity(tensors: Tensors, read: Iterable[Reader]) -> dict[str, Tensor]:
             handle = module.register_forward_hook(found[one.weight.tensor].after)
             undo.add(handle.remove)
 
-    for number, batch in enumerate(tensors.data):
+    for number, batch in enumerate(tensors.data or () if read else ()):
         pass_backward(graph.model, loss, number, batch, first, watch)
     return {name: one.mean() for name, one in found.items() if one.count}
 
