@@ -166,15 +166,26 @@ def _run(model: nn.Module, batch: Any) -> Any:
 
 
 def _pruned_twin(model: nn.Module, plan: Plan, found: Corrections) -> nn.Module:
-    """A copy of the model, pruned and corrected as far as is known."""
+    """A copy of the model, pruned and corrected as far as is known.
+
+    What is not sliced is in the memory of the model's own tensors, which nothing here writes to.
+    """
     try:
-        twin = copy.deepcopy(model)
+        twin = copy.deepcopy(model, {id(one): _in_its_memory(one) for one in named_tensors(model).values()})
     except Exception as error:
         raise PlanError(
             f"sequential=True prunes a copy of the model first, and it cannot be copied: {error}"
         ) from error
     carry_out(twin, plan, corrections=found.tensors)
     return twin
+
+
+def _in_its_memory(tensor: Tensor) -> Tensor:
+    return (
+        nn.Parameter(tensor.detach(), tensor.requires_grad)
+        if isinstance(tensor, nn.Parameter)
+        else tensor.detach()
+    )
 
 
 def _follow(twin: nn.Module, graph: Groups, plan: Plan, found: Corrections, one: Losing) -> None:
@@ -185,5 +196,4 @@ def _follow(twin: nn.Module, graph: Groups, plan: Plan, found: Corrections, one:
             changed = found.tensors[name](whole[name].detach())
             for axis, kept in plan.tensors.get(name, {}).items():
                 changed = changed.index_select(axis, torch.as_tensor(kept, device=changed.device))
-            with torch.no_grad():
-                pruned[name].copy_(changed)
+            pruned[name].data = changed

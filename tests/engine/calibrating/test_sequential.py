@@ -163,6 +163,17 @@ def test_a_model_is_left_as_it_was():
     assert not any(one._forward_hooks or one._forward_pre_hooks for one in model.modules())
 
 
+def test_biases_of_the_model_are_not_those_of_the_copy():
+    """What is corrected is the copy's own, before the model is pruned: a dry run leaves all as it was."""
+    for make in (Net, bert):
+        torch.manual_seed(0)
+        model = make()
+        before = copy.deepcopy(model.state_dict())
+        data = DATA if make is Net else tokens(64, 12)
+        engine.prune(model, ratio=0.5, data=data, compensate="lstsq", sequential=True, dry_run=True)
+        assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
 def test_it_says_how_to_correct():
     with pytest.raises(PlanError, match="compensate='lstsq' as well"):
         engine.prune(Net(), data=DATA, sequential=True)
