@@ -1,11 +1,11 @@
-"""Whether a correction does harm: the loss on unseen data after pruning, without and with ``compensate=``.
+"""Whether a correction does harm: the loss on unseen data after pruning, without ``compensate=`` and with it.
 
-``python benchmarks/correction.py [SMOLLM2] [--tokens 64 1024 16384] [--seeds 5] [--kept 0.8]`` prunes the same
-slots of each model, by the same criterion, without a correction and with each; what calibrates is so many
-tokens, which the seed picks, of Python's manual, and what is tested are others of it. Shown are the losses, and
-how many corrections made one worse. The models are MiniLM, by the mean squared error of its results, a small
-Llama that was trained on digits' pixels for a minute, and with the folder that ``benchmarks/smollm2.py`` writes
-SmolLM2-135M.
+``python benchmarks/correction.py [SMOLLM2] [--models digits minilm smollm2] [--tokens 64 1024] [--seeds 5]``
+chooses slots by the same criterion, without a correction and with each. What calibrates is so many tokens,
+which the seed picks; what is tested are others of the same source. Shown are the losses, and how many
+corrections made one worse. The models are a small Llama, trained for a minute on the pixels of digits; MiniLM,
+by the squared error of its results; and SmolLM2-135M from the folder that ``benchmarks/smollm2.py`` writes.
+These two are given Python's manual.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def distance(whole: nn.Module, model: nn.Module, tokens: Tensor) -> float:
 
 
 def digits() -> tuple[nn.Module, Tensor, Tensor]:
-    """A Llama of four blocks that writes handwritten digits, pixel by pixel, and pixels to calibrate and test."""
+    """A Llama of four blocks that writes handwritten digits, and digits to calibrate and to test with."""
     from sklearn.datasets import load_digits
 
     pixels = torch.from_numpy(load_digits().images).flatten(1).long()

@@ -101,7 +101,8 @@ def compare(
         name: prose.calibration_and_test(name, tokenizer, given.length, given.tokens, given.seed)
         for name in prose.TEXTS
     }
-    for name, (tokens, _) in texts.items():
+    for name in given.texts:
+        tokens, _ = texts[name]
         seen = peers.seen(whole, tokens.split(ROWS))
         table = Table("calibrated on " + name, box=box.MARKDOWN)
         for kept in given.kept:
@@ -138,6 +139,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=6144, help="to calibrate with")
     parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a row")
     parser.add_argument("--seed", type=int, default=0, help="which rows calibrate")
+    parser.add_argument(
+        "--texts", nargs="+", choices=prose.TEXTS, default=list(prose.TEXTS), help="to calibrate with"
+    )
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     given = parser.parse_args()
     console = Console(width=200)
