@@ -2,8 +2,8 @@
 
 ``python benchmarks/correction.py [SMOLLM2] [--models digits minilm smollm2] [--tokens 64 1024] [--seeds 5]``
 chooses slots by the same criterion, without a correction and with each. What calibrates is so many tokens,
-which the seed picks; what is tested are others of the same source. Shown are the losses, and how many
-corrections made one worse. The models are a small Llama, trained for a minute on the pixels of digits; MiniLM,
+which the seed picks; what is tested are others of the same source. Shown are losses, and how many
+corrections made one worse. The models are a small Llama, trained a minute on the pixels of digits; MiniLM,
 by the squared error of its results; and SmolLM2-135M from the folder that ``benchmarks/smollm2.py`` writes.
 These two are given Python's manual.
 """
@@ -73,7 +73,7 @@ def digits() -> tuple[nn.Module, Tensor, Tensor]:
     )
     model = LlamaForCausalLM(config)
     adam = torch.optim.AdamW(model.parameters(), 2e-3)
-    for _ in range(5):
+    for _ in range(20):
         for batch in pixels[:1024].split(32):
             model(input_ids=batch, labels=batch).loss.backward()
             adam.step()

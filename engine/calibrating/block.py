@@ -49,11 +49,11 @@ class _Look:
         for spot in self._wanted.get(turn, ()):
             if spot not in self.found.read:
                 position = spot.reader.call.values.index(spot.reader.data[0])
-                self.found.read[spot] = tensors[call.values[position]].detach()
-                self.found.made[spot] = made[0].detach()
+                self.found.read[spot] = _now(tensors[call.values[position]])
+                self.found.made[spot] = _now(made[0])
             elif spot.other is not None:
-                self.found.other[spot] = tensors[call.values[spot.other]].detach()
-            self.found.result[spot] = made[0].detach()
+                self.found.other[spot] = _now(tensors[call.values[spot.other]])
+            self.found.result[spot] = _now(made[0])
 
 
 class Block:
@@ -98,6 +98,11 @@ def _is_sum(found: Looked, spot: Spot) -> bool:
 def _traced(graph: Groups, model: nn.Module, given: Any, look: _Look) -> None:
     opaque, filed = graph.rules.opaque, graph.trace.filed
     trace(model, given, opaque=opaque, lower=LOWERINGS, observe=look, training=False, filed=filed)
+
+
+def _now(tensor: Tensor) -> Tensor:
+    """What stands in a tensor, which a later call may write to."""
+    return tensor.detach().clone()
 
 
 def is_inside(path: str, block: str) -> bool:

@@ -118,7 +118,10 @@ class _Stopped(Exception):
 
 
 def given_to(model: nn.Module, paths: Sequence[str], run: Callable[[], Any]) -> tuple[Tensor, list[Given]]:
-    """The tensor that a chain starts with, and what its modules are given, `STATE` in the place of theirs."""
+    """The tensor that a chain starts with, and what its modules are given, `STATE` in the place of theirs.
+
+    They are fewer if the run does not come to all of them.
+    """
     start: list[Tensor] = []
     found: list[Given] = []
 
@@ -136,7 +139,7 @@ def given_to(model: nn.Module, paths: Sequence[str], run: Callable[[], Any]) -> 
             _hook(undo, module_at(model, path), before, path)
         with suppress(_Stopped):
             run()
-    return start[0], found
+    return start[0] if start else STATE, found
 
 
 # Stands for the tensor that a chain hands on.

@@ -71,8 +71,20 @@ class InSequence:
 
     def _start(self, model: nn.Module, paths: Sequence[str]) -> tuple[list[Tensor], list[list[Given]]]:
         """For each batch what the chain starts with, and what its modules are given beside that."""
-        found = [given_to(model, paths, partial(_run, model, batch)) for batch in self.data]
-        return [start for start, _ in found], [given for _, given in found]
+        states, found = [], []
+        for number, batch in enumerate(self.data):
+            try:
+                state, given = given_to(model, paths, partial(_run, model, batch))
+            except Exception as error:
+                raise PlanError(f"batch {number} of data= does not run: {error}") from error
+            if len(given) < len(paths):
+                raise PlanError(
+                    f"for batch {number} of data= the model calls other modules than for the example inputs\n"
+                    "give example_inputs= like the batches, or leave out sequential="
+                )
+            states.append(state)
+            found.append(given)
+        return states, found
 
     def _look(
         self, block: Block, twin: nn.Module, whole: Sequence[Given], pruned: Sequence[Given]
