@@ -52,16 +52,14 @@ def resident() -> int:
 
 def llama(**options) -> torch.nn.Module:
     """A Llama of the shape of Llama 3.2 1B, with weights that are there but mean nothing."""
-    config = LlamaConfig(
-        hidden_size=2048,
-        intermediate_size=8192,
-        num_hidden_layers=16,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        use_cache=False,
-        dtype=torch.bfloat16,
-        **options,
-    )
+    shape = {
+        "hidden_size": 2048,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 16,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+    }
+    config = LlamaConfig(use_cache=False, dtype=torch.bfloat16, **{**shape, **options})
     with torch.device("meta"):
         model = LlamaForCausalLM(config).to(torch.bfloat16).eval()
     model = model.to_empty(device="cpu")

@@ -24,7 +24,7 @@ from ..tracing import alone, inner
 from .goal import Curve, Goal
 
 # Options of `prune` that are not tried: what the scores are taken from, and how a plan is carried out.
-_LATER = ("criterion", "loss", "compensate", "verify")
+_LATER = ("criterion", "loss", "compensate", "sequential", "verify")
 # Those that say how much is to go of what.
 _AMOUNTS = ("scope", "ratios", "skip", "only", "kinds", "round_to", "min_keep")
 # Those that a schedule does not pass on.
