@@ -10,24 +10,17 @@ import torch
 import transformers
 from prunus.cli import main
 from residual_net import SOURCE
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tiny_language import FIRST, llama, tokenizer
 
-WORDS = ["<unk>", "<s>", "</s>", *(f"w{number}" for number in range(40))]
-TEXT = "\n".join(" ".join(f"w{(7 * line + 3 * word) % 40}" for word in range(30)) for line in range(20))
+TEXT = "\n".join(" ".join(f"w{(7 * line + 3 * word) % 35}" for word in range(30)) for line in range(20))
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """A folder with a small Llama and its tokenizer."""
     folder = tmp_path_factory.mktemp("hub") / "small"
-    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, "<unk>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    named = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
-    transformers.PreTrainedTokenizerFast(tokenizer_object=words, **named).save_pretrained(folder)
-    torch.manual_seed(0)
-    small = {"hidden_size": 32, "intermediate_size": 90, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = transformers.LlamaConfig(vocab_size=len(WORDS), bos_token_id=1, eos_token_id=2, **small)
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer(eos_token="<end>").save_pretrained(folder)
+    llama(intermediate_size=90, max_position_embeddings=64).save_pretrained(folder)
     return folder
 
 
@@ -63,7 +56,8 @@ def test_from_a_folder_to_a_folder(source, here, capsys):
     assert "held out 2 of the texts: loss" in said and "wrote half, plain" in said
     model = transformers.AutoModelForCausalLM.from_pretrained(here / "half")
     assert model.model.layers[0].mlp.up_proj.out_features < 90
-    assert transformers.AutoTokenizer.from_pretrained(here / "half")("w3 w4")["input_ids"] == [6, 7]
+    words = transformers.AutoTokenizer.from_pretrained(here / "half")
+    assert words("w0 w1")["input_ids"] == [FIRST, FIRST + 1]
     assert f"{sum(one.numel() for one in model.parameters()):,} after" in said
 
 
