@@ -22,7 +22,7 @@ from .modules import import_installed, of_the_user
 from .output import answer, working
 from .parser import CHOICE
 from .tables import print_groups
-from .trial import Trial, loss_on
+from .trial import NoTrial, Trial, loss_on, no_trial
 
 T = TypeVar("T")
 
@@ -86,18 +86,28 @@ def analyze(options: argparse.Namespace) -> engine.DependencyGraph:
     return work("analyzing", lambda: engine.analyze(model, inputs, rules=rules(options)))
 
 
-def prune_and_try(options: argparse.Namespace) -> tuple[engine.Result, Trial | None]:
-    """The result, and what it costs on texts that were held out, if there are data."""
+def prune_and_try(options: argparse.Namespace) -> tuple[engine.Result, Trial | NoTrial | None]:
+    """The result, and what it costs on texts that were held out, or why that is not known, if there are data.
+
+    A plan that is not carried out costs nothing.
+    """
     model = model_of(options)
     if options.data is None:
         return prune(options, model, options.dry_run, compensate=options.compensate), None
-    data, others = held_out(read_data(options.data, folder_of(options.model)))
+    data = read_data(options.data, folder_of(options.model))
     tokenizer = tokenizer_of(options.model) if isinstance(data[0], str) else None
+    given = {"tokenizer": tokenizer, "compensate": options.compensate}
+    untried = work("measuring", lambda: no_trial(model, data, tokenizer))
+    if untried is not None:
+        result = prune(options, model, options.dry_run, data=data, **given)
+        return result, None if options.dry_run else untried
+    known, others = held_out(data)
+    if options.dry_run:
+        return prune(options, model, True, data=known, **given), None
     before = work("measuring", lambda: loss_on(model, others, tokenizer))
-    given = {"data": data, "tokenizer": tokenizer, "compensate": options.compensate}
-    result = prune(options, model, options.dry_run, **given)
-    after = None if options.dry_run else work("measuring", lambda: loss_on(model, others, tokenizer))
-    return result, None if before is None or after is None else Trial(len(others), before, after)
+    result = prune(options, model, False, data=known, **given)
+    after = work("measuring", lambda: loss_on(model, others, tokenizer))
+    return result, Trial(len(others), before, after)
 
 
 def prune(options: argparse.Namespace, model: nn.Module, dry_run: bool, **given: Any) -> engine.Result:
