@@ -15,6 +15,7 @@ import torch
 import transformers
 from prunus import CheckpointError, engine, files
 from prunus.adapters.folder.fields import numbers_of, with_numbers
+from prunus.adapters.folder.shaped import sealed
 from torch import nn
 from zoo_models import build_transformers
 
@@ -169,6 +170,93 @@ def test_files_of_the_source_come_along(tmp_path):
     assert_same(model, engine.load(tmp_path / "half"), {"input_ids": IDS})
 
 
+def test_folders_of_the_source_come_along_if_they_can_be_a_tokenizers(tmp_path):
+    """And none of what else may lie where a model was saved."""
+    source = tmp_path / "source"
+    llama().save_pretrained(source)
+    for name in (
+        "additional_chat_templates/tool.jinja",
+        "1_Pooling/config.json",
+        "checkpoint-5/trainer_state.json",
+        "checkpoint-5/optimizer.pt",
+        ".cache/known.json",
+        "photos/me.jpg",
+        "photos/list.txt",
+    ):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text("{}")
+    model = transformers.AutoModelForCausalLM.from_pretrained(source)
+    result = engine.prune(model, params=0.7)
+    for _ in range(2):
+        result.save(tmp_path / "half")
+    found = {file.relative_to(tmp_path / "half").as_posix() for file in (tmp_path / "half").rglob("*/*")}
+    assert found == {"additional_chat_templates/tool.jinja", "1_Pooling/config.json"}
+
+
+OPTIONS = [("tokenizer", 3), ("max_shard_size", -1), ("max_shard_size", "x"), ("max_shard_size", "0GB")]
+OPTIONS += [("max_shard_size", True), ("max_shard_size", None)]
+
+
+@pytest.mark.parametrize(("name", "value"), OPTIONS)
+def test_an_option_of_another_kind_is_one_error(name, value, tmp_path):
+    with pytest.raises(CheckpointError, match=f"{name}= is .*, not {value!r}"):
+        engine.prune(llama(), params=0.8).save(tmp_path / "half", **{name: value})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tokenizer_that_is_a_function_is_not_saved(tmp_path):
+    """It made tokens of texts for the prune, and nothing says how it is written."""
+    data = ["0 1 2 3 4 5 6 7"] * 9
+    result = engine.prune(llama(), params=0.8, data=data, tokenizer=lambda text: [*map(int, text.split())])
+    assert result.save(tmp_path / "half").form == "plain"
+
+
+def test_no_folder_to_write_into_is_told(tmp_path):
+    result = engine.prune(llama(), params=0.8)
+    for name in ("gone/half", "gone/half.safetensors"):
+        with pytest.raises(CheckpointError, match=r"there is no folder .*gone; make it first"):
+            result.save(tmp_path / name)
+
+
+def test_the_home_of_the_user_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    result = engine.prune(llama(), params=0.8)
+    for name in ("~/half", "~/half.safetensors"):
+        result.save(name)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"half", "half.safetensors"}
+    assert_same(result.model, engine.load("~/half"), {"input_ids": IDS})
+    assert_same(result.model, engine.load("~/half.safetensors", llama()), {"input_ids": IDS})
+
+
+@pytest.mark.parametrize("form", ["plain", "shaped"])
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_second_plan_tells_that_it_is_one(loaded, form, tmp_path):
+    """And that of both steps does not."""
+    model, options = llama(), {"ratios": {"model.layers.0.*": 0.25}} if form == "shaped" else {}
+    first = engine.prune(model, ratio=0.5, kinds=["hidden"], **options)
+    saved = first.save(tmp_path / "once")
+    assert saved.form == form and not saved.again
+    model = engine.load(tmp_path / "once") if loaded else model
+    second = engine.prune(model, ratio=0.5, kinds=["hidden"])
+    assert second.save(tmp_path / "twice").again
+    told = "plan.json tells the last step alone, of a model pruned before"
+    assert told in str(second) and told in (tmp_path / "twice/README.md").read_text()
+    assert not engine.save(tmp_path / "whole", model, first.plan.followed_by(second.plan)).again
+
+
+def test_what_a_schedule_made_is_saved(tmp_path):
+    """In one folder, with the plan of all steps."""
+    model = llama()
+    schedule = engine.Schedule(model, example_inputs={"input_ids": IDS}, params=0.6, steps=3, every=1)
+    while not schedule.done:
+        schedule.step()
+    saved = engine.save(tmp_path / "half", model, schedule.plan)
+    assert saved.form == "plain" and not saved.again
+    assert_same(model, engine.load(tmp_path / "half"), {"input_ids": IDS})
+    assert engine.Plan.from_json((tmp_path / "half/plan.json").read_text()) == schedule.plan
+
+
 def test_a_folder_of_somebody_else_stays(tmp_path):
     (tmp_path / "half").mkdir()
     (tmp_path / "half/thesis.tex").write_text("mine")
@@ -294,21 +382,58 @@ LIES = {
     "training": lambda record: record["attributes"].update(training=7),
     "num_heads": lambda record: record["attributes"].update(num_heads=-7),
     "no size": lambda record: record["shapes"].update({"pooler.dense.weight": [3, -4]}),
-    "nope": lambda record: record["buffers"].update({"nope.x": {"0": [1]}}),
+    "the buffer nope.x that": lambda record: record["buffers"].update({"nope.x": {"0": [1]}}),
+    "the buffer pooler.x that": lambda record: record["buffers"].update({"pooler.x": {"0": [1]}}),
+    "embeddings.position_ids that": lambda record: record["buffers"].update(
+        {"embeddings.position_ids": {"1": [10**9]}}
+    ),
     "shapes": lambda record: record.update(shapes="x"),
     "attributes": lambda record: record.pop("attributes"),
 }
 
 
+def rewritten(folder, change, sum_too):
+    """The record in a folder as somebody else has it."""
+    text = json.loads((folder / "config.json").read_text())
+    record = text["quantization_config"]["record"]
+    change(record)
+    text["quantization_config"]["record"] = sealed(record) if sum_too else record
+    (folder / "config.json").write_text(json.dumps(text))
+
+
 @pytest.mark.parametrize("said", LIES)
 def test_a_record_that_lies_is_one_error(said, tmp_path):
     pruned("BertModel", ratio=0.3)[0].save(tmp_path / "half")
-    config = tmp_path / "half/config.json"
-    text = json.loads(config.read_text())
-    LIES[said](text["quantization_config"]["record"])
-    config.write_text(json.dumps(text))
+    rewritten(tmp_path / "half", LIES[said], sum_too=True)
     with pytest.raises(CheckpointError, match=said):
         engine.load(tmp_path / "half")
+
+
+@pytest.mark.parametrize("number", ["head_dim", "in_features"])
+def test_a_number_of_a_record_is_not_changed(number, tmp_path):
+    """Such a model would load, and fail or compute something else when it is used."""
+    engine.prune(llama(), ratio=0.5, prefer="inner", kinds=["qk", "v"]).save(tmp_path / "half")
+
+    def change(record):
+        name = next(name for name in record["attributes"] if name.endswith(number))
+        record["attributes"][name] += 1
+
+    rewritten(tmp_path / "half", change, sum_too=False)
+    with pytest.raises(CheckpointError, match="was changed since it was saved"):
+        engine.load(tmp_path / "half")
+
+
+def test_tensors_that_the_model_does_not_have_are_an_error_or_a_warning(tmp_path):
+    """In a folder of prunus its config was changed; any other may be for several classes."""
+    engine.prune(llama(), params=0.8).save(tmp_path / "half")
+    config = tmp_path / "half/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "num_hidden_layers": 1}))
+    with pytest.raises(CheckpointError, match=r"has model\.layers\.1.* and 8 more, which the model"):
+        engine.load(tmp_path / "half")
+    (tmp_path / "half/prunus.json").unlink()
+    with pytest.warns(UserWarning, match=r"has model\.layers\.1.* and 8 more") as told:
+        engine.load(tmp_path / "half")
+    assert told[0].filename == __file__
 
 
 def test_a_shaped_model_pickles_copies_and_trains(tmp_path):
