@@ -25,6 +25,7 @@ from ..inputs import has_config, is_transformers_config
 from ..plan import Plan
 from ..settings import setting_of
 from ..tensors import named_tensors
+from ..undo import undoing
 from .beside import FILES, PLAN, files_in, is_ours, save_tokenizer, source_of
 from .card import card
 from .fields import Field, with_numbers, written
@@ -217,11 +218,12 @@ def _written(
 @contextmanager
 def _without_quantizer(model: Any) -> Iterator[None]:
     """Without what has unpacked the weights, and would not let them be saved as they are."""
-    held = {name: vars(model).pop(name) for name in ("hf_quantizer",) if name in vars(model)}
-    try:
+    held = {name: value for name, value in vars(model).items() if name == "hf_quantizer"}
+    with undoing() as undo:
+        undo.add(vars(model).update, held)
+        for name in held:
+            del vars(model)[name]
         yield
-    finally:
-        vars(model).update(held)
 
 
 def _refusal(config: Any, part: Path) -> str:

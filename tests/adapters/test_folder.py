@@ -7,50 +7,17 @@ import json
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import tiny_language
 import torch
 import transformers
-from prunus import CheckpointError, engine, files
+from prunus import engine
 from prunus.adapters.folder.fields import numbers_of, with_numbers
-from prunus.adapters.folder.shaped import sealed
-from torch import nn
-from zoo_models import build_transformers
+from saved_folders import IDS, assert_same, llama, outputs, pruned
 
-IDS = torch.arange(3, 19).view(1, 16)
 PLAIN = ["MistralForCausalLM", "Qwen3ForCausalLM", "MixtralForCausalLM", "SwitchTransformersModel"]
 PLAIN += ["BertModel", "GPT2LMHeadModel", "OPTForCausalLM", "CLIPModel"]
 SHAPED = ["BertModel", "GPT2LMHeadModel", "BartModel", "ViTModel", "SwinModel", "CLIPModel"]
-
-
-def pruned(name: str, **options) -> tuple[engine.Result, dict]:
-    torch.manual_seed(0)
-    model, inputs = build_transformers(name)
-    options = options or {"params": 0.7}
-    return engine.prune(model.eval(), example_inputs=inputs, **options), inputs
-
-
-def llama(**settings):
-    """With grouped queries, and room for what is generated."""
-    small = {"hidden_size": 48, "intermediate_size": 90, "num_attention_heads": 8, "num_key_value_heads": 4}
-    return tiny_language.llama(max_position_embeddings=64, **small, **settings)
-
-
-def outputs(model, inputs):
-    with torch.no_grad():
-        found = model(**inputs)
-    return [one for one in found.to_tuple() if isinstance(one, torch.Tensor)]
-
-
-def assert_same(model, other, inputs):
-    state, found = model.state_dict(), other.state_dict()
-    assert state.keys() == found.keys()
-    for name, tensor in state.items():
-        assert torch.equal(tensor, found[name]), name
-    for one, two in zip(outputs(model, inputs), outputs(other, inputs), strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -193,42 +160,6 @@ def test_folders_of_the_source_come_along_if_they_can_be_a_tokenizers(tmp_path):
     assert found == {"additional_chat_templates/tool.jinja", "1_Pooling/config.json"}
 
 
-OPTIONS = [("tokenizer", 3), ("max_shard_size", -1), ("max_shard_size", "x"), ("max_shard_size", "0GB")]
-OPTIONS += [("max_shard_size", True), ("max_shard_size", None)]
-
-
-@pytest.mark.parametrize(("name", "value"), OPTIONS)
-def test_an_option_of_another_kind_is_one_error(name, value, tmp_path):
-    with pytest.raises(CheckpointError, match=f"{name}= is .*, not {value!r}"):
-        engine.prune(llama(), params=0.8).save(tmp_path / "half", **{name: value})
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_tokenizer_that_is_a_function_is_not_saved(tmp_path):
-    """It made tokens of texts for the prune, and nothing says how it is written."""
-    data = ["0 1 2 3 4 5 6 7"] * 9
-    result = engine.prune(llama(), params=0.8, data=data, tokenizer=lambda text: [*map(int, text.split())])
-    assert result.save(tmp_path / "half").form == "plain"
-
-
-def test_no_folder_to_write_into_is_told(tmp_path):
-    result = engine.prune(llama(), params=0.8)
-    for name in ("gone/half", "gone/half.safetensors"):
-        with pytest.raises(CheckpointError, match=r"there is no folder .*gone; make it first"):
-            result.save(tmp_path / name)
-
-
-def test_the_home_of_the_user_is_found(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    result = engine.prune(llama(), params=0.8)
-    for name in ("~/half", "~/half.safetensors"):
-        result.save(name)
-    assert {entry.name for entry in tmp_path.iterdir()} == {"half", "half.safetensors"}
-    assert_same(result.model, engine.load("~/half"), {"input_ids": IDS})
-    assert_same(result.model, engine.load("~/half.safetensors", llama()), {"input_ids": IDS})
-
-
 @pytest.mark.parametrize("form", ["plain", "shaped"])
 @pytest.mark.parametrize("loaded", [True, False])
 def test_a_second_plan_tells_that_it_is_one(loaded, form, tmp_path):
@@ -257,57 +188,6 @@ def test_what_a_schedule_made_is_saved(tmp_path):
     assert engine.Plan.from_json((tmp_path / "half/plan.json").read_text()) == schedule.plan
 
 
-def test_a_folder_of_somebody_else_stays(tmp_path):
-    (tmp_path / "half").mkdir()
-    (tmp_path / "half/thesis.tex").write_text("mine")
-    result = engine.prune(llama(), params=0.8)
-    with pytest.raises(CheckpointError, match="prunus did not write all of it"):
-        result.save(tmp_path / "half")
-    assert [file.name for file in tmp_path.rglob("*")] == ["half", "thesis.tex"]
-
-
-@pytest.mark.parametrize("name", ["plan.json", "model.safetensors"])
-def test_a_folder_with_a_file_that_could_be_ours_stays(name, tmp_path):
-    (tmp_path / "half").mkdir()
-    (tmp_path / "half" / name).write_text("{}")
-    with pytest.raises(CheckpointError, match="choose another name"):
-        engine.prune(llama(), params=0.8).save(tmp_path / "half")
-    assert (tmp_path / "half" / name).read_text() == "{}"
-
-
-def test_a_file_that_came_later_keeps_a_folder_from_being_replaced(tmp_path):
-    result = engine.prune(llama(), params=0.8)
-    result.save(tmp_path / "half")
-    (tmp_path / "half/results").mkdir()
-    (tmp_path / "half/results/notes.txt").write_text("mine")
-    with pytest.raises(CheckpointError, match="choose another name"):
-        result.save(tmp_path / "half")
-    assert (tmp_path / "half/results/notes.txt").read_text() == "mine"
-
-
-def test_a_folder_that_was_to_be_replaced_comes_back(tmp_path, monkeypatch):
-    """Whatever fails after it was moved away, a kill too: then the next save puts it back."""
-    result = engine.prune(llama(), params=0.8)
-    result.save(tmp_path / "half")
-    before = (tmp_path / "half/model.safetensors").read_bytes()
-    monkeypatch.setattr(files._Folder, "remove", lambda self: [file.close() for file in self._files])
-    replace = Path.replace
-
-    def dies(self, target):
-        if self.name == "part" and Path(target).name == "half":
-            raise KeyboardInterrupt
-        return replace(self, target)
-
-    monkeypatch.setattr(Path, "replace", dies)
-    with pytest.raises(KeyboardInterrupt):
-        result.save(tmp_path / "half")
-    assert not (tmp_path / "half").exists()
-    monkeypatch.undo()
-    result.save(tmp_path / "other")
-    assert (tmp_path / "half/model.safetensors").read_bytes() == before
-    assert {entry.name for entry in tmp_path.iterdir()} == {"half", "other"}
-
-
 def test_files_below_a_folder_come_along(tmp_path):
     """As a tokenizer with several chat templates writes them."""
 
@@ -320,120 +200,6 @@ def test_files_below_a_folder_come_along(tmp_path):
     for _ in range(2):
         result.save(tmp_path / "half", tokenizer=Several())
     assert (tmp_path / "half/additional_chat_templates/tool.jinja").read_text() == "{{messages}}"
-
-
-CHANGES = {
-    "num_hidden_layers": (3, "has no model.layers.2"),
-    "intermediate_size": (7, "is of .* by its config"),
-}
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_weights_that_the_files_lack_are_never_random(name, tmp_path):
-    engine.prune(llama(), params=0.8).save(tmp_path / "half")
-    text = json.loads((tmp_path / "half/config.json").read_text())
-    text[name], said = CHANGES[name]
-    (tmp_path / "half/config.json").write_text(json.dumps(text))
-    with pytest.raises(CheckpointError, match=said):
-        engine.load(tmp_path / "half")
-
-
-def test_a_class_that_is_no_model_is_one_error(tmp_path):
-    engine.prune(llama(), params=0.8).save(tmp_path / "half")
-    text = json.loads((tmp_path / "half/config.json").read_text())
-    (tmp_path / "half/config.json").write_text(json.dumps({**text, "architectures": ["AutoTokenizer"]}))
-    with pytest.raises(CheckpointError, match="names no class"):
-        engine.load(tmp_path / "half")
-
-
-def test_a_folder_of_prunus_is_replaced_as_a_whole(tmp_path):
-    result = engine.prune(llama(), params=0.8)
-    result.save(tmp_path / "half", max_shard_size="20KB")
-    result.save(tmp_path / "half")
-    assert not list((tmp_path / "half").glob("*-of-*"))
-    assert [entry.name for entry in tmp_path.iterdir()] == ["half"]
-
-
-def test_a_model_that_the_plan_did_not_make_is_not_saved(tmp_path):
-    result = engine.prune(llama(), params=0.8)
-    with pytest.raises(CheckpointError, match="not what the plan makes"):
-        engine.save(tmp_path / "half", llama(), result.plan)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
-    result = engine.prune(llama(), params=0.8)
-    monkeypatch.setattr(type(result.model), "from_pretrained", lambda *args, **named: llama())
-    with pytest.raises(CheckpointError, match="nothing was written"):
-        result.save(tmp_path / "half")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    "make", [lambda path: path.mkdir(), lambda path: path.write_text("x"), lambda path: None]
-)
-def test_what_is_no_folder_of_transformers_is_one_error(make, tmp_path):
-    make(tmp_path / "none")
-    with pytest.raises(CheckpointError):
-        engine.load(tmp_path / "none")
-
-
-LIES = {
-    "training": lambda record: record["attributes"].update(training=7),
-    "num_heads": lambda record: record["attributes"].update(num_heads=-7),
-    "no size": lambda record: record["shapes"].update({"pooler.dense.weight": [3, -4]}),
-    "the buffer nope.x that": lambda record: record["buffers"].update({"nope.x": {"0": [1]}}),
-    "the buffer pooler.x that": lambda record: record["buffers"].update({"pooler.x": {"0": [1]}}),
-    "embeddings.position_ids that": lambda record: record["buffers"].update(
-        {"embeddings.position_ids": {"1": [10**9]}}
-    ),
-    "shapes": lambda record: record.update(shapes="x"),
-    "attributes": lambda record: record.pop("attributes"),
-}
-
-
-def rewritten(folder, change, sum_too):
-    """The record in a folder as somebody else has it."""
-    text = json.loads((folder / "config.json").read_text())
-    record = text["quantization_config"]["record"]
-    change(record)
-    text["quantization_config"]["record"] = sealed(record) if sum_too else record
-    (folder / "config.json").write_text(json.dumps(text))
-
-
-@pytest.mark.parametrize("said", LIES)
-def test_a_record_that_lies_is_one_error(said, tmp_path):
-    pruned("BertModel", ratio=0.3)[0].save(tmp_path / "half")
-    rewritten(tmp_path / "half", LIES[said], sum_too=True)
-    with pytest.raises(CheckpointError, match=said):
-        engine.load(tmp_path / "half")
-
-
-@pytest.mark.parametrize("number", ["head_dim", "in_features"])
-def test_a_number_of_a_record_is_not_changed(number, tmp_path):
-    """Such a model would load, and fail or compute something else when it is used."""
-    engine.prune(llama(), ratio=0.5, prefer="inner", kinds=["qk", "v"]).save(tmp_path / "half")
-
-    def change(record):
-        name = next(name for name in record["attributes"] if name.endswith(number))
-        record["attributes"][name] += 1
-
-    rewritten(tmp_path / "half", change, sum_too=False)
-    with pytest.raises(CheckpointError, match="was changed since it was saved"):
-        engine.load(tmp_path / "half")
-
-
-def test_tensors_that_the_model_does_not_have_are_an_error_or_a_warning(tmp_path):
-    """In a folder of prunus its config was changed; any other may be for several classes."""
-    engine.prune(llama(), params=0.8).save(tmp_path / "half")
-    config = tmp_path / "half/config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "num_hidden_layers": 1}))
-    with pytest.raises(CheckpointError, match=r"has model\.layers\.1.* and 8 more, which the model"):
-        engine.load(tmp_path / "half")
-    (tmp_path / "half/prunus.json").unlink()
-    with pytest.warns(UserWarning, match=r"has model\.layers\.1.* and 8 more") as told:
-        engine.load(tmp_path / "half")
-    assert told[0].filename == __file__
 
 
 def test_a_shaped_model_pickles_copies_and_trains(tmp_path):
@@ -453,22 +219,6 @@ def test_the_base_of_a_shaped_model_loads(tmp_path):
     assert_same(result.model.transformer, base, inputs)
     base.save_pretrained(tmp_path / "base")
     assert_same(base, transformers.AutoModel.from_pretrained(tmp_path / "base"), inputs)
-
-
-@pytest.mark.parametrize("path", [None, 7, "", "a\0b"])
-def test_what_is_no_path_is_one_error(path):
-    with pytest.raises(CheckpointError):
-        engine.prune(llama(), params=0.8).save(path)
-
-
-def test_other_models_are_files(tmp_path):
-    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    result = engine.prune(model, example_inputs=torch.randn(1, 4))
-    assert result.save(tmp_path / "half") is None
-    assert (tmp_path / "half").is_file()
-    bert, _ = pruned("BertModel")
-    assert bert.save(tmp_path / "bert.safetensors") is None
-    assert Path(tmp_path / "bert.safetensors").is_file()
 
 
 def test_numbers_of_a_config_are_found_and_set_wherever_they_are():
