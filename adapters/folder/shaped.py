@@ -30,8 +30,12 @@ def record_of(model: nn.Module, twin: nn.Module, plan: Plan, earlier: Mapping[st
     `earlier` is the record of the folder that the model came from, if it was shaped already.
     """
     tensors, fresh = lasting_tensors(model), lasting_tensors(twin)
-    if tensors.keys() != fresh.keys():
-        raise CheckpointError("the config makes a model with other tensors than this one has")
+    for name in sorted(tensors.keys() ^ fresh.keys()):
+        whose = "this model has" if name in tensors else "this model does not have"
+        made = "does not make" if name in tensors else "makes"
+        raise CheckpointError(
+            f"the config {made} {name}, which {whose}: save it as a file, as in save('half.safetensors')"
+        )
     shapes = {
         name: list(tensor.shape) for name, tensor in tensors.items() if tensor.shape != fresh[name].shape
     }

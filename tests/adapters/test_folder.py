@@ -11,9 +11,10 @@ import sys
 import pytest
 import torch
 import transformers
-from prunus import engine
+from prunus import CheckpointError, engine
 from prunus.adapters.folder.fields import numbers_of, with_numbers
 from saved_folders import IDS, assert_same, llama, outputs, pruned
+from torch import nn
 
 PLAIN = ["MistralForCausalLM", "Qwen3ForCausalLM", "MixtralForCausalLM", "SwitchTransformersModel"]
 PLAIN += ["BertModel", "GPT2LMHeadModel", "OPTForCausalLM", "CLIPModel"]
@@ -174,6 +175,36 @@ def test_a_second_plan_tells_that_it_is_one(loaded, form, tmp_path):
     told = "plan.json tells the last step alone, of a model pruned before"
     assert told in str(second) and told in (tmp_path / "twice/README.md").read_text()
     assert not engine.save(tmp_path / "whole", model, first.plan.followed_by(second.plan)).again
+
+
+def test_a_mean_goes_into_biases_that_a_config_adds(tmp_path):
+    """The way that the note shows, for a model that has none: in, pruned, out, and the same."""
+    llama().save_pretrained(tmp_path / "source")
+    options = {"ratio": 0.5, "kinds": ["hidden"], "compensate": "mean", "data": [{"input_ids": IDS}]}
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "source").eval()
+    note = [one for one in engine.prune(model, **options).notes if "mlp_bias=True" in one]
+    assert len(note) == 1 and "model.layers.0.mlp.down_proj.weight" in note[0]
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "source", mlp_bias=True).eval()
+    result = engine.prune(model, **options)
+    assert not [one for one in result.notes if "not corrected" in one]
+    assert model.model.layers[0].mlp.down_proj.bias.abs().min() > 0
+    assert result.save(tmp_path / "half").form == "plain"
+    assert_same(model, engine.load(tmp_path / "half"), {"input_ids": IDS})
+
+
+@pytest.mark.parametrize(("extra", "told"), [(True, "does not make"), (False, "makes")])
+def test_tensors_that_no_config_makes_are_told(extra, told, tmp_path):
+    """They can be kept in a file."""
+    model = llama()
+    down = model.model.layers[1].mlp.down_proj
+    if extra:
+        down.bias = nn.Parameter(torch.zeros(48))
+    else:
+        model.model.layers[1].input_layernorm = nn.Identity()
+    result = engine.prune(model, ratio=0.5, kinds=["hidden"])
+    with pytest.raises(CheckpointError, match=rf"config {told} model\.layers\.1.*half\.safetensors"):
+        result.save(tmp_path / "half")
+    result.save(tmp_path / "half.safetensors")
 
 
 def test_what_a_schedule_made_is_saved(tmp_path):

@@ -170,7 +170,7 @@ def test_an_interrupt_leaves_what_was_there_or_the_whole(form, replaced, tmp_pat
     with counted:
         result.save(tmp_path / "half")
     lines = [line for line in counted.met if line[0].co_filename.endswith(ROOMS)]
-    for line in chance.sample(lines, 25):
+    for line in chance.sample(lines, 15):
         if not replaced:
             shutil.rmtree(tmp_path / "half")
         was, disturbance = files_in(tmp_path / "half"), Lines(line, chance.randrange(counted.met[line]))
