@@ -39,8 +39,8 @@ def read_data(path: str, source: str | None) -> list[Any]:
 
 
 def held_out(data: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
-    """The data to calibrate with, of two documents or more, and the last tenth of them, which are not."""
-    count = max(1, round(_HELD_OUT * len(data)))
+    """The data to calibrate with, and the last tenth of them, which are not; none of a single document."""
+    count = max(1, round(_HELD_OUT * len(data))) if len(data) > 1 else 0
     return data[: len(data) - count], data[len(data) - count :]
 
 

@@ -22,7 +22,7 @@ from .modules import import_installed, of_the_user
 from .output import answer, working
 from .parser import CHOICE
 from .tables import print_groups
-from .trial import NoTrial, Trial, loss_on, no_trial
+from .trial import NoTrial, Trial, loss_on
 
 T = TypeVar("T")
 
@@ -96,18 +96,19 @@ def prune_and_try(options: argparse.Namespace) -> tuple[engine.Result, Trial | N
         return prune(options, model, options.dry_run, compensate=options.compensate), None
     data = read_data(options.data, folder_of(options.model))
     tokenizer = tokenizer_of(options.model) if isinstance(data[0], str) else None
-    given = {"tokenizer": tokenizer, "compensate": options.compensate}
-    untried = work("measuring", lambda: no_trial(model, data, tokenizer))
-    if untried is not None:
-        result = prune(options, model, options.dry_run, data=data, **given)
-        return result, None if options.dry_run else untried
-    known, others = held_out(data)
-    if options.dry_run:
-        return prune(options, model, True, data=known, **given), None
+    calibrating, others = held_out(data)
     before = work("measuring", lambda: loss_on(model, others, tokenizer))
-    result = prune(options, model, False, data=known, **given)
+    if isinstance(before, NoTrial):
+        calibrating = data
+    given = {"data": calibrating, "tokenizer": tokenizer, "compensate": options.compensate}
+    result = prune(options, model, options.dry_run, **given)
+    if options.dry_run:
+        return result, None
+    if isinstance(before, NoTrial):
+        return result, before
     after = work("measuring", lambda: loss_on(model, others, tokenizer))
-    return result, Trial(len(others), before, after)
+    trial = after if isinstance(after, NoTrial) else Trial(len(others), before, after)
+    return result, trial
 
 
 def prune(options: argparse.Namespace, model: nn.Module, dry_run: bool, **given: Any) -> engine.Result:

@@ -32,7 +32,7 @@ class Trial:
 
 @frozen
 class NoTrial:
-    """Why nothing is held out, and no loss is measured."""
+    """Why no loss is measured; and so nothing is held out."""
 
     why: str
 
@@ -40,29 +40,24 @@ class NoTrial:
         return f"the loss before and after is not measured: {self.why}"
 
 
-def no_trial(model: torch.nn.Module, data: Sequence[Any], tokenizer: Any) -> NoTrial | None:
-    """Why the loss of a model on a part of these data is not to be had, if it is not."""
+def loss_on(model: torch.nn.Module, held_out: Sequence[Any], tokenizer: Any) -> float | NoTrial:
+    """The mean of the loss that a model computes of texts by itself, or why there is none.
+
+    Data that need no `tokenizer` are no texts.
+    """
     loss = own_loss(model, tokenizer)
-    if not isinstance(data[0], str):
+    if tokenizer is None:
         return NoTrial("pictures and tensors come without labels")
-    if len(data) < 2:
+    if not held_out:
         return NoTrial("of a single text no part is held out")
     if loss is None:
         return NoTrial("the model computes no loss, as its forward takes no labels")
+    total, count = 0.0, 0
     try:
-        loss_on(model, data[:1], tokenizer)
+        with undisturbed(model), torch.no_grad():
+            for batch in prepared(model, held_out, tokenizer):
+                tokens = batch["input_ids"].numel()
+                total, count = total + float(loss(model, batch)) * tokens, count + tokens
     except PlanError as error:  # it is no model that tells tokens
         return NoTrial(str(error))
-    return None
-
-
-def loss_on(model: torch.nn.Module, texts: Sequence[str], tokenizer: Any) -> float:
-    """The mean of the loss that a model computes of texts by itself."""
-    loss = own_loss(model, tokenizer)
-    assert loss is not None
-    total, count = 0.0, 0
-    with undisturbed(model), torch.no_grad():
-        for batch in prepared(model, texts, tokenizer):
-            tokens = batch["input_ids"].numel()
-            total, count = total + float(loss(model, batch)) * tokens, count + tokens
     return total / count
