@@ -87,7 +87,7 @@ def expect_folder(
 def _folder_place(path: PathLike, is_ours: Callable[[Path], bool]) -> Path:
     if not os.fspath(path):
         raise ValueError("it is no name of a folder")
-    place = Path(os.path.realpath(path))
+    place = _in_a_folder(Path(os.path.realpath(at_home(path))))
     if place.exists() and not (place.is_dir() and (is_ours(place) or not any(place.iterdir()))):
         raise ValueError("it is there, and prunus did not write all of it: choose another name")
     return place
@@ -131,12 +131,24 @@ def _text(path: Any) -> str:
         raise ValueError("it is no name of a file")
     if text.endswith(("/", os.sep)):
         raise ValueError("it is the name of a folder")
-    return text
+    return at_home(text)
+
+
+def at_home(path: PathLike) -> str:
+    """The path with ``~`` as the user's home, as a shell has it."""
+    return os.path.expanduser(os.fsdecode(path))
+
+
+def _in_a_folder(place: Path) -> Path:
+    """The place, in a folder that is there."""
+    if not place.parent.is_dir():
+        raise ValueError(f"there is no folder {shown(place.parent)}; make it first")
+    return place
 
 
 def _place(path: PathLike) -> Path:
     """The file that `path` leads to, which may not be there yet, but nothing else may be."""
-    place = Path(os.path.realpath(_text(path)))
+    place = _in_a_folder(Path(os.path.realpath(_text(path))))
     try:
         kind = place.lstat().st_mode
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import CheckpointError, shown
-from ..files import PathLike
+from ..files import PathLike, at_home
 from . import checkpoint
 from .folder import Saved, is_folder_for, load_folder, save_folder
 from .plan import Plan
@@ -67,7 +67,7 @@ def load(path: PathLike, model: nn.Module | None = None) -> nn.Module:
         The file or folder is missing, damaged, or none of these, or `model` is another one; it is left as it
         was.
     """
-    is_folder = isinstance(path, (str, os.PathLike)) and os.path.isdir(path)
+    is_folder = isinstance(path, (str, os.PathLike)) and os.path.isdir(at_home(path))
     if model is not None and not is_folder:
         return checkpoint.load(path, model)
     if model is not None:

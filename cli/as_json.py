@@ -10,7 +10,7 @@ from ..engine import DependencyGraph, Group, Result
 from ..engine.choosing import kept_slots, macs_of, whole
 from ..engine.proving import with_stubs
 from .tables import tie_numbers
-from .trial import Trial
+from .trial import NoTrial, Trial
 
 Data = dict[str, Any]
 
@@ -26,11 +26,11 @@ def groups_data(graph: DependencyGraph) -> Data:
     }
 
 
-def prune_data(result: Result, trial: Trial | None, saved: Saved | None) -> Data:
+def prune_data(result: Result, trial: Trial | NoTrial | None, saved: Saved | None) -> Data:
     """What was pruned, what was left alone and why; costs and loss before and after; the plan."""
     graph, plan = result.graph, result.plan
     macs = macs_of(graph)
-    loss = {} if trial is None else {"loss": {"before": trial.before, "after": trial.after}}
+    loss = {"loss": {"before": trial.before, "after": trial.after}} if isinstance(trial, Trial) else {}
     folder = {} if saved is None else {"folder": saved.form}
     return {
         **loss,
@@ -40,7 +40,7 @@ def prune_data(result: Result, trial: Trial | None, saved: Saved | None) -> Data
         "parameters": {"before": result.before, "after": result.after},
         "macs": {"before": macs(whole), "after": macs(kept_slots(graph, plan))},
         "groups": _decisions(result),
-        "notes": list(result.notes),
+        "notes": [*result.notes, *([str(trial)] if isinstance(trial, NoTrial) else [])],
         "unknown": _unknown(graph),
         "plan": json.loads(plan.to_json()),
     }

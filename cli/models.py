@@ -22,7 +22,7 @@ from .modules import import_installed, of_the_user
 from .output import answer, working
 from .parser import CHOICE
 from .tables import print_groups
-from .trial import Trial, loss_on
+from .trial import NoTrial, Trial, loss_on
 
 T = TypeVar("T")
 
@@ -86,18 +86,29 @@ def analyze(options: argparse.Namespace) -> engine.DependencyGraph:
     return work("analyzing", lambda: engine.analyze(model, inputs, rules=rules(options)))
 
 
-def prune_and_try(options: argparse.Namespace) -> tuple[engine.Result, Trial | None]:
-    """The result, and what it costs on texts that were held out, if there are data."""
+def prune_and_try(options: argparse.Namespace) -> tuple[engine.Result, Trial | NoTrial | None]:
+    """The result, and what it costs on texts that were held out, or why that is not known, if there are data.
+
+    A plan that is not carried out costs nothing.
+    """
     model = model_of(options)
     if options.data is None:
         return prune(options, model, options.dry_run, **_correction(options)), None
-    data, others = held_out(read_data(options.data, folder_of(options.model)))
+    data = read_data(options.data, folder_of(options.model))
     tokenizer = tokenizer_of(options.model) if isinstance(data[0], str) else None
+    calibrating, others = held_out(data)
     before = work("measuring", lambda: loss_on(model, others, tokenizer))
-    given = {"data": data, "tokenizer": tokenizer}
+    if isinstance(before, NoTrial):
+        calibrating = data
+    given = {"data": calibrating, "tokenizer": tokenizer}
     result = prune(options, model, options.dry_run, **given, **_correction(options))
-    after = None if options.dry_run else work("measuring", lambda: loss_on(model, others, tokenizer))
-    return result, None if before is None or after is None else Trial(len(others), before, after)
+    if options.dry_run:
+        return result, None
+    if isinstance(before, NoTrial):
+        return result, before
+    after = work("measuring", lambda: loss_on(model, others, tokenizer))
+    trial = after if isinstance(after, NoTrial) else Trial(len(others), before, after)
+    return result, trial
 
 
 def _correction(options: argparse.Namespace) -> dict[str, Any]:

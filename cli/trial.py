@@ -30,17 +30,34 @@ class Trial:
         )
 
 
-def loss_on(model: torch.nn.Module, data: Sequence[Any], tokenizer: Any) -> float | None:
-    """The mean of the loss that a model computes of texts by itself; none if it has none."""
+@frozen
+class NoTrial:
+    """Why no loss is measured; and so nothing is held out."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return f"the loss before and after is not measured: {self.why}"
+
+
+def loss_on(model: torch.nn.Module, held_out: Sequence[Any], tokenizer: Any) -> float | NoTrial:
+    """The mean of the loss that a model computes of texts by itself, or why there is none.
+
+    Data that need no `tokenizer` are no texts.
+    """
     loss = own_loss(model, tokenizer)
-    if loss is None or not data or not isinstance(data[0], str):
-        return None
+    if tokenizer is None:
+        return NoTrial("pictures and tensors come without labels")
+    if not held_out:
+        return NoTrial("of a single text no part is held out")
+    if loss is None:
+        return NoTrial("the model computes no loss, as its forward takes no labels")
     total, count = 0.0, 0
     try:
         with undisturbed(model), torch.no_grad():
-            for batch in prepared(model, data, tokenizer):
+            for batch in prepared(model, held_out, tokenizer):
                 tokens = batch["input_ids"].numel()
                 total, count = total + float(loss(model, batch)) * tokens, count + tokens
-    except PlanError:  # it is no model that tells tokens
-        return None
+    except PlanError as error:  # it is no model that tells tokens
+        return NoTrial(str(error))
     return total / count

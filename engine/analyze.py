@@ -13,7 +13,7 @@ from ..adapters.lower import LOWERINGS
 from ..adapters.wrappers import check_sliceable
 from ..errors import PlanError, RuleError
 from ..rules import load
-from .choosing import bundles_of, check_reached
+from .choosing import Options, bundles_of, check_reached
 from .derive import derive, witnessed
 from .graph import DependencyGraph
 from .tracing import Trace, alone, trace
@@ -67,7 +67,7 @@ def analyze(
     graph, _, retrace = analysed(model, example_inputs, rules, prefer, fake, strict, free_outputs)
     graph = witnessed(graph, retrace)
     if strict:
-        groups = (group.name for bundle in bundles_of(graph) for group in bundle.groups)
+        groups = (group.name for bundle in bundles_of(graph, Options()) for group in bundle.groups)
         check_reached(graph.unreached, set(groups))
     return graph
 

@@ -59,7 +59,7 @@ class Result:
             folder = {
                 "run": self._outputs,
                 "read": read,
-                "tokenizer": self.tokenizer,
+                "tokenizer": self.tokenizer if hasattr(self.tokenizer, "save_pretrained") else None,
                 "facts": facts,
                 **folder,
             }

@@ -31,9 +31,9 @@ SMALL = {
 }
 
 
-def llama() -> nn.Module:
+def llama(**settings: Any) -> nn.Module:
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(num_key_value_heads=2, **SMALL)).eval()
+    return LlamaForCausalLM(LlamaConfig(**{**SMALL, "num_key_value_heads": 2, **settings})).eval()
 
 
 def bert() -> nn.Module:

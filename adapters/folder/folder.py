@@ -8,79 +8,57 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from torch import nn
 
 from ...errors import CheckpointError, PlanError, shown
-from ...files import PathLike, written_folder
+from ...files import PathLike, at_home, written_folder
 from ..checkpoint import check_carried_out
 from ..inputs import has_config, is_transformers_config
 from ..plan import Plan
 from ..settings import setting_of
 from ..tensors import named_tensors
+from ..undo import undoing
+from .beside import FILES, PLAN, files_in, is_ours, save_tokenizer, source_of
 from .card import card
 from .fields import Field, with_numbers, written
 from .plugin import METHOD, register
 from .same import Run, difference, first_line, guessed, last_line, quiet
-from .shaped import record_of
-from .solve import solve, twin_of
+from .shaped import record_of, sealed
+from .solve import lasting_tensors, solve, twin_of
 
-PLAN = "plan.json"
-FILES = "prunus.json"  # names what prunus wrote into a folder
-_WEIGHTS = (
-    "*.safetensors",
-    "*.bin",
-    "*.pt",
-    "*.pth",
-    "*.h5",
-    "*.msgpack",
-    "*.onnx",
-    "*.gguf",
-    "*.index.json",
-)
-_NOT_COPIED = (*_WEIGHTS, "config.json", "generation_config.json", "README.md", PLAN, FILES, "*.py", ".*")
-_LARGEST_COPIED = 2**27  # bytes: the largest tokenizers have a tenth
+_SIZE = re.compile(r"\d*[1-9]\d*(\.\d+)?[KMGT]B", re.IGNORECASE)
 
 
 @frozen
 class Saved:
-    """What a folder is: ``"plain"`` or ``"shaped"``; the fields of the config that were set, and to what; and
-    for a shaped one the reason why no config says its sizes."""
+    """What a folder is: ``"plain"`` or ``"shaped"``; the fields of the config that were set, and to what; for
+    a shaped one the reason why no config says its sizes; and whether the plan is not from the whole model."""
 
     form: str
     fields: Mapping[str, int]
     reason: str
+    again: bool = False
 
     def __str__(self) -> str:
-        if self.form == "shaped":
-            return f"shaped: load it after `import prunus`, as {self.reason}"
         said = ", ".join(f"{name}={number}" for name, number in self.fields.items())
-        return f"plain: its config says {said or 'the same as before'}"
+        told = f"plain: its config says {said or 'the same as before'}"
+        if self.form == "shaped":
+            told = f"shaped: load it after `import prunus`, as {self.reason}"
+        return told + (f"; {PLAN} tells the last step alone, of a model pruned before" if self.again else "")
 
 
 def is_folder_for(path: PathLike, model: nn.Module) -> bool:
     """Whether a model is to be saved at `path` as a folder: a transformers model, and no name of a file."""
     is_name = isinstance(path, (str, os.PathLike))
     return is_name and has_config(model) and Path(path).suffix != ".safetensors"
-
-
-def is_ours(place: Path) -> bool:
-    """Whether prunus wrote a folder, and all that is in it."""
-    try:
-        known = json.loads((place / FILES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(known, list) and _files_in(place) <= {*known, FILES}
-
-
-def _files_in(place: Path) -> set[str]:
-    return {file.relative_to(place).as_posix() for file in place.rglob("*") if not file.is_dir()}
 
 
 def save_folder(
@@ -105,40 +83,45 @@ def save_folder(
     model : a transformers model on which `plan` has been carried out.
     run : gives the outputs of a model; without it inputs are guessed.
     read : the attributes that the forward reads, which a config must make the same.
-    tokenizer : saved along, instead of the files that the model came with.
-    max_shard_size : the largest file of weights.
+    tokenizer : saved along, by its ``save_pretrained``, instead of the files that the model came with.
+    max_shard_size : the largest file of weights, in bytes or as ``"200MB"``.
     facts : lines for the model card.
 
     Raises
     ------
     CheckpointError
-        The folder cannot be written or is something else's, or what is loaded is not the same.
+        The folder cannot be written or is something else's, what is loaded is not the same, or an option is
+        of another kind.
     """
+    _check_options(tokenizer, max_shard_size)
     register()
     check_carried_out(model, plan, named_tensors(model))
     run = run or guessed(model)
     with written_folder(path, is_ours, CheckpointError) as part:
         try:
             saved = _written(part, model, plan, run, {*read, *plan.attributes}, max_shard_size)
-            _save_tokenizer(part, model, tokenizer)
+            saved = evolve(saved, again=_was_pruned(model, plan))
+            save_tokenizer(part, model, tokenizer)
         except (OSError, PlanError) as error:
             raise CheckpointError(f"cannot save this model in {shown(path)}: {error}") from error
         (part / PLAN).write_text(plan.to_json(), encoding="utf-8")
         (part / "README.md").write_text(card(model, saved, facts), encoding="utf-8")
-        (part / FILES).write_text(json.dumps(sorted(_files_in(part))), encoding="utf-8")
+        (part / FILES).write_text(json.dumps(sorted(files_in(part))), encoding="utf-8")
     return saved
 
 
 def load_folder(path: PathLike) -> nn.Module:
     """The model in a folder that ``save_pretrained`` wrote, shaped or not, in the dtype it was saved in.
 
-    Raises `CheckpointError` if there is none, it cannot be loaded, or its files lack tensors of the model.
+    Raises `CheckpointError` if there is none, it cannot be loaded, or its files lack tensors of the model;
+    or have more, if prunus wrote them. Of anybody else's, which may be for several classes, a warning tells.
     """
     register()
     import transformers  # whoever asks for a folder has it
 
+    place = at_home(path)
     try:
-        config = transformers.AutoConfig.from_pretrained(path)
+        config = transformers.AutoConfig.from_pretrained(place)
         names = config.architectures or ()
         named: list[Any] = [getattr(transformers, name, None) for name in names]
         kinds: list[Any] = [kind for kind in named if isinstance(kind, type) and issubclass(kind, nn.Module)]
@@ -146,8 +129,9 @@ def load_folder(path: PathLike) -> nn.Module:
             raise CheckpointError(f"{shown(path)} names no class of transformers that could be built")
         with quiet():  # what it would report is looked at here
             options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-            model, found = kinds[0].from_pretrained(path, dtype="auto", **options)
+            model, found = kinds[0].from_pretrained(place, dtype="auto", **options)
         _check_complete(path, found)
+        _check_nothing_more(path, (Path(place) / FILES).exists(), found)
         return model
     except CheckpointError:
         raise
@@ -167,6 +151,32 @@ def _check_complete(path: PathLike, found: Mapping[str, Any]) -> None:
         raise CheckpointError(
             f"{shown(path)} does not have the weights that its config asks for: {told[0]}{more}; "
             "copy or save it again"
+        )
+
+
+def _check_nothing_more(path: PathLike, is_ours: bool, found: Mapping[str, Any]) -> None:
+    """Tell of tensors in the files that the model does not have: its config makes another one, perhaps."""
+    names = sorted(found["unexpected_keys"])
+    if not names:
+        return
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    told = f"{shown(path)} has {shown(names[0])}{more}, which the model that its config makes does not have"
+    if is_ours:
+        raise CheckpointError(f"{told}; copy or save it again")
+    warnings.warn(told, stacklevel=4)
+
+
+# --- what is asked for ------------------------------------------------------------------------------------
+
+
+def _check_options(tokenizer: Any, max_shard_size: Any) -> None:
+    if tokenizer is not None and not callable(getattr(tokenizer, "save_pretrained", None)):
+        raise CheckpointError(f"tokenizer= is one of transformers, with save_pretrained, not {tokenizer!r}")
+    is_number = type(max_shard_size) is int and max_shard_size > 0
+    is_text = isinstance(max_shard_size, str) and re.fullmatch(_SIZE, max_shard_size)
+    if not is_number and not is_text:
+        raise CheckpointError(
+            f"max_shard_size= is a number of bytes above zero or a size as '200MB', not {max_shard_size!r}"
         )
 
 
@@ -194,7 +204,8 @@ def _written(
     # would make other modules than the record is for.
     for left_out in (_in_configs(model, record["attributes"]), ()):
         attributes = {name: value for name, value in record["attributes"].items() if name not in left_out}
-        config.quantization_config = {"quant_method": METHOD, "record": {**record, "attributes": attributes}}
+        told = sealed({**record, "attributes": attributes})
+        config.quantization_config = {"quant_method": METHOD, "record": told}
         config.save_pretrained(part)
         other = difference(part, model, run)
         if not other:
@@ -207,11 +218,12 @@ def _written(
 @contextmanager
 def _without_quantizer(model: Any) -> Iterator[None]:
     """Without what has unpacked the weights, and would not let them be saved as they are."""
-    held = {name: vars(model).pop(name) for name in ("hf_quantizer",) if name in vars(model)}
-    try:
+    held = {name: value for name, value in vars(model).items() if name == "hf_quantizer"}
+    with undoing() as undo:
+        undo.add(vars(model).update, held)
+        for name in held:
+            del vars(model)[name]
         yield
-    finally:
-        vars(model).update(held)
 
 
 def _refusal(config: Any, part: Path) -> str:
@@ -227,6 +239,18 @@ def _before(model: Any, plan: Plan) -> Any:
     """The config, with the numbers that it had before the plan changed them in place."""
     held = _in_configs(model, plan.before)
     return with_numbers(model.config, {field: plan.before[name] for name, field in held.items()})
+
+
+def _was_pruned(model: Any, plan: Plan) -> bool:
+    """Whether the plan is from a model that was pruned already, not from the one that its config makes."""
+    config, source = _before(model, plan), source_of(model)
+    fresh = lasting_tensors(twin_of(model, config))
+    sizes = [
+        pair for name, shape in plan.shapes.items() if name in fresh for pair in zip(shape, fresh[name].shape)
+    ]
+    if any(before != made for before, made in sizes):
+        return any(before < made for before, made in sizes)
+    return source is not None and (source / FILES).exists() and not _record_in(config)
 
 
 def _in_configs(model: Any, names: Iterable[str]) -> dict[str, Field]:
@@ -251,15 +275,3 @@ def _record_in(config: Any) -> Mapping[str, Any]:
     """The record of a model that was shaped when it was loaded."""
     given = getattr(config, "quantization_config", None)
     return given["record"] if isinstance(given, dict) and given.get("quant_method") == METHOD else {}
-
-
-def _save_tokenizer(part: Path, model: Any, tokenizer: Any) -> None:
-    if hasattr(tokenizer, "save_pretrained"):
-        tokenizer.save_pretrained(part)
-        return
-    source = Path(str(getattr(model, "name_or_path", "") or ""))
-    if source.name and source.is_dir():
-        for file in sorted(source.iterdir()):
-            small = file.is_file() and file.stat().st_size <= _LARGEST_COPIED
-            if small and not (part / file.name).exists() and not any(map(file.match, _NOT_COPIED)):
-                shutil.copyfile(file, part / file.name)

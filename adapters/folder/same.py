@@ -14,6 +14,7 @@ from ..contents import outputs_in
 from ..inputs import guess_inputs
 from ..submodules import tensors_of
 from ..undisturbed import undisturbed
+from ..undo import undoing
 from .solve import lasting_tensors
 
 _ROUNDINGS = 16  # how many of the last steps of the largest number a result may differ by
@@ -72,15 +73,13 @@ def quiet() -> Iterator[None]:
     """Without the progress bars and the warnings of transformers: what is wrong is found by looking."""
     from transformers.utils import logging  # whoever saves its models has it
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
+    with undoing() as undo:
+        undo.add(logging.set_verbosity, logging.get_verbosity())
+        if logging.is_progress_bar_enabled():
+            undo.add(logging.enable_progress_bar)
+        logging.set_verbosity(logging.CRITICAL)
+        logging.disable_progress_bar()
         yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def last_line(error: BaseException) -> str:

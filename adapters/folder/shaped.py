@@ -5,13 +5,15 @@ It is stored beside the config, and gives a model that was just built the sizes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...errors import CheckpointError, PlanError
+from ...errors import CheckpointError, PlanError, shown
 from .. import strict_json
 from ..modules import ChangedAttribute
 from ..plan import Plan
@@ -28,8 +30,12 @@ def record_of(model: nn.Module, twin: nn.Module, plan: Plan, earlier: Mapping[st
     `earlier` is the record of the folder that the model came from, if it was shaped already.
     """
     tensors, fresh = lasting_tensors(model), lasting_tensors(twin)
-    if tensors.keys() != fresh.keys():
-        raise CheckpointError("the config makes a model with other tensors than this one has")
+    for name in sorted(tensors.keys() ^ fresh.keys()):
+        whose = "this model has" if name in tensors else "this model does not have"
+        made = "does not make" if name in tensors else "makes"
+        raise CheckpointError(
+            f"the config {made} {name}, which {whose}: save it as a file, as in save('half.safetensors')"
+        )
     shapes = {
         name: list(tensor.shape) for name, tensor in tensors.items() if tensor.shape != fresh[name].shape
     }
@@ -43,12 +49,23 @@ def record_of(model: nn.Module, twin: nn.Module, plan: Plan, earlier: Mapping[st
     }
 
 
+def sealed(record: Record) -> Record:
+    """The record with its sum: a number that somebody changed in it could not be told from the weights."""
+    return {**record, "sha256": _sum(record)}
+
+
+def _sum(record: Mapping[str, Any]) -> str:
+    told = {name: value for name, value in record.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
 def check_record(record: Any) -> None:
-    """Raise `CheckpointError` unless it has the form of a record, which anybody may have written."""
+    """Raise `CheckpointError` unless it is a record, whole and unchanged, as anybody may have written it."""
     forms = {
         "shapes": strict_json.table(strict_json.shape),
         "attributes": strict_json.table(strict_json.positive),
         "buffers": strict_json.table(strict_json.by_axis(strict_json.slots)),
+        "sha256": strict_json.text,
     }
     try:
         strict_json.record(forms, {})(record, "the record")
@@ -56,6 +73,10 @@ def check_record(record: Any) -> None:
         raise CheckpointError(
             f"the config does not say how prunus shaped the model ({error}): save it again"
         ) from error
+    if record["sha256"] != _sum(record):
+        raise CheckpointError(
+            "what the config says of how prunus shaped the model was changed since it was saved; save it anew"
+        )
 
 
 def fitted(model: nn.Module, record: Record) -> Record:
@@ -107,12 +128,18 @@ def finish(model: nn.Module, record: Mapping[str, Any]) -> None:
             raise CheckpointError(f"this folder is of another model: {error}") from error
     for name, axes in record["buffers"].items():
         path, _, last = name.rpartition(".")
-        buffers = module_at(model, path)._buffers
+        owner = find_module(model, path)
+        buffers = {} if owner is None else owner._buffers
         for axis, kept in axes.items():
-            whole = buffers[last]
-            assert whole is not None
-            index = torch.tensor(kept, device=whole.device)
-            buffers[last] = whole.index_select(int(axis), index).contiguous()
+            buffers[last] = _sliced(buffers.get(last), name, int(axis), kept)
+
+
+def _sliced(whole: Tensor | None, name: str, axis: int, kept: Sequence[int]) -> Tensor:
+    if whole is None or axis >= whole.dim() or kept[-1] >= whole.shape[axis]:
+        raise CheckpointError(
+            f"this folder is of another model: it has slots of the buffer {shown(name)} that this one has not"
+        )
+    return whole.index_select(axis, torch.tensor(kept, device=whole.device)).contiguous()
 
 
 def _other_numbers(model: nn.Module, twin: nn.Module) -> Iterator[tuple[str, int]]:

@@ -13,6 +13,7 @@ from ..submodules import each_module, parameters_of
 from .making import FIRST_LAYERS, IMAGE_SIDES, TOKENS, Guess, Maker, arguments_of
 
 SIGNAL_LENGTHS = (64, 128, 256, 512, 1024, 4096, 16000, 32, 16)
+PICTURE_CHANNELS = 16  # of satellites a dozen, of latents sixteen; more have the maps inside of a network
 VOLUMES = ((16, 112, 112), (16, 224, 224), (32, 32, 32), (64, 64, 64), (8, 64, 64))
 
 
@@ -102,7 +103,8 @@ def by_first_parameter(model: nn.Module) -> Iterator[Guess]:
 def _positional(model: nn.Module, readers: list[tuple[str, list[Spec]]]) -> Iterator[Guess]:
     """One tensor for each required argument: all alike, or each for a reader of its own."""
     # Readers of the same are one; a lazy layer has no width yet.
-    different = {specs[0]: (source, specs) for source, specs in reversed(readers) if all(specs[0].shape)}
+    outer = reversed(list(_without_inner(readers)))
+    different = {specs[0]: (source, specs) for source, specs in outer if all(specs[0].shape)}
     first = list(reversed(different.values()))[:FIRST_LAYERS]
     count, make = max(1, _required(model)), Maker.of(model)
     for source, specs in first:
@@ -111,6 +113,22 @@ def _positional(model: nn.Module, readers: list[tuple[str, list[Spec]]]) -> Iter
         for chosen in itertools.permutations(first, count):
             tensors = tuple(specs[0].made(make) for _, specs in chosen)
             yield Guess(tensors, source=" and ".join(source for source, _ in chosen))
+
+
+def _without_inner(readers: list[tuple[str, list[Spec]]]) -> Iterator[tuple[str, list[Spec]]]:
+    """The readers without those of many channels that come after one of few: what they read is made inside.
+
+    A network that refuses pictures of its own may run on such maps by accident, and not as it does in use.
+    """
+    fewest: dict[int, int] = {}
+    for source, specs in readers:
+        shape = specs[0].shape
+        if len(shape) > 3:
+            known = fewest.setdefault(len(shape), shape[1])
+            if shape[1] > max(known, PICTURE_CHANNELS):
+                continue
+            fewest[len(shape)] = min(known, shape[1])
+        yield source, specs
 
 
 def by_nothing(model: nn.Module) -> Iterator[Guess]:

@@ -3,7 +3,7 @@
 from .batches import batches, calibrate
 from .compensate import Corrections, corrections
 from .inputs import first_sequence, inputs_of, named_inputs, takes
-from .prepare import prepared
+from .prepare import one_by_one, prepared
 from .readers import Reader, readers
 from .rounds import rounds
 from .statistics import Statistics
@@ -18,6 +18,7 @@ __all__ = [
     "first_sequence",
     "inputs_of",
     "named_inputs",
+    "one_by_one",
     "prepared",
     "readers",
     "rounds",

@@ -35,7 +35,11 @@ from .told import Told
 
 METHODS = ("mean", "lstsq")
 
-_NO_BIAS = "there is no bias of their own that could be"
+# None is added: plan, optimizer, file and config would have to know of it, and a fresh model to have it.
+_NO_BIAS = (
+    "they have no bias of their own for a mean to go into: compensate='lstsq' needs none; or give them "
+    "biases of zeros before pruning, as mlp_bias=True and the like do in configs of transformers"
+)
 _NOT_REACHED = "no batch of data= reaches them"
 _NO_CHAIN = (
     "sequential=True corrects modules that hand one tensor on, each to the next, and none of them reads what "

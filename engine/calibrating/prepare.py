@@ -40,6 +40,11 @@ def prepared(model: nn.Module, data: Any, tokenizer: Tokenizer | None = None) ->
     PlanError
         There is nothing, or it is none of these, or there are texts and no tokenizer.
     """
+    return batches(one_by_one(model, data, tokenizer))
+
+
+def one_by_one(model: nn.Module, data: Any, tokenizer: Tokenizer | None = None) -> Iterable[Any]:
+    """The same, but batches that are some already are handed on as they come, which may be more than fit."""
     if isinstance(data, str):
         return batches_of_texts(model, [data], tokenizer)
     if _are_tokens(model, data):
@@ -53,7 +58,7 @@ def prepared(model: nn.Module, data: Any, tokenizer: Tokenizer | None = None) ->
         return batches_of_texts(model, _texts(items), tokenizer)
     if _row_of(model, first) is not None:
         return batches_of_rows(model, list(_rows(model, items)), tokenizer)
-    return batches(items)
+    return items
 
 
 def _are_tokens(model: nn.Module, item: Any) -> bool:

@@ -1,7 +1,7 @@
 """How much of what is kept, and the plan that says so."""
 
 from .budget import Budget, counts
-from .bundles import Bundle, bundles_of
+from .bundles import Bundle
 from .by_hand import plan_by_hand
 from .choose import choose
 from .cost import COSTS, Cost, cost_of, macs, macs_of, parameters, whole
@@ -11,6 +11,7 @@ from .options import Choice, Options
 from .patterns import ByPattern, matches
 from .repeated import repeated_notes
 from .scopes import scope_of
+from .selection import bundles_of
 from .unreached import Unreached, check_reached, unreached_notes, unreached_tensors
 
 __all__ = [

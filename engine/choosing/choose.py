@@ -15,13 +15,14 @@ from ..axes import Atom
 from ..grouping import Group, Groups
 from ..scoring import Criterion, Tensors, criterion_of
 from .budget import UnmetError
-from .bundles import Bundle, bundles_and_others
+from .bundles import Bundle
 from .kinds import HIDDEN
 from .make_plan import make_plan
 from .near import keep_more
 from .options import Choice, Options
 from .patterns import ByPattern
 from .scopes import families_of, scope_of
+from .selection import bundles_and_others
 from .uniform import merged
 
 _FEWEST_HIDDEN = 0.25
@@ -57,20 +58,11 @@ def _choose(graph: Groups, options: Options) -> Choice:
     rigid: dict[Atom, str] = {}
     raised: dict[Atom, int] = {}
     while True:
-        bundles, left_alone = bundles_and_others(
-            graph,
-            options.skip,
-            options.only,
-            options.exact_only,
-            rigid,
-            options.round_to,
-            options.min_keep,
-            options.kinds,
-        )
+        bundles, left_alone = bundles_and_others(graph, options, rigid)
         if scope == "uniform":
             alike = [bundle for bundle in bundles if wanted.of(bundle) is None]
             others = [bundle for bundle in bundles if bundle not in alike]
-            bundles = [*others, *merged(graph, alike, options.round_to, options.min_keep)]
+            bundles = [*others, *merged(graph, alike, options)]
         shrink = _shrinking(graph, bundles, wanted, scope, ranked, raised)
         if budget is None or price is None:
             shrink(wanted.ratio)

@@ -11,9 +11,11 @@ from collections.abc import Hashable, Sequence
 from ..grouping import Groups
 from .bundles import Bundle
 from .kinds import Kinds
+from .options import Options
+from .selection import bundle_of
 
 
-def merged(graph: Groups, bundles: Sequence[Bundle], round_to: int, min_keep: float) -> list[Bundle]:
+def merged(graph: Groups, bundles: Sequence[Bundle], options: Options) -> list[Bundle]:
     """The bundles, those as one that are to keep the same number, in order."""
     kinds = Kinds(graph)
     alike: dict[Hashable, list[Bundle]] = defaultdict(list)
@@ -21,11 +23,11 @@ def merged(graph: Groups, bundles: Sequence[Bundle], round_to: int, min_keep: fl
         alike[bundle.whole, frozenset((kinds.role(group), group.size) for group in bundle.groups)].append(
             bundle
         )
-    return [_one(graph, found, round_to, min_keep) for found in alike.values()]
+    return [_one(graph, found, options) for found in alike.values()]
 
 
-def _one(graph: Groups, bundles: Sequence[Bundle], round_to: int, min_keep: float) -> Bundle:
+def _one(graph: Groups, bundles: Sequence[Bundle], options: Options) -> Bundle:
     if len(bundles) == 1:
         return bundles[0]
     groups = [group for bundle in bundles for group in bundle.groups]
-    return Bundle.of(groups, round_to, min_keep, graph.multiples)
+    return bundle_of(graph, groups, options)

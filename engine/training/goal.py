@@ -54,7 +54,7 @@ class Goal:
         name, fraction = ("ratio", ratio) if self.budget is None else (self.budget.name, self.final)
         self.name = f"{name}={float(fraction)}"
         self._curve = _checked(curve, self.final, steps)
-        bundles = bundles_of(graph, options.skip, options.only, options.round_to, options.kinds)
+        bundles = bundles_of(graph, options)
         groups = [group for bundle in bundles for group in bundle.groups]
         self._whole = {group.name: group.size for group in groups}
         self._left = dict(self._whole)

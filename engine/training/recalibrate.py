@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from ...adapters.undisturbed import undisturbed
 from ...adapters.undo import raise_first, try_each
 from ...adapters.wrappers import check_sliceable
 from ...errors import PlanError
+from ..calibrating import inputs_of, one_by_one
 from ..scoring import check_statistics_alike
 from ..tracing import alone, call_arguments
 
@@ -20,7 +21,7 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @alone
-def recalibrate(model: nn.Module, data: Iterable[Any]) -> nn.Module:
+def recalibrate(model: nn.Module, data: Iterable[Any], *, tokenizer: Any = None) -> nn.Module:
     """Estimate the running statistics of batch norms (and of instance norms that keep them) from `data`.
 
     Each becomes the average over the batches of `data`, all with the same weight. Only these modules are
@@ -31,9 +32,12 @@ def recalibrate(model: nn.Module, data: Iterable[Any]) -> nn.Module:
     Parameters
     ----------
     model : its statistics are changed in place. One that keeps none is returned as it is, `data` unread.
-    data : batches of inputs, without labels, each in one of the forms that `analyze` takes: a tensor, a tuple
-        of positional arguments (or a list, as a `DataLoader` yields it), a dict of keyword arguments, or the
-        pair ``(args, kwargs)``. A generator will do. Batches are best as large as in training.
+    data : what `prune` takes: batches of inputs, each in one of the forms that `analyze` takes: a tensor, a
+        tuple of positional arguments (or a list, as a `DataLoader` yields it), a dict of keyword arguments,
+        or the pair ``(args, kwargs)``; or texts, rows of tokens or a tensor of them. ``labels`` that the
+        model does without are left out. A generator will do. Batches are best as large as in training.
+        Padding counts, as it does in training.
+    tokenizer : what makes tokens of texts, a callable such as a tokenizer of transformers.
 
     Returns
     -------
@@ -44,8 +48,6 @@ def recalibrate(model: nn.Module, data: Iterable[Any]) -> nn.Module:
     PlanError
         If there is no batch, or the model does not run on one. The statistics are then as before.
     """
-    if isinstance(data, (Tensor, Mapping)):
-        raise PlanError("data is an iterable of batches: put the only one into a list")
     check_sliceable(model)
     check_statistics_alike()
     normalisations = [module for _, module in each_module(model) if _keeps_statistics(module)]
@@ -56,7 +58,7 @@ def recalibrate(model: nn.Module, data: Iterable[Any]) -> nn.Module:
         with undisturbed(model, [value for one in statistics for value in one.tensors]):
             for one in statistics:
                 one.average()
-            _run_all(model, data)
+            _run_all(model, one_by_one(model, data, tokenizer))
         return model
     except BaseException:
         failures: list[BaseException] = []
@@ -69,7 +71,8 @@ def _run_all(model: nn.Module, data: Iterable[Any]) -> None:
     number = 0
     for number, batch in enumerate(data, 1):
         try:
-            args, kwargs = call_arguments(tuple(batch) if isinstance(batch, list) else batch)
+            (given,) = inputs_of(model, [tuple(batch) if isinstance(batch, list) else batch])
+            args, kwargs = call_arguments(given)
             model(*args, **kwargs)
         except Exception as error:
             raise PlanError(

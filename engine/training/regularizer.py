@@ -12,7 +12,7 @@ from ...adapters.modes import without_gradients
 from ...adapters.submodules import module_at
 from ...errors import PlanError
 from ...torch_private import add_products
-from ..choosing import ByPattern, bundles_of
+from ..choosing import ByPattern, Options, bundles_of
 from ..grouping import Group, Groups
 from ..scoring import Tensors
 from .penalties import Kind, kind_of
@@ -67,7 +67,7 @@ class Regularizer:
         self.strength = strength
         strength_of = _Strength(graph, strength, strengths or {})
         tensors = Tensors(graph)
-        bundles = bundles_of(graph, skip, only)
+        bundles = bundles_of(graph, Options(skip=skip, only=only))
         groups = [group for bundle in bundles for group in bundle.groups]
         parts = [part for group in groups for part in self.kind.parts(tensors, group) if part[1]]
         if not parts:

@@ -7,49 +7,18 @@ import json
 import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 import transformers
-from prunus import CheckpointError, engine, files
+from prunus import CheckpointError, engine
 from prunus.adapters.folder.fields import numbers_of, with_numbers
+from saved_folders import IDS, assert_same, llama, outputs, pruned
 from torch import nn
-from zoo_models import build_transformers
 
-IDS = torch.arange(3, 19).view(1, 16)
 PLAIN = ["MistralForCausalLM", "Qwen3ForCausalLM", "MixtralForCausalLM", "SwitchTransformersModel"]
 PLAIN += ["BertModel", "GPT2LMHeadModel", "OPTForCausalLM", "CLIPModel"]
 SHAPED = ["BertModel", "GPT2LMHeadModel", "BartModel", "ViTModel", "SwinModel", "CLIPModel"]
-
-
-def pruned(name: str, **options) -> tuple[engine.Result, dict]:
-    torch.manual_seed(0)
-    model, inputs = build_transformers(name)
-    options = options or {"params": 0.7}
-    return engine.prune(model.eval(), example_inputs=inputs, **options), inputs
-
-
-def llama(**settings):
-    torch.manual_seed(0)
-    small = {"hidden_size": 48, "intermediate_size": 90, "num_hidden_layers": 2, "num_attention_heads": 8}
-    small |= {"num_key_value_heads": 4, "bos_token_id": 1, "eos_token_id": 2, "vocab_size": 50}
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**small, **settings)).eval()
-
-
-def outputs(model, inputs):
-    with torch.no_grad():
-        found = model(**inputs)
-    return [one for one in found.to_tuple() if isinstance(one, torch.Tensor)]
-
-
-def assert_same(model, other, inputs):
-    state, found = model.state_dict(), other.state_dict()
-    assert state.keys() == found.keys()
-    for name, tensor in state.items():
-        assert torch.equal(tensor, found[name]), name
-    for one, two in zip(outputs(model, inputs), outputs(other, inputs), strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -169,55 +138,85 @@ def test_files_of_the_source_come_along(tmp_path):
     assert_same(model, engine.load(tmp_path / "half"), {"input_ids": IDS})
 
 
-def test_a_folder_of_somebody_else_stays(tmp_path):
-    (tmp_path / "half").mkdir()
-    (tmp_path / "half/thesis.tex").write_text("mine")
-    result = engine.prune(llama(), params=0.8)
-    with pytest.raises(CheckpointError, match="prunus did not write all of it"):
+def test_folders_of_the_source_come_along_if_they_can_be_a_tokenizers(tmp_path):
+    """And none of what else may lie where a model was saved."""
+    source = tmp_path / "source"
+    llama().save_pretrained(source)
+    for name in (
+        "additional_chat_templates/tool.jinja",
+        "1_Pooling/config.json",
+        "checkpoint-5/trainer_state.json",
+        "checkpoint-5/optimizer.pt",
+        ".cache/known.json",
+        "photos/me.jpg",
+        "photos/list.txt",
+    ):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_text("{}")
+    model = transformers.AutoModelForCausalLM.from_pretrained(source)
+    result = engine.prune(model, params=0.7)
+    for _ in range(2):
         result.save(tmp_path / "half")
-    assert [file.name for file in tmp_path.rglob("*")] == ["half", "thesis.tex"]
+    found = {file.relative_to(tmp_path / "half").as_posix() for file in (tmp_path / "half").rglob("*/*")}
+    assert found == {"additional_chat_templates/tool.jinja", "1_Pooling/config.json"}
 
 
-@pytest.mark.parametrize("name", ["plan.json", "model.safetensors"])
-def test_a_folder_with_a_file_that_could_be_ours_stays(name, tmp_path):
-    (tmp_path / "half").mkdir()
-    (tmp_path / "half" / name).write_text("{}")
-    with pytest.raises(CheckpointError, match="choose another name"):
-        engine.prune(llama(), params=0.8).save(tmp_path / "half")
-    assert (tmp_path / "half" / name).read_text() == "{}"
+@pytest.mark.parametrize("form", ["plain", "shaped"])
+@pytest.mark.parametrize("loaded", [True, False])
+def test_a_second_plan_tells_that_it_is_one(loaded, form, tmp_path):
+    """And that of both steps does not."""
+    model, options = llama(), {"ratios": {"model.layers.0.*": 0.25}} if form == "shaped" else {}
+    first = engine.prune(model, ratio=0.5, kinds=["hidden"], **options)
+    saved = first.save(tmp_path / "once")
+    assert saved.form == form and not saved.again
+    model = engine.load(tmp_path / "once") if loaded else model
+    second = engine.prune(model, ratio=0.5, kinds=["hidden"])
+    assert second.save(tmp_path / "twice").again
+    told = "plan.json tells the last step alone, of a model pruned before"
+    assert told in str(second) and told in (tmp_path / "twice/README.md").read_text()
+    assert not engine.save(tmp_path / "whole", model, first.plan.followed_by(second.plan)).again
 
 
-def test_a_file_that_came_later_keeps_a_folder_from_being_replaced(tmp_path):
-    result = engine.prune(llama(), params=0.8)
-    result.save(tmp_path / "half")
-    (tmp_path / "half/results").mkdir()
-    (tmp_path / "half/results/notes.txt").write_text("mine")
-    with pytest.raises(CheckpointError, match="choose another name"):
+def test_a_mean_goes_into_biases_that_a_config_adds(tmp_path):
+    """The way that the note shows, for a model that has none: in, pruned, out, and the same."""
+    llama().save_pretrained(tmp_path / "source")
+    options = {"ratio": 0.5, "kinds": ["hidden"], "compensate": "mean", "data": [{"input_ids": IDS}]}
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "source").eval()
+    note = [one for one in engine.prune(model, **options).notes if "mlp_bias=True" in one]
+    assert len(note) == 1 and "model.layers.0.mlp.down_proj.weight" in note[0]
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "source", mlp_bias=True).eval()
+    result = engine.prune(model, **options)
+    assert not [one for one in result.notes if "not corrected" in one]
+    assert model.model.layers[0].mlp.down_proj.bias.abs().min() > 0
+    assert result.save(tmp_path / "half").form == "plain"
+    assert_same(model, engine.load(tmp_path / "half"), {"input_ids": IDS})
+
+
+@pytest.mark.parametrize(("extra", "told"), [(True, "does not make"), (False, "makes")])
+def test_tensors_that_no_config_makes_are_told(extra, told, tmp_path):
+    """They can be kept in a file."""
+    model = llama()
+    down = model.model.layers[1].mlp.down_proj
+    if extra:
+        down.bias = nn.Parameter(torch.zeros(48))
+    else:
+        model.model.layers[1].input_layernorm = nn.Identity()
+    result = engine.prune(model, ratio=0.5, kinds=["hidden"])
+    with pytest.raises(CheckpointError, match=rf"config {told} model\.layers\.1.*half\.safetensors"):
         result.save(tmp_path / "half")
-    assert (tmp_path / "half/results/notes.txt").read_text() == "mine"
+    result.save(tmp_path / "half.safetensors")
 
 
-def test_a_folder_that_was_to_be_replaced_comes_back(tmp_path, monkeypatch):
-    """Whatever fails after it was moved away, a kill too: then the next save puts it back."""
-    result = engine.prune(llama(), params=0.8)
-    result.save(tmp_path / "half")
-    before = (tmp_path / "half/model.safetensors").read_bytes()
-    monkeypatch.setattr(files._Folder, "remove", lambda self: [file.close() for file in self._files])
-    replace = Path.replace
-
-    def dies(self, target):
-        if self.name == "part" and Path(target).name == "half":
-            raise KeyboardInterrupt
-        return replace(self, target)
-
-    monkeypatch.setattr(Path, "replace", dies)
-    with pytest.raises(KeyboardInterrupt):
-        result.save(tmp_path / "half")
-    assert not (tmp_path / "half").exists()
-    monkeypatch.undo()
-    result.save(tmp_path / "other")
-    assert (tmp_path / "half/model.safetensors").read_bytes() == before
-    assert {entry.name for entry in tmp_path.iterdir()} == {"half", "other"}
+def test_what_a_schedule_made_is_saved(tmp_path):
+    """In one folder, with the plan of all steps."""
+    model = llama()
+    schedule = engine.Schedule(model, example_inputs={"input_ids": IDS}, params=0.6, steps=3, every=1)
+    while not schedule.done:
+        schedule.step()
+    saved = engine.save(tmp_path / "half", model, schedule.plan)
+    assert saved.form == "plain" and not saved.again
+    assert_same(model, engine.load(tmp_path / "half"), {"input_ids": IDS})
+    assert engine.Plan.from_json((tmp_path / "half/plan.json").read_text()) == schedule.plan
 
 
 def test_files_below_a_folder_come_along(tmp_path):
@@ -232,83 +231,6 @@ def test_files_below_a_folder_come_along(tmp_path):
     for _ in range(2):
         result.save(tmp_path / "half", tokenizer=Several())
     assert (tmp_path / "half/additional_chat_templates/tool.jinja").read_text() == "{{messages}}"
-
-
-CHANGES = {
-    "num_hidden_layers": (3, "has no model.layers.2"),
-    "intermediate_size": (7, "is of .* by its config"),
-}
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_weights_that_the_files_lack_are_never_random(name, tmp_path):
-    engine.prune(llama(), params=0.8).save(tmp_path / "half")
-    text = json.loads((tmp_path / "half/config.json").read_text())
-    text[name], said = CHANGES[name]
-    (tmp_path / "half/config.json").write_text(json.dumps(text))
-    with pytest.raises(CheckpointError, match=said):
-        engine.load(tmp_path / "half")
-
-
-def test_a_class_that_is_no_model_is_one_error(tmp_path):
-    engine.prune(llama(), params=0.8).save(tmp_path / "half")
-    text = json.loads((tmp_path / "half/config.json").read_text())
-    (tmp_path / "half/config.json").write_text(json.dumps({**text, "architectures": ["AutoTokenizer"]}))
-    with pytest.raises(CheckpointError, match="names no class"):
-        engine.load(tmp_path / "half")
-
-
-def test_a_folder_of_prunus_is_replaced_as_a_whole(tmp_path):
-    result = engine.prune(llama(), params=0.8)
-    result.save(tmp_path / "half", max_shard_size="20KB")
-    result.save(tmp_path / "half")
-    assert not list((tmp_path / "half").glob("*-of-*"))
-    assert [entry.name for entry in tmp_path.iterdir()] == ["half"]
-
-
-def test_a_model_that_the_plan_did_not_make_is_not_saved(tmp_path):
-    result = engine.prune(llama(), params=0.8)
-    with pytest.raises(CheckpointError, match="not what the plan makes"):
-        engine.save(tmp_path / "half", llama(), result.plan)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
-    result = engine.prune(llama(), params=0.8)
-    monkeypatch.setattr(type(result.model), "from_pretrained", lambda *args, **named: llama())
-    with pytest.raises(CheckpointError, match="nothing was written"):
-        result.save(tmp_path / "half")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    "make", [lambda path: path.mkdir(), lambda path: path.write_text("x"), lambda path: None]
-)
-def test_what_is_no_folder_of_transformers_is_one_error(make, tmp_path):
-    make(tmp_path / "none")
-    with pytest.raises(CheckpointError):
-        engine.load(tmp_path / "none")
-
-
-LIES = {
-    "training": lambda record: record["attributes"].update(training=7),
-    "num_heads": lambda record: record["attributes"].update(num_heads=-7),
-    "no size": lambda record: record["shapes"].update({"pooler.dense.weight": [3, -4]}),
-    "nope": lambda record: record["buffers"].update({"nope.x": {"0": [1]}}),
-    "shapes": lambda record: record.update(shapes="x"),
-    "attributes": lambda record: record.pop("attributes"),
-}
-
-
-@pytest.mark.parametrize("said", LIES)
-def test_a_record_that_lies_is_one_error(said, tmp_path):
-    pruned("BertModel", ratio=0.3)[0].save(tmp_path / "half")
-    config = tmp_path / "half/config.json"
-    text = json.loads(config.read_text())
-    LIES[said](text["quantization_config"]["record"])
-    config.write_text(json.dumps(text))
-    with pytest.raises(CheckpointError, match=said):
-        engine.load(tmp_path / "half")
 
 
 def test_a_shaped_model_pickles_copies_and_trains(tmp_path):
@@ -328,22 +250,6 @@ def test_the_base_of_a_shaped_model_loads(tmp_path):
     assert_same(result.model.transformer, base, inputs)
     base.save_pretrained(tmp_path / "base")
     assert_same(base, transformers.AutoModel.from_pretrained(tmp_path / "base"), inputs)
-
-
-@pytest.mark.parametrize("path", [None, 7, "", "a\0b"])
-def test_what_is_no_path_is_one_error(path):
-    with pytest.raises(CheckpointError):
-        engine.prune(llama(), params=0.8).save(path)
-
-
-def test_other_models_are_files(tmp_path):
-    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    result = engine.prune(model, example_inputs=torch.randn(1, 4))
-    assert result.save(tmp_path / "half") is None
-    assert (tmp_path / "half").is_file()
-    bert, _ = pruned("BertModel")
-    assert bert.save(tmp_path / "bert.safetensors") is None
-    assert Path(tmp_path / "bert.safetensors").is_file()
 
 
 def test_numbers_of_a_config_are_found_and_set_wherever_they_are():

@@ -126,6 +126,21 @@ def test_nothing_runs():
     assert len(lines) < 6
 
 
+def test_maps_of_many_channels_are_no_pictures():
+    """Optical flow of two pictures in one: three channels are too few, and maps are read further inside."""
+
+    def forward(self, pair):
+        maps = [self.features(picture) for picture in (pair[:, :3], pair[:, 3:6])]
+        return self.flow(torch.cat(maps, 1))
+
+    model = Net(forward, features=nn.Conv2d(3, 96, 3), flow=nn.Conv2d(192, 2, 3))
+    with pytest.raises(TraceError, match="pass example_inputs=") as caught:
+        guess_inputs(model)
+    assert "1x192x" not in str(caught.value)
+    inside = Net(lambda self, maps: self.b(self.a(maps)), a=nn.Conv2d(192, 8, 3), b=nn.Conv2d(8, 192, 3))
+    assert guessed(inside).startswith("input of 1x192x224x224")
+
+
 def test_nothing_to_guess_from():
     """A model without layers says nothing."""
     with pytest.raises(TraceError, match="nothing: no layer"):
@@ -226,9 +241,10 @@ def test_transformers(name):
 
 def test_no_cache_among_the_results():
     """A returned cache would pin heads and head size."""
-    transformers = pytest.importorskip("transformers")
-    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**TEXT))
-    assert guess_inputs(model)[1]["use_cache"] is False
+    pytest.importorskip("transformers")
+    from tiny_language import llama  # which needs it
+
+    assert guess_inputs(llama())[1]["use_cache"] is False
 
 
 def test_dummy_inputs():

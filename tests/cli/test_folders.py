@@ -10,24 +10,17 @@ import torch
 import transformers
 from prunus.cli import main
 from residual_net import SOURCE
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tiny_language import FIRST, llama, tokenizer
 
-WORDS = ["<unk>", "<s>", "</s>", *(f"w{number}" for number in range(40))]
-TEXT = "\n".join(" ".join(f"w{(7 * line + 3 * word) % 40}" for word in range(30)) for line in range(20))
+TEXT = "\n".join(" ".join(f"w{(7 * line + 3 * word) % 35}" for word in range(30)) for line in range(20))
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """A folder with a small Llama and its tokenizer."""
     folder = tmp_path_factory.mktemp("hub") / "small"
-    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, "<unk>"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    named = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
-    transformers.PreTrainedTokenizerFast(tokenizer_object=words, **named).save_pretrained(folder)
-    torch.manual_seed(0)
-    small = {"hidden_size": 32, "intermediate_size": 90, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = transformers.LlamaConfig(vocab_size=len(WORDS), bos_token_id=1, eos_token_id=2, **small)
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer(eos_token="<end>").save_pretrained(folder)
+    llama(intermediate_size=90, max_position_embeddings=64).save_pretrained(folder)
     return folder
 
 
@@ -63,7 +56,8 @@ def test_from_a_folder_to_a_folder(source, here, capsys):
     assert "held out 2 of the texts: loss" in said and "wrote half, plain" in said
     model = transformers.AutoModelForCausalLM.from_pretrained(here / "half")
     assert model.model.layers[0].mlp.up_proj.out_features < 90
-    assert transformers.AutoTokenizer.from_pretrained(here / "half")("w3 w4")["input_ids"] == [6, 7]
+    words = transformers.AutoTokenizer.from_pretrained(here / "half")
+    assert words("w0 w1")["input_ids"] == [FIRST, FIRST + 1]
     assert f"{sum(one.numel() for one in model.parameters()):,} after" in said
 
 
@@ -105,6 +99,47 @@ def test_other_models_have_weights_data_and_an_output(here, capsys):
     again = run(capsys, "prune", *options, "--weights", "half.safetensors", "--json")
     first = run(capsys, "prune", *options, "--json")
     assert json.loads(again)["parameters"]["before"] == json.loads(first)["parameters"]["after"]
+
+
+@pytest.fixture
+def pictures(here, tmp_path_factory):
+    """A folder of pictures, and one with a small vision model and its processor."""
+    source, images = tmp_path_factory.mktemp("vit"), pytest.importorskip("PIL.Image")
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = transformers.ViTConfig(image_size=16, patch_size=8, **small)
+    transformers.ViTForImageClassification(config).save_pretrained(source)
+    transformers.ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(source)
+    (here / "photos").mkdir()
+    values = np.random.default_rng(0).integers(0, 255, (20, 16, 16, 3), dtype=np.uint8)
+    for number, value in enumerate(values):
+        images.fromarray(value).save(here / f"photos/{number}.png")
+    return source
+
+
+def test_pictures_tell_what_is_not_measured(pictures, capsys):
+    """They have no labels; and then none of them is held out."""
+    words = ["prune", f"hf:{pictures}", "--params", 0.8, "--criterion", "wanda", "--data", "photos"]
+    line = "the loss before and after is not measured: pictures and tensors come without labels"
+    assert run(capsys, *words).splitlines().count(line) == 1
+    assert line in json.loads(run(capsys, *words, "--json"))["notes"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "why"),
+    [
+        ("w1 w2 w3", "LlamaForCausalLM", "of a single text no part is held out"),
+        (TEXT, "LlamaModel", "its forward takes no labels"),
+        (TEXT, "LlamaForSequenceClassification", "labels"),
+    ],
+)
+def test_texts_without_a_loss_tell_why(text, kind, why, source, here, tmp_path_factory, capsys):
+    folder = tmp_path_factory.mktemp("other")
+    getattr(transformers, kind).from_pretrained(source, pad_token_id=0).save_pretrained(folder)
+    tokenizer(eos_token="<end>").save_pretrained(folder)
+    (here / "texts.txt").write_text(text)
+    said = run(capsys, "prune", f"hf:{folder}", "--params", 0.8, "--data", "texts.txt")
+    (line,) = [line for line in said.splitlines() if "is not measured" in line]
+    assert why in line
 
 
 def test_weights_decide_what_goes(here, capsys):

@@ -207,7 +207,8 @@ def test_a_page_that_cannot_be_written_is_one_message(tmp_path, capsys):
     """Exit status 2 and the path."""
     path = tmp_path / "absent" / "page.html"
     assert main(["report", "torchvision:resnet18", "--input", "1x3x64x64", "-o", str(path)]) == 2
-    assert capsys.readouterr().err == f"error: cannot write {path}: No such file or directory\n"
+    said = f"cannot write {path}: there is no folder {path.parent}; make it first"
+    assert capsys.readouterr().err == f"error: {said}\n"
 
 
 # -- the page in a browser --

@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 from prunus import PlanError, engine
+from tiny_language import llama as tiny_llama
+from tiny_language import tokens
 from torch import nn
-from transformers import AlbertConfig, AlbertForMaskedLM, LlamaConfig, LlamaForCausalLM, T5Config
+from transformers import AlbertConfig, AlbertForMaskedLM, T5Config
 from transformers import T5ForConditionalGeneration as T5
 
 
-def llama(**settings):
-    torch.manual_seed(0)
-    small = {"hidden_size": 32, "intermediate_size": 90, "num_hidden_layers": 3, "num_attention_heads": 4}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=50, **small, **settings))
+def llama():
+    """With widths that few numbers divide, and three blocks."""
+    return tiny_llama(intermediate_size=90, num_hidden_layers=3, num_key_value_heads=4)
 
 
 def albert():
@@ -104,7 +105,7 @@ def test_a_pattern_of_modules_leaves_the_stream_alone(pattern):
 
 
 def test_data_rank_the_hidden_units_of_a_language_model():
-    data = [{"input_ids": torch.randint(3, 50, (2, 12))}]
+    data = [{"input_ids": tokens(2, 12)}]
     plan = engine.prune(llama(), params=0.8, data=data, dry_run=True).plan
     assert plan == engine.prune(llama(), params=0.8, data=data, criterion="wanda", dry_run=True).plan
     assert plan != engine.prune(llama(), params=0.8, data=data, criterion="magnitude", dry_run=True).plan

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import weakref
 
 import pytest
+import tiny_language
 import torch
 from prunus import PlanError, engine
 from torch import Tensor, nn
@@ -120,6 +122,51 @@ def test_instance_norms_with_statistics():
     torch.testing.assert_close(model[1].running_mean, wanted)
 
 
+class Reading(nn.Module):
+    """A norm over the features of tokens, of which a padding token has its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.norm = nn.Embedding(len(tiny_language.WORDS), 4), nn.BatchNorm1d(4)
+
+    def forward(self, input_ids, attention_mask=None, labels=None):
+        return self.norm(self.embed(input_ids).transpose(1, 2))
+
+
+@pytest.mark.parametrize("form", ["texts", "datasets", "rows", "tokens", "labels"])
+def test_what_prune_takes_is_taken_here(form):
+    """Texts, rows of tokens, a tensor of them, and batches with labels."""
+    tokens, model = tiny_language.tokens(4, 16), Reading()
+    texts = [tiny_language.text_of(row) for row in tokens]
+    forms = {
+        "texts": texts,
+        "datasets": [{"text": text} for text in texts],
+        "rows": [{"input_ids": row.tolist()} for row in tokens],
+        "tokens": tokens,
+        "labels": [{"input_ids": tokens, "labels": tokens}],
+    }
+    cut = tiny_language.tokenizer() if form in ("texts", "datasets") else None
+    engine.recalibrate(model, forms[form], tokenizer=cut)
+    mean, variance = moments([model.embed(tokens).transpose(1, 2)])
+    torch.testing.assert_close(model.norm.running_mean, mean)
+    torch.testing.assert_close(model.norm.running_var, variance)
+
+
+def test_batches_are_read_one_at_a_time():
+    """As there may be more of them than fit."""
+    alive: list[weakref.ref] = []
+
+    def many():
+        for _ in range(6):
+            batch = torch.randn(6, 3, 5, 5)
+            alive.append(weakref.ref(batch))
+            yield batch
+            del batch
+            assert sum(one() is not None for one in alive) <= 2
+
+    assert engine.recalibrate(net(), many())
+
+
 class Frozen(nn.Module):
     """Has statistics but no momentum; and a norm that it reads without calling it."""
 
@@ -163,11 +210,12 @@ def broken():
     [
         ([], PlanError, "no batch"),
         (iter(()), PlanError, "no batch"),
-        (torch.randn(4, 3, 5, 5), PlanError, "into a list"),
-        ({"input": torch.randn(4, 3, 5, 5)}, PlanError, "into a list"),
+        (torch.randn(4, 3, 5, 5), PlanError, r"data=\[batch\]"),
+        ({"input": torch.randn(4, 3, 5, 5)}, PlanError, r"data=\[batch\]"),
         ([torch.randn(4, 3, 5, 5), torch.randn(4, 2, 5, 5)], PlanError, "batch 2 of data.*without labels"),
         ([[torch.randn(4, 3, 5, 5), torch.zeros(4)]], PlanError, "batch 1 of data.*without labels"),
-        (["images"], PlanError, "batch 1 of data"),
+        (["images"], PlanError, "texts: give tokenizer="),
+        ([{"images": 3}], PlanError, "batch 1 of data"),
         (broken(), OSError, "disk"),
     ],
 )
