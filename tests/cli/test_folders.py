@@ -29,6 +29,7 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "texts.txt").write_text(TEXT)
     (tmp_path / "own_nets.py").write_text(SOURCE)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
 
