@@ -69,6 +69,12 @@ class InSequence:
                     states = [run_plain(model, block.path, one) for one in whole]
                 after = [run_plain(twin, block.path, one) for one in pruned]
 
+    def entries(self) -> int:
+        """How many entries of a slot the data have: tokens, or positions."""
+        path = self.chains[0][0].path
+        states, _ = self._start(self.graph.model, [path])
+        return sum(state.numel() // max(state.shape[-1], 1) for state in states)
+
     def _start(self, model: nn.Module, paths: Sequence[str]) -> tuple[list[Tensor], list[list[Given]]]:
         """For each batch what the chain starts with, and what its modules are given beside that."""
         states, found = [], []
