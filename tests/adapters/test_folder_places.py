@@ -170,14 +170,15 @@ def test_an_interrupt_leaves_what_was_there_or_the_whole(form, replaced, tmp_pat
     with counted:
         result.save(tmp_path / "half")
     lines = [line for line in counted.met if line[0].co_filename.endswith(ROOMS)]
-    for line in chance.sample(lines, 15):
+    first = [line for line in lines if line[0].co_name in ("quiet", "_without_quantizer")]
+    for line in [*first, *chance.sample(lines, 12)]:
         if not replaced:
-            shutil.rmtree(tmp_path / "half")
+            shutil.rmtree(tmp_path / "half", ignore_errors=True)
         was, disturbance = files_in(tmp_path / "half"), Lines(line, chance.randrange(counted.met[line]))
         with pytest.raises(KeyboardInterrupt), disturbance:
             result.save(tmp_path / "half")
         assert files_in(tmp_path / "half") in (was, whole), disturbance
         assert {one.name for one in tmp_path.iterdir()} <= {"half"}, disturbance
         assert left_behind(result.model) == before, disturbance
-        result.save(tmp_path / "half")
-        assert files_in(tmp_path / "half") == whole, disturbance
+    result.save(tmp_path / "half")
+    assert files_in(tmp_path / "half") == whole

@@ -143,8 +143,9 @@ def test_texts_without_a_loss_tell_why(text, kind, why, source, here, tmp_path_f
     assert why in line
 
 
-def test_weights_decide_what_goes(here, capsys):
-    from own_nets import Net  # of the current folder
+def test_weights_decide_what_goes(here, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(here)
+    from own_nets import Net
 
     torch.manual_seed(7)  # models without weights have those of seed 0
     net = Net()
