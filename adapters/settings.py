@@ -20,8 +20,8 @@ from attrs import frozen
 from torch import nn
 
 from ..errors import PlanError, shown
-from .contents import names_of, text_of
-from .submodules import own_attributes
+from .contents import MISSING, names_of, text_of
+from .submodules import MODULE_STATE
 
 _DEEPEST = 16  # as deep as containers of sizes are looked into, which may be inside of themselves
 _NOT_CONFIGS = frozenset({"torch", "numpy", "builtins", *sys.stdlib_module_names})
@@ -52,8 +52,8 @@ def setting_of(model: nn.Module, name: str) -> Setting:
     dotted, bracket, rest = name.partition("[")
     path, _, last = dotted.rpartition(".")
     owner = _owner(model, path)
-    own = {} if owner is None else _own(owner)
-    keys = _keys(own[last], bracket + rest) if last in own else None
+    held = MISSING if owner is None else _own(owner, last)
+    keys = None if held is MISSING else _keys(held, bracket + rest)
     if keys is None:
         raise PlanError(
             f"the plan sets {shown(name)}, which this model does not have; was it made for another?"
@@ -86,15 +86,16 @@ def _owner(model: nn.Module, path: str) -> Any:
     owner: Any = model
     for part in path.split(".") if path else ():
         inside = owner._modules if isinstance(owner, nn.Module) else {}
-        owner = inside.get(part) if part in inside else _own(owner).get(part)
+        owner = inside.get(part) if part in inside else _own(owner, part)
         if not (isinstance(owner, nn.Module) if part in inside else is_config(owner)):
             return None
     return owner
 
 
-def _own(owner: Any) -> dict[str, Any]:
-    """The names of a module or of a config object, without those that every module has."""
-    return own_attributes(owner) if isinstance(owner, nn.Module) else vars(owner)
+def _own(owner: Any, name: str) -> Any:
+    """What a module or a config object has under a name, or `MISSING`; nothing that every module has."""
+    is_hidden = isinstance(owner, nn.Module) and name in MODULE_STATE
+    return MISSING if is_hidden else vars(owner).get(name, MISSING)
 
 
 def _is_size(value: Any) -> bool:

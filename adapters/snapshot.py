@@ -222,10 +222,10 @@ def _items(holder: Any) -> Iterable[Any]:
 
 
 def _new_in(holder: Any, before: Any) -> list[Any]:
-    """What a holder has that it had not before, but for plain numbers and words."""
+    """What a holder has that it had not before, but for numbers, also several in a tuple, and words."""
     now, old = list(_items(holder)), list(_items(before))
     differing = compress(now, map(is_not, now, old)) if len(now) == len(old) else now
-    new = [item for item in differing if not _is_plain(type(item))]  # type: ignore[arg-type]  # a class is hashable
+    new = [item for item in differing if not (_is_plain(type(item)) or _is_number(item))]  # type: ignore[arg-type]  # a class is hashable
     known = set(map(id, old if new else ()))
     return [item for item in new if id(item) not in known]
 
@@ -241,6 +241,11 @@ def _fill(holder: dict[Any, Any], items: dict[Any, Any]) -> None:
     kind.clear(holder)
     for key, item in items.items():
         kind.__setitem__(holder, key, item)
+
+
+def _is_number(item: Any) -> bool:
+    """Whether it is an integer of whatever class, as a trace puts them everywhere, or some in a tuple."""
+    return isinstance(item, int) or (type(item) is tuple and all(isinstance(one, int) for one in item))
 
 
 @lru_cache(maxsize=4096)

@@ -220,7 +220,8 @@ def memory_order(tensor: Tensor) -> list[int]:
     own = list(range(tensor.dim()))
     if tensor.layout is not torch.strided or (tensor.is_contiguous() and 1 not in tensor.shape):
         return own
-    order = sorted(own, key=lambda axis: (tensor.stride()[axis], tensor.shape[axis]), reverse=True)
+    strides = list(zip(tensor.stride(), tensor.shape))
+    order = sorted(own, key=strides.__getitem__, reverse=True)
     return order if tensor.permute(order).is_contiguous() else own
 
 

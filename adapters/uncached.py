@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FunctionType, ModuleType
@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from .submodules import each_module
 from .undo import undoing
 
 _CACHED = type(functools.lru_cache(lambda: None))
@@ -27,16 +26,16 @@ Cell = tuple[Callable[[Any], None], Any]  # how to put something there, and what
 
 
 @contextmanager
-def uncached(model: torch.nn.Module) -> Iterator[None]:
-    """Put the plain functions in the places of cached ones: in the files of the model's packages and of
-    einops, in its modules' classes, and on its modules themselves.
+def uncached(modules: Sequence[torch.nn.Module]) -> Iterator[None]:
+    """Put the plain functions in the places of cached ones: in the files of the modules' packages and of
+    einops, in their classes, and on the modules themselves.
 
     Files and classes are there for all threads: what is put into them is cached on every other one.
     """
     with undoing() as undo:
         undo.add(setattr, _here, "is_tracing", getattr(_here, "is_tracing", False))
         _here.is_tracing = True
-        for owner in _owners(model):
+        for owner in _owners(modules):
             stand_in = _plain if isinstance(owner, torch.nn.Module) else _by_thread
             for put, found in list(_places(owner)):
                 undo.add(put, found)
@@ -66,8 +65,7 @@ def _by_thread(cached: Any) -> Callable[..., Any]:
     return stand_in
 
 
-def _owners(model: torch.nn.Module) -> list[Any]:
-    modules = [module for _, module in each_module(model)]
+def _owners(modules: Sequence[torch.nn.Module]) -> list[Any]:
     kinds = dict.fromkeys(base for kind in dict.fromkeys(map(type, modules)) for base in kind.__mro__)
     kinds = {kind: None for kind in kinds if _package(kind.__module__) not in _OTHERS}
     packages = {"einops", *(_package(kind.__module__) for kind in kinds)}

@@ -34,9 +34,10 @@ def undisturbed(
         before = Snapshot({id(one): one for one in changing})
         before.note(model)
         undo.add(before.put_back)
-        _evaluate(model, undo)
+        modules = [module for _, module in each_module(model)]
+        _evaluate(modules, undo)
         _keep_random_states(undo)
-        undo.enter(uncached(model))
+        undo.enter(uncached(modules))
         undo.enter(_no_compiled_code())
         keep_modes(undo)
         Writes(before.save).__enter__()  # and these two modes are left by what `keep_modes` has noted
@@ -47,10 +48,10 @@ def undisturbed(
         yield before
 
 
-def _evaluate(model: torch.nn.Module, undo: Undo) -> None:
+def _evaluate(modules: Iterable[torch.nn.Module], undo: Undo) -> None:
     """Clear the training flags themselves: `eval` and `train` may be overridden to do more than that."""
     # A frozen part of compiled code has no such flag.
-    flags = [(module, module.training) for _, module in each_module(model) if hasattr(module, "training")]
+    flags = [(module, module.training) for module in modules if hasattr(module, "training")]
     undo.add(_set_flags, flags)
     _set_flags([(module, False) for module, _ in flags])
 

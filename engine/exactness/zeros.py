@@ -42,9 +42,9 @@ def inexact_atoms(
                 found.setdefault(atom, reason)
     for number, origin in coupled.numbers:
         if origin.call in live:
-            text = f"at {origin.call.source.short} ({sizes.describe(number)})"
             for atom in sizes.varying_atoms(number):
-                found.setdefault(atom, Reason(f"its size is used as a number {text}", origin))
+                where = f"at {origin.call.source.short} ({sizes.describe(number)})"
+                found.setdefault(atom, Reason(f"its size is used as a number {where}", origin))
     for hidden, reason in coupled.disguised:
         for atom in hidden:
             found.setdefault(atom, reason)

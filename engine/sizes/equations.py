@@ -106,6 +106,8 @@ class Sizes:
         by_root: dict[Atom, set[Atom]] = {}
         for atom in self.free(side):
             by_root.setdefault(self.ties.root(atom), set()).add(atom)
+        if not by_root:
+            return set()  # as most numbers have none
         before = self.exactly(side, lambda atom: atom.size) % PRIME
         varying = (tied for root, tied in by_root.items() if RandomSizes(self, root).of(side) != before)
         return set().union(*varying)

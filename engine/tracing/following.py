@@ -9,7 +9,7 @@ from threading import get_ident
 from typing import Any
 
 import torch
-from attrs import field, frozen
+from attrs import define, field
 from torch import nn
 
 from ...adapters.contents import tensors_in
@@ -50,7 +50,7 @@ def following(recorder: Recorder, modules: Iterable[nn.Module], paths: dict[int,
     follower.check()
 
 
-@frozen(eq=False)
+@define(eq=False)  # not frozen, because that takes three times as long
 class _Entered:
     """A module that runs: what it was given, and what was known then."""
 
@@ -204,6 +204,8 @@ def _note_unseen(recorder: Recorder, module: nn.Module, entered: _Entered, resul
     new = trace.untracked[entered.untracked :]
     # To ask for its value notes a constant, which is then one of those that came up here.
     old = tuple(one for one in outputs if is_constant(one) and recorder.value_of(one).kind == "constant")
+    if not (made or new or recorder.constants):
+        return  # as in nearly all modules
     # Where parameters are left, a constant may be what a kernel has written into.
     here = [value for running, value in recorder.constants if running is recorder.running[-1]]
     is_new = bool(made) or _is_new(recorder, module, new)

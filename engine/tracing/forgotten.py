@@ -67,6 +67,8 @@ def _refill(holder: dict[Any, Any], before: dict[Any, Any]) -> None:
 def places_in(module: torch.nn.Module) -> Iterator[tuple[Entry, str, list[torch.Tensor]]]:
     """Where a module keeps tensors: its attributes and the entries of its dicts, with names and tensors."""
     for name, item in own_attributes(module).items():
+        if type(item) in _WITHOUT:
+            continue
         if type(item) is dict:
             for key, part in item.items():
                 if tensors := _tensors_of(part):
@@ -78,8 +80,6 @@ def places_in(module: torch.nn.Module) -> Iterator[tuple[Entry, str, list[torch.
 
 def _tensors_of(item: Any) -> list[torch.Tensor]:
     """The tensors that an attribute or an entry is, or that are in it as a tuple or a list."""
-    if type(item) in _WITHOUT:
-        return []
     if isinstance(item, (tuple, list)):
         return [one for one in item if isinstance(one, torch.Tensor)]
     return [item] if isinstance(item, torch.Tensor) else []

@@ -188,11 +188,11 @@ class Recorder(TorchFunctionMode):
         return [value for value in values if value is not None and value.kind == "call"]
 
     def values_left(self) -> dict[str, Value]:
-        """The parameters and buffers that no call has used, by name."""
+        """The parameters and buffers with axes that no call has used, by name."""
         return {
             name: self.new_value(tensor, kind, name)
             for tensor, kind, name in self.state.values()
-            if kind != "attribute" and name not in self.trace.tensors
+            if kind != "attribute" and name not in self.trace.tensors and tensor.dim()
         }
 
     def first_values(self) -> dict[Value, Value]:

@@ -142,7 +142,7 @@ class Trace:
     """The forwards that were recorded: every call, and the values between them.
 
     ``tensors`` are the parameters, buffers and plain tensor attributes that were used, by their first
-    name, ``left`` those that were not; ``aliases`` leads from other names of the same tensors to it.
+    name, ``left`` those with axes that were not; ``aliases`` leads from other names of them to it.
     ``runs`` are first those of the example inputs, then the same as in training, where that differs.
     ``reads`` are the values of which Python code has read the data, ``stored`` those that the forward has
     left on modules, ``made`` those that no input decides, by the name of an attribute or entry that had none:
