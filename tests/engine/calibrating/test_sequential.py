@@ -238,3 +238,23 @@ def test_what_is_given_more_of_a_chain_is_not_in_it():
 
     model = Joins()
     assert chains_of(model, lambda: model(torch.randn(2, 4))) == [["a", "b"]]
+
+
+def test_few_data_correct_nothing():
+    """Of a sixteenth of the slots in each half, or fewer, nothing is estimated, and that is said."""
+    _, _, result = pruned(Net, [DATA[0][:4]], only=["*.up"], compensate="lstsq", sequential=True)
+    assert any("not corrected" in note for note in result.notes)
+
+
+def test_by_default_language_models_are_corrected_in_sequence_if_data_are_enough():
+    """What is done without a word is what `sequential=` says then."""
+    for rows, sequential in ((16, False), (128, True)):
+        results = []
+        for options in ({}, {"sequential": sequential}):
+            _, model, _ = pruned(llama, tokens(rows, 12), kinds=["hidden"], compensate="lstsq", **options)
+            results.append(model(input_ids=tokens(4, 8, seed=3)).logits)
+        assert torch.equal(*results)
+        _, model, _ = pruned(
+            llama, tokens(rows, 12), kinds=["hidden"], compensate="lstsq", sequential=not sequential
+        )
+        assert not torch.equal(results[0], model(input_ids=tokens(4, 8, seed=3)).logits)
