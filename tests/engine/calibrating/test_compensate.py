@@ -1,6 +1,7 @@
 """Correcting the readers of what is pruned: by the mean, and by least squares."""
 
 import copy
+import sys
 from functools import partial
 
 import pytest
@@ -322,3 +323,14 @@ def test_what_reads_the_same_is_looked_at_once():
     graph = engine.analyze(nn.TransformerEncoderLayer(12, 3, 16), torch.randn(7, 2, 12))
     places = [one.data for one in readers(graph)]
     assert len(calibrate(graph, [torch.randn(7, 2, 12)], places)) == len(set(places)) < len(places)
+
+
+def test_how_much_is_measured_in_one_run_decides_nothing(monkeypatch):
+    """Products of all pairs of slots are collected in as many runs as they have room for."""
+    model, data = Stream(), [mixed(40, 5) for _ in range(4)]
+    kept = halves(model, data[0])
+    at_once, _ = pruned(model, data, kept, "lstsq")
+    monkeypatch.setattr(sys.modules["prunus.engine.calibrating.rounds"], "MEMORY", 1)
+    one_by_one, _ = pruned(model, data, kept, "lstsq")
+    for one, other in zip(at_once.state_dict().values(), one_by_one.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
