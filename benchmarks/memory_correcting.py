@@ -16,6 +16,7 @@ import time
 import torch
 from memory import Peak, llama
 from prunus import engine
+from transformers import LlamaForCausalLM
 
 WAYS = {
     "none": {},
@@ -26,9 +27,8 @@ WAYS = {
 
 def measure(way: str, blocks: int, tokens: int) -> None:
     """Prune, and print what it took."""
-    model = llama(num_hidden_layers=blocks, vocab_size=32000, tie_word_embeddings=True).float()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.02)
+    config = llama(num_hidden_layers=blocks, vocab_size=32000, tie_word_embeddings=True).config
+    model = LlamaForCausalLM(config).float().eval()
     size = sum(parameter.nbytes for parameter in model.parameters())
     data = torch.randint(32000, (4, tokens // 4), generator=torch.Generator().manual_seed(0))
     start = time.perf_counter()
