@@ -73,6 +73,8 @@ class Finish:
         )
 
     def _corrections(self, graph: DependencyGraph, plan: Plan) -> Corrections:
+        if self.sequential not in (True, False, None):
+            raise PlanError(f"sequential= is True, False or None, not {self.sequential!r}")
         if self.compensate is None:
             if self.sequential:
                 raise PlanError("sequential=True says how to correct: give compensate='lstsq' as well")

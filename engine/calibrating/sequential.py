@@ -199,11 +199,8 @@ def _pruned_twin(model: nn.Module, plan: Plan, found: Corrections) -> nn.Module:
 
 
 def _in_its_memory(tensor: Tensor) -> Tensor:
-    return (
-        nn.Parameter(tensor.detach(), tensor.requires_grad)
-        if isinstance(tensor, nn.Parameter)
-        else tensor.detach()
-    )
+    found = tensor.detach()
+    return nn.Parameter(found, requires_grad=False) if isinstance(tensor, nn.Parameter) else found
 
 
 def _follow(twin: nn.Module, graph: Groups, plan: Plan, found: Corrections, one: Losing) -> None:

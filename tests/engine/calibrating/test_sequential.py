@@ -179,6 +179,22 @@ def test_it_says_how_to_correct():
         engine.prune(Net(), data=DATA, sequential=True)
     with pytest.raises(PlanError, match="by compensate='lstsq'"):
         engine.prune(Net(), data=DATA, sequential=True, compensate="mean")
+    with pytest.raises(PlanError, match="True, False or None, not 'yes'"):
+        engine.prune(Net(), data=DATA, sequential="yes", compensate="lstsq")
+
+
+def test_weights_of_inference_mode():
+    """Made there, or pruned there: they are corrected as others are."""
+    outputs = []
+    for made, there in ((False, False), (True, False), (False, True)):
+        torch.manual_seed(0)
+        with torch.inference_mode(made):
+            model = Net()
+        with torch.inference_mode(there):
+            engine.prune(model, data=DATA, only=["*.up"], compensate="lstsq", sequential=True)
+        outputs.append(model(TEST).detach().clone())
+    torch.testing.assert_close(outputs[0], outputs[1])
+    torch.testing.assert_close(outputs[0], outputs[2])
 
 
 def test_a_model_that_cannot_be_copied():
