@@ -36,8 +36,8 @@ class Magnitude:
     def __call__(self, group: Group, tensors: Tensors) -> Tensor:
         members = tensors.weights(group)
         if not self.own_kernels:
-            slotwise = set(tensors.slotwise(group))
-            members = [one for one in members if one not in slotwise or tensors.is_scale(one)]
+            kernels = set(tensors.slotwise(group)).difference(tensors.scales(group))
+            members = [member for member in members if member not in kernels]
         return mean_one(_norms(group, tensors, members, self.power))
 
 

@@ -78,13 +78,12 @@ class Tensors(Mapping[str, Tensor]):
         ]
 
     def scales(self, group: Group) -> list[Member]:
-        """Those that are scales."""
-        return [member for member in self.slotwise(group) if self.is_scale(member)]
-
-    def is_scale(self, member: Member) -> bool:
-        """Whether there is one number for each index, such as batch norm's."""
-        tensor = self[member.tensor]
-        return tensor.numel() == tensor.shape[member.axis]
+        """Those of one number for each index, such as batch norm's."""
+        return [
+            member
+            for member in self.slotwise(group)
+            if self[member.tensor].numel() == self[member.tensor].shape[member.axis]
+        ]
 
     def slots(self, group: Group, member: Member, of: Tensor | None = None) -> Tensor:
         """The entries of each slot on an axis, as a matrix of ``(group.size, entries)``.
