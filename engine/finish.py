@@ -12,7 +12,6 @@ from ..adapters.apply import carry_out
 from ..adapters.optimizers import Optimizers
 from ..adapters.plan import Plan
 from ..adapters.submodules import parameters_of
-from ..errors import PlanError
 from .calibrating import Corrections, corrections, inputs_of
 from .choosing import Choice, Options, check_reached, kept_slots, parameters, repeated_notes, unreached_notes
 from .graph import DependencyGraph
@@ -73,11 +72,7 @@ class Finish:
         )
 
     def _corrections(self, graph: DependencyGraph, plan: Plan) -> Corrections:
-        if self.sequential not in (True, False, None):
-            raise PlanError(f"sequential= is True, False or None, not {self.sequential!r}")
         if self.compensate is None:
-            if self.sequential:
-                raise PlanError("sequential=True says how to correct: give compensate='lstsq' as well")
             return Corrections()
         data, loss = self.options.data, self.options.loss
         inputs = data and inputs_of(graph.model, data, paired=loss is not None)

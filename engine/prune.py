@@ -17,7 +17,7 @@ from ..adapters.plan import Plan, expect_plan
 from ..adapters.wrappers import check_sliceable
 from ..errors import PlanError, TraceError, VerificationError
 from .analyze import Analysed, analysed, analyze
-from .calibrating import batches, first_sequence, inputs_of, prepared
+from .calibrating import batches, check_correction, first_sequence, inputs_of, prepared
 from .choosing import Cost, Options, choose, cost_of
 from .derive import witnessed, witnessed_at
 from .finish import Finish
@@ -125,6 +125,7 @@ def prune(
       0.out  out      16    12
       2.out  out       4     4  axis 1 of the model's output
     """
+    check_correction(compensate, sequential)
     corrects = compensate not in (None, "mean")
     criterion = criterion or default_criterion(model, data, corrects)
     if sequential is None and not (corrects and is_language_model(model)):

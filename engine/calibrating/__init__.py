@@ -1,7 +1,8 @@
 """What data tells, and what is corrected by it."""
 
 from .batches import batches, calibrate
-from .compensate import Corrections, corrections
+from .changes import Corrections
+from .compensate import check_correction, corrections
 from .inputs import first_sequence, inputs_of, named_inputs, takes
 from .prepare import one_by_one, prepared
 from .readers import Reader, readers
@@ -14,6 +15,7 @@ __all__ = [
     "Statistics",
     "batches",
     "calibrate",
+    "check_correction",
     "corrections",
     "first_sequence",
     "inputs_of",

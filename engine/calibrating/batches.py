@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...adapters.lower import LOWERINGS
 from ...errors import PlanError, TraceError
 from ..coupling import Place
 from ..grouping import Groups
-from ..tracing import trace
+from ..tracing import Observe, trace
 from .inputs import named_inputs
 from .padding import Padding
 from .statistics import Statistics, rows_of
@@ -81,21 +81,25 @@ def calibrate_parts(
             graph.trace, wanted, padding, partial(_take, found, products, parts, number, len(given))
         )
         try:
-            opaque = graph.rules.opaque
-            trace(
-                graph.model,
-                batch,
-                opaque=opaque,
-                lower=LOWERINGS,
-                observe=watch,
-                training=False,
-                filed=graph.trace.filed,
-            )
+            run_observed(graph, graph.model, batch, watch)
         except TraceError as error:
             text = f"batch {number} of data= does not run: {error}\ndata= has inputs alone, without labels"
             raise PlanError(text) from error
         watch.check(number)
     return found
+
+
+def run_observed(graph: Groups, model: nn.Module, given: Any, observe: Observe) -> None:
+    """Run a model as it was analysed, or a part of it, and show what its calls are given and return."""
+    trace(
+        model,
+        given,
+        opaque=graph.rules.opaque,
+        lower=LOWERINGS,
+        observe=observe,
+        training=False,
+        filed=graph.trace.filed,
+    )
 
 
 def _take(

@@ -10,11 +10,11 @@ import torch
 from attrs import Factory, define
 from torch import Tensor, nn
 
-from ...adapters.lower import LOWERINGS
 from ...adapters.submodules import module_at
 from ...errors import PlanError
 from ..grouping import Groups
-from ..tracing import Call, Value, trace
+from ..tracing import Call, Value
+from .batches import run_observed
 from .chain import Given, first_tensor
 from .spots import Spot
 
@@ -70,7 +70,7 @@ class Block:
         rooted = _Rooted(module_at(model, self.path), self.path)
         rooted.register_forward_hook(lambda _, __, result: handed.update(on=result.detach()))
         look = _Look(self._graph, self.spots, self.path)
-        _traced(self._graph, rooted, given, look)
+        run_observed(self._graph, rooted, given, look)
         sums = sum(spot.other is not None for spot in self.spots)
         if len(look.found.read) < len(self.spots) or len(look.found.other) < sums:
             raise PlanError(
@@ -83,7 +83,7 @@ class Block:
 def holding(graph: Groups, spots: Iterable[Spot], batch: Any) -> list[Spot]:
     """The spots where the sum is, to rounding, what the reader gives and what is added to that."""
     look = _Look(graph, spots, "")
-    _traced(graph, graph.model, batch, look)
+    run_observed(graph, graph.model, batch, look)
     return [spot for spot in spots if spot.other is None or _is_sum(look.found, spot)]
 
 
@@ -93,11 +93,6 @@ def _is_sum(found: Looked, spot: Spot) -> bool:
     made, other, result = found.made[spot], found.other[spot], found.result[spot]
     rounding = 4 * torch.finfo(result.dtype).eps * result.abs().amax()
     return bool((result - other - made).abs().amax() <= 0.01 * made.abs().amax() + rounding)
-
-
-def _traced(graph: Groups, model: nn.Module, given: Any, look: _Look) -> None:
-    opaque, filed = graph.rules.opaque, graph.trace.filed
-    trace(model, given, opaque=opaque, lower=LOWERINGS, observe=look, training=False, filed=filed)
 
 
 def _now(tensor: Tensor) -> Tensor:

@@ -25,7 +25,6 @@ from ..tracing import version
 # Positional and keyword arguments of a module's call.
 Given = tuple[tuple[Any, ...], dict[str, Any]]
 
-
 # A tensor, and how often it was written to: what was written to since is another one.
 Stood = tuple[int, int | None]
 
@@ -96,13 +95,18 @@ def _linked(runs: Iterable[_Run]) -> list[Chain]:
     found: list[Chain] = []
     for run in runs:
         for chain in found:
-            made = {one[0] for part in chain for one in (part.first, part.last) if one is not None}
-            if run.first is not None and chain[-1].last == run.first and made.isdisjoint(run.others):
+            follows = run.first is not None and chain[-1].last == run.first
+            if follows and _made(chain).isdisjoint(run.others):
                 chain.append(run)
                 break
         else:
             found.append([run])
     return found
+
+
+def _made(chain: Chain) -> set[int]:
+    """The tensors that the modules of a chain are given first, and return."""
+    return {one[0] for part in chain for one in (part.first, part.last) if one is not None}
 
 
 def _parts(run: _Run) -> Chain:
@@ -127,10 +131,9 @@ def given_to(model: nn.Module, paths: Sequence[str], run: Callable[[], Any]) -> 
 
     def before(path: str, args: Any, kwargs: Any) -> None:
         first = first_tensor((args, kwargs))
-        assert first is not None
-        start.append(first)
+        if not found and first is not None:
+            start.append(first)
         found.append(copied((args, kwargs), lambda one: STATE if one is first else one))
-        del start[1:]
         if path == paths[-1]:
             raise _Stopped
 

@@ -31,7 +31,7 @@ from .ridge import Fit, choose_strength, fit
 from .rounds import rounds
 from .sequential import in_sequence
 from .statistics import Statistics
-from .told import Told
+from .told import WORSE, Told
 
 METHODS = ("mean", "lstsq")
 
@@ -49,7 +49,15 @@ _NO_CHAIN = (
     "sequential=True corrects modules that hand one tensor on, each to the next, and none of them reads what "
     "is pruned with a matrix: leave it out"
 )
-_WORSE = "estimates from a part of data= are worse than none on the rest"
+
+
+def check_correction(how: Any, sequential: Any) -> None:
+    """Raise `PlanError` unless these are values of ``compensate=`` and ``sequential=`` that go together."""
+    if sequential is not None and not isinstance(sequential, bool):
+        raise PlanError(f"sequential= is True, False or None, not {sequential!r}")
+    method = None if how is None else _method(how)[0]
+    if sequential and method != "lstsq":
+        raise PlanError(f"sequential=True is a way to correct by compensate='lstsq', not by {method!r}")
 
 
 def corrections(
@@ -83,11 +91,11 @@ def corrections(
         there are no such blocks, or of a model that cannot be copied.
     """
     method, strength = _method(how)
-    if sequential and method != "lstsq":
-        raise PlanError("sequential=True is a way to correct by compensate='lstsq'")
     data = batches(data)
     found, told = Corrections(), Told()
     losing = losing_weights(graph, plan, told)
+    if method == "mean":
+        losing = _with_bias(losing, told)
     later = None if sequential is False else in_sequence(graph, plan, data, losing)
     if sequential and later is None:
         raise PlanError(_NO_CHAIN)
@@ -98,7 +106,7 @@ def corrections(
     for some in rounds(now, lambda one: one.places, parts if method == "lstsq" else 0):
         places = {place: None for one in some for place in one.places}
         statistics = calibrate_parts(graph, data, places, products=method == "lstsq", parts=parts)
-        _correct_all(found, graph, plan, some, statistics, method, strength, told)
+        _correct_all(found, graph, plan, some, statistics, strength, told)
     if later is not None:
         later.correct(found, strength, told)
     found.notes = told.notes()
@@ -111,18 +119,17 @@ def _correct_all(
     plan: Plan,
     losing: list[Losing],
     statistics: Mapping[Place, list[Statistics]],
-    method: str,
     strength: float | None,
     told: Told,
 ) -> None:
     """Correct weights by the statistics of what they read."""
     tensors = named_tensors(graph.model)
-    for alike in _alike(losing, statistics, method, told):
+    for alike in _alike(losing, statistics, told):
         read = _read(alike[0], statistics)
         fit = _fit(alike, read, plan, tensors, strength)
         for one in alike:
             if fit is None:
-                told.leave(one.weight.tensor, _WORSE)
+                told.leave(one.weight.tensor, WORSE)
             else:
                 _correct(found, graph, one, tensors[one.weight.tensor], fit)
         if strength is None:
@@ -141,16 +148,22 @@ def _method(how: Any) -> tuple[str, float | None]:
     return method, strength
 
 
+def _with_bias(losing: list[Losing], told: Told) -> list[Losing]:
+    """The weights with a bias that a mean can go into."""
+    for one in losing:
+        if one.bias is None:
+            told.leave(one.weight.tensor, _NO_BIAS)
+    return [one for one in losing if one.bias is not None]
+
+
 def _alike(
-    losing: list[Losing], statistics: Mapping[Place, list[Statistics]], method: str, told: Told
+    losing: list[Losing], statistics: Mapping[Place, list[Statistics]], told: Told
 ) -> list[list[Losing]]:
     """Weights that share an estimate, as query, key and value do, by what they read."""
     found: dict[tuple[tuple[Place, ...], bool], list[Losing]] = {}
     for one in losing:
         if not any(place in statistics for place in one.places):
             told.leave(one.weight.tensor, _NOT_REACHED)
-        elif one.bias is None and method == "mean":
-            told.leave(one.weight.tensor, _NO_BIAS)
         else:
             found.setdefault((one.places, one.bias is not None), []).append(one)
     return list(found.values())

@@ -35,9 +35,7 @@ from .padding import Padding
 from .ridge import choose_strength, fit
 from .spots import Spot, spot_of
 from .statistics import Statistics
-from .told import Told
-
-_WORSE = "estimates from a part of data= are worse than none on the rest"
+from .told import WORSE, Told
 
 
 @frozen(eq=False)
@@ -53,6 +51,7 @@ class InSequence:
     def correct(self, found: Corrections, strength: float | None, told: Told) -> None:
         """Add the corrections of these blocks to `found`, which has those of all else."""
         model, twin = self.graph.model, _pruned_twin(self.graph.model, self.plan, found)
+        parts = 1 if strength is not None else 2
         for chain in self.chains:
             paths = [block.path for block in chain]
             states, given = self._start(model, paths)
@@ -61,9 +60,9 @@ class InSequence:
                 whole = [with_state(one[number], state) for one, state in zip(given, states)]
                 pruned = [with_state(one[number], state) for one, state in zip(given_after, after)]
                 if block.spots:
-                    states, statistics = self._look(block, twin, whole, pruned)
-                    for spot, parts in statistics.items():
-                        self._fit(spot, parts, strength, found, told)
+                    states, statistics = self._look(block, twin, whole, pruned, parts)
+                    for spot, seen in statistics.items():
+                        self._fit(spot, seen, strength, found, told)
                         _follow(twin, self.graph, self.plan, found, self.losing[spot])
                 else:
                     states = [run_plain(model, block.path, one) for one in whole]
@@ -93,7 +92,7 @@ class InSequence:
         return states, found
 
     def _look(
-        self, block: Block, twin: nn.Module, whole: Sequence[Given], pruned: Sequence[Given]
+        self, block: Block, twin: nn.Module, whole: Sequence[Given], pruned: Sequence[Given], parts: int
     ) -> tuple[list[Tensor], dict[Spot, list[Statistics]]]:
         """What the whole block hands on, and of each spot what the pruned one reads and what it lacks."""
         states: list[Tensor] = []
@@ -102,32 +101,37 @@ class InSequence:
             state, wanted = block.run(self.graph.model, whole[number])
             _, left = block.run(twin, pruned[number])
             states.append(state)
-            inputs = named_inputs(self.graph.model, batch)
-            # Which of two masks is a block's, nothing tells.
-            padding = Padding({} if "decoder_input_ids" in inputs else inputs)
+            padding = self._padding(batch)
             for spot in block.spots:
-                lack = wanted.result[spot].index_select(-1, self._kept(spot, spot.made)) - left.result[spot]
+                made = self._kept(spot, spot.made, state.device)
+                lack = wanted.result[spot].index_select(-1, made) - left.result[spot]
                 both = torch.cat([left.read[spot], lack.to(left.read[spot].dtype)], -1)
                 rows = padding.without(spot.reader.data[0], both, both.dim() - 1)[0].flatten(0, -2)
-                parts = found.setdefault(spot, [Statistics.none(rows, True) for _ in range(2)])
-                for part, share in part_of(parts, rows, number, len(self.data)):
+                known = found.setdefault(spot, [Statistics.none(rows, True) for _ in range(parts)])
+                for part, share in part_of(known, rows, number, len(self.data)):
                     part.take(share)
         return states, found
+
+    def _padding(self, batch: Any) -> Padding:
+        """What the mask of a batch calls padding; of two masks nothing tells which is a block's."""
+        inputs = named_inputs(self.graph.model, batch)
+        return Padding({} if "decoder_input_ids" in inputs else inputs)
 
     def _fit(
         self, spot: Spot, parts: list[Statistics], strength: float | None, found: Corrections, told: Told
     ) -> None:
         """What a reader lacks, by what it reads: the first slots of the statistics are those."""
         one = self.losing[spot]
-        read, made = (self._kept(spot, axis) for axis in (one.weight.axis, spot.made))
+        device = parts[0].mean.device
+        read, made = (self._kept(spot, axis, device) for axis in (one.weight.axis, spot.made))
         check_finite(parts, one.weight.tensor)
         slots = len(parts[0].mean)
         if strength is None:
-            told.count(sum(part.count for part in parts), len(read))
-            lacking = torch.eye(slots, dtype=parts[0].mean.dtype, device=read.device)[:, len(read) :]
+            told.count(sum(part.count for part in parts), self._shape(spot)[one.weight.axis])
+            lacking = torch.eye(slots, dtype=parts[0].mean.dtype, device=device)[:, len(read) :]
             strength = choose_strength(parts, range(len(read)), one.bias is not None, [lacking])
         if strength is None:
-            told.leave(one.weight.tensor, _WORSE)
+            told.leave(one.weight.tensor, WORSE)
             return
         made_up = fit(reduce(add, parts), range(len(read)), one.bias is not None, strength)
         if made_up.shares is not None:
@@ -136,12 +140,13 @@ class InSequence:
             size = self.graph.trace.tensors[one.bias].shape[0]
             found.tensors[one.bias] = Added(made_up.rest.new_zeros(size).index_copy(0, made, made_up.rest))
 
-    def _kept(self, spot: Spot, axis: int) -> Tensor:
+    def _kept(self, spot: Spot, axis: int, device: torch.device) -> Tensor:
         """The indices that the plan keeps of an axis of a weight."""
-        weight = spot.reader.weight.tensor
-        tensor = named_tensors(self.graph.model)[weight]
-        kept = self.plan.tensors.get(weight, {}).get(axis, range(tensor.shape[axis]))
-        return torch.as_tensor(list(kept), device=tensor.device)
+        kept = self.plan.tensors.get(spot.reader.weight.tensor, {}).get(axis)
+        return torch.as_tensor(kept or list(range(self._shape(spot)[axis])), device=device)
+
+    def _shape(self, spot: Spot) -> tuple[int, ...]:
+        return self.graph.trace.tensors[spot.reader.weight.tensor].shape
 
 
 def in_sequence(

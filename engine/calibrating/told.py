@@ -9,6 +9,9 @@ from ..explaining import listing
 # Entries for each slot from which on more data hardly make a better estimate, on a language model.
 ENTRIES = 4
 
+# Why a weight may be left alone.
+WORSE = "estimates from a part of data= are worse than none on the rest"
+
 # So many names are shown.
 SHOWN = 3
 

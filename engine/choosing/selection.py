@@ -50,7 +50,7 @@ def bundles_and_others(
 
     bundles: list[Bundle] = []
     left_alone: dict[str, str] = {}
-    for bundle in (bundle_of(graph, tied, options) for tied in graph.tied()):
+    for bundle in (as_bundle(graph, tied, options) for tied in graph.tied()):
         if not any(group.producers for group in bundle.groups):
             continue
         reason = why_not(bundle)
@@ -65,7 +65,7 @@ def bundles_and_others(
     return [bundle for bundle in bundles if bundle not in passed_over], left_alone
 
 
-def bundle_of(graph: Groups, groups: list[Group], options: Options) -> Bundle:
+def as_bundle(graph: Groups, groups: list[Group], options: Options) -> Bundle:
     """Groups as one bundle, of which as much stays, in such steps, as is asked for."""
     return Bundle.of(groups, options.round_to, options.min_keep, graph.multiples)
 

@@ -12,7 +12,7 @@ from ..grouping import Groups
 from .bundles import Bundle
 from .kinds import Kinds
 from .options import Options
-from .selection import bundle_of
+from .selection import as_bundle
 
 
 def merged(graph: Groups, bundles: Sequence[Bundle], options: Options) -> list[Bundle]:
@@ -30,4 +30,4 @@ def _one(graph: Groups, bundles: Sequence[Bundle], options: Options) -> Bundle:
     if len(bundles) == 1:
         return bundles[0]
     groups = [group for bundle in bundles for group in bundle.groups]
-    return bundle_of(graph, groups, options)
+    return as_bundle(graph, groups, options)

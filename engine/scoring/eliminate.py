@@ -72,15 +72,15 @@ def elimination(reads: Sequence[Read], size: int) -> Tensor:
     """
     device = reads[0].rows.device
     costs = torch.zeros(size, dtype=torch.float64, device=device)
-    slots, worst = torch.arange(size, device=device), costs.new_zeros(())
+    slots = torch.arange(size, device=device)
     while len(slots):
         rises = reads[0].rises(len(slots))
         for read in reads[1:]:
             rises = rises + read.rises(len(slots)).to(device)
         chosen = rises.topk(min(len(slots), -(-size // STEPS)), largest=False)
         order = chosen.values.argsort()
-        costs[slots[chosen.indices[order]]] = chosen.values[order].clamp_min(worst).cummax(0).values
-        worst = costs[slots[chosen.indices]].max()
+        rising = chosen.values[order].clamp_min(costs.max()).cummax(0).values
+        costs[slots[chosen.indices[order]]] = rising
         gone = torch.zeros(len(slots), dtype=torch.bool, device=device)
         gone[chosen.indices] = True
         for read in reads:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...errors import PlanError
 from ..calibrating import Reader, Statistics, calibrate, readers, rounds
+from ..coupling import Place
 from ..grouping import Group, Member
 from .eliminate import RIDGE, Read, elimination
 from .magnitude import Magnitude
@@ -93,7 +94,9 @@ def _seen(group: Group, tensors: Tensors, weighed: bool) -> list[_Seen]:
     return known.get(group, [])
 
 
-def _of(read: list[Reader], moments: Mapping, gradients: Mapping[str, Tensor]) -> list[_Seen]:
+def _of(
+    read: list[Reader], moments: Mapping[Place, Statistics], gradients: Mapping[str, Tensor]
+) -> list[_Seen]:
     return [
         _Seen(one.weight, _moments(moments[one.data], one.bias is not None), gradients.get(one.weight.tensor))
         for one in read

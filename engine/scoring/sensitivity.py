@@ -33,17 +33,17 @@ def sensitivity(tensors: Tensors, read: Iterable[Reader]) -> dict[str, Tensor]:
     cannot be used.
     """
     loss, read = loss_of(tensors), _alone(tensors.graph, tensors, read)
-    if loss is None or tensors.data is None or any(tensors[one.weight.tensor].is_inference() for one in read):
+    if loss is None or not tensors.data or not read:
         return {}
     try:
-        return _measured(tensors, loss, read)
+        return _measured(tensors, loss, tensors.data, read)
     except PlanError:
         if tensors.loss is not None:
             raise
         return {}
 
 
-def _measured(tensors: Tensors, loss: Loss, read: Sequence[Reader]) -> dict[str, Tensor]:
+def _measured(tensors: Tensors, loss: Loss, data: Sequence[Any], read: Sequence[Reader]) -> dict[str, Tensor]:
     graph = tensors.graph
     found = {one.weight.tensor: _Products() for one in read}
     # Gradients with respect to these pass through the results of all.
@@ -56,7 +56,7 @@ def _measured(tensors: Tensors, loss: Loss, read: Sequence[Reader]) -> dict[str,
             handle = module.register_forward_hook(found[one.weight.tensor].after)
             undo.add(handle.remove)
 
-    for number, batch in enumerate(tensors.data or () if read else ()):
+    for number, batch in enumerate(data):
         pass_backward(graph.model, loss, number, batch, first, watch)
     return {name: one.mean() for name, one in found.items() if one.count}
 
@@ -79,11 +79,11 @@ class _Products:
         self.count += len(rows)
 
     def mean(self) -> Tensor:
-        return torch.as_tensor(self.total) / max(self.count, 1)
+        return torch.as_tensor(self.total) / self.count
 
 
 def _alone(graph: Groups, tensors: Tensors, read: Iterable[Reader]) -> list[Reader]:
-    """Those that are all that their module does, and multiply with a matrix."""
+    """Those that are all that their module does, and multiply with a matrix that may have gradients."""
     made: dict[str, set[Any]] = defaultdict(set)
     for call in graph.trace.calls:
         made[call.module].add(call.code)
@@ -91,7 +91,9 @@ def _alone(graph: Groups, tensors: Tensors, read: Iterable[Reader]) -> list[Read
     for one in read:
         module = find_module(graph.model, one.call.module)
         is_leaf = module is not None and not registered(module, "_modules")
-        if is_leaf and len(made[one.call.module]) == 1 and tensors[one.weight.tensor].dim() == 2:
+        weight = tensors[one.weight.tensor]
+        is_all = is_leaf and len(made[one.call.module]) == 1
+        if is_all and weight.dim() == 2 and not weight.is_inference():
             found.append(one)
     return found
 

@@ -10,6 +10,7 @@ from .expressions import ARITHMETIC, Attribute, Const, Dim, Expr, Op, attribute_
 from .flat import Flattening
 from .forwards import call_arguments, calls_of
 from .origin import Origin
+from .recorder import Observe
 from .size_int import SizeInt, expr_of
 from .source import Source, is_library_file, locate_error
 from .trace import trace
@@ -26,6 +27,7 @@ __all__ = [
     "Flattening",
     "Key",
     "KnownElements",
+    "Observe",
     "Op",
     "Origin",
     "SizeInt",

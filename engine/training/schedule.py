@@ -14,7 +14,7 @@ from torch import nn
 from ...adapters.plan import Plan
 from ...adapters.tensors import named_tensors
 from ...errors import PlanError
-from ..calibrating import corrections, prepared
+from ..calibrating import check_correction, corrections, prepared
 from ..choosing import Options
 from ..graph import DependencyGraph
 from ..prune import apply, prune
@@ -206,6 +206,7 @@ class Schedule:
         data, how = self._options.get("data"), self._options.get("compensate")
         if how is not None or criterion_of(self._options.get("criterion", "random")) in CALIBRATED:
             data = prepared(self.model, data, self._options.get("tokenizer"))
+        check_correction(how, self._options.get("sequential"))
         if how is not None:
             corrections(graph, Plan(), data, how)
         return graph

@@ -116,3 +116,11 @@ def test_a_strength_can_be_given_to_prune():
         weights.append(found[2].weight.detach())
         assert any("entries of data=" in note for note in result.notes) == (how == "lstsq")
     assert (weights[1] - weights[3]).abs().max() > 0.01 > (weights[2] - weights[3]).abs().max()
+
+
+@pytest.mark.parametrize(("count", "corrects"), [(38, False), (42, True)])
+def test_nothing_is_estimated_by_few_entries_for_many_slots(count, corrects):
+    """By less than a sixteenth of the kept slots in each half, though all depend on one number here."""
+    read = torch.randn(count, 1) @ torch.randn(1, 400)
+    found = choose_strength(halves(read), range(320), False, [torch.randn(400, 3)])
+    assert (found is not None) == corrects

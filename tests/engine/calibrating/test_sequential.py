@@ -12,7 +12,7 @@ from torch import nn
 
 
 class Block(nn.Module):
-    """A residual block; `inplace` adds into its input."""
+    """A residual block, which may change what it adds."""
 
     def __init__(self, size, act=None):
         super().__init__()
@@ -101,7 +101,7 @@ def test_a_later_block_makes_up_for_an_earlier_one():
 @pytest.mark.parametrize("kinds", [["hidden"], ["heads"], ["stream"]])
 @pytest.mark.parametrize("make", [llama, bert])
 def test_language_models(make, kinds):
-    """All kinds of groups are corrected in sequence, saved plans carry it out, and the model is no worse."""
+    """All kinds of groups are corrected in sequence, and the model is no worse than without a correction."""
     given = {"input_ids": tokens(32, 12, seed=5)}
     without = pruned(make, tokens(64, 12), kinds=kinds, criterion="wanda")
     whole, model, result = pruned(
@@ -136,8 +136,8 @@ def test_padding_counts_nowhere():
     torch.testing.assert_close(*found)
 
 
-def test_what_is_changed_before_it_is_added_is_corrected_as_without():
-    """Nothing tells what a reader has to make up for if a function comes after it."""
+def test_what_is_changed_before_it_is_added_is_not_corrected_in_sequence():
+    """Nothing tells what a reader has to make up for if a function comes between it and the sum."""
     data = {"only": ["*.up"], "compensate": "lstsq"}
     with pytest.raises(PlanError, match="leave it out"):
         pruned(lambda: Net(act=torch.tanh), DATA, sequential=True, **data)
@@ -175,9 +175,9 @@ def test_biases_of_the_model_are_not_those_of_the_copy():
 
 
 def test_it_says_how_to_correct():
-    with pytest.raises(PlanError, match="compensate='lstsq' as well"):
+    with pytest.raises(PlanError, match="by compensate='lstsq', not by None"):
         engine.prune(Net(), data=DATA, sequential=True)
-    with pytest.raises(PlanError, match="by compensate='lstsq'"):
+    with pytest.raises(PlanError, match="by compensate='lstsq', not by 'mean'"):
         engine.prune(Net(), data=DATA, sequential=True, compensate="mean")
     with pytest.raises(PlanError, match="True, False or None, not 'yes'"):
         engine.prune(Net(), data=DATA, sequential="yes", compensate="lstsq")
@@ -258,7 +258,7 @@ def test_what_is_given_more_of_a_chain_is_not_in_it():
 
 
 def test_few_data_correct_nothing():
-    """Of a sixteenth of the slots in each half, or fewer, nothing is estimated, and that is said."""
+    """Of two entries in each half nothing is estimated, and that is said."""
     _, _, result = pruned(Net, [DATA[0][:4]], only=["*.up"], compensate="lstsq", sequential=True)
     assert any("not corrected" in note for note in result.notes)
 

@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 from prunus import PlanError, engine
+from prunus.engine.scoring import eliminate
 from prunus.engine.scoring.criteria import criterion_of
 from prunus.engine.scoring.eliminate import Read, elimination
 from prunus.engine.scoring.slot_tensors import Tensors
@@ -73,11 +74,25 @@ def test_costs_of_leaving_are_those_of_the_best_correction():
     torch.testing.assert_close(read.inverse, torch.linalg.inv(x[:, keep].T @ x[:, keep]))
 
 
-def test_no_slot_is_worth_less_than_one_that_left_before():
-    """Costs rise in the order of leaving, whatever a single leaving costs; the ridge makes all finite."""
-    x = torch.randn(5, 40)
-    costs = elimination([Read.of(torch.randn(40, 3), x.T @ x / 5, None)], 40)
-    assert costs.isfinite().all() and (costs >= 0).all() and costs.unique().numel() > 5
+def test_slots_leave_as_trying_each_of_them_finds():
+    """One after the other the one without which the best correction is best; none is worth less than those
+    before it, and with fewer entries than slots the ridge makes all finite."""
+    x, rows = torch.randn(5, 12).double(), torch.randn(12, 3).double()
+    moments = x.T @ x / 5
+    moments += eliminate.RIDGE * moments.diagonal().mean() * torch.eye(12)
+
+    def left(keep):
+        best = torch.linalg.solve(moments[keep][:, keep], moments[keep] @ rows)
+        return (rows * (moments @ rows)).sum() - (best * (moments[keep] @ rows)).sum()
+
+    keep, before, worst, wanted = list(range(12)), torch.tensor(0.0), torch.tensor(0.0), torch.zeros(12)
+    while keep:
+        errors = torch.stack([left([other for other in keep if other != slot]) for slot in keep])
+        worst = torch.maximum(worst, errors.min() - before)
+        before, slot = errors.min(), keep.pop(int(errors.argmin()))
+        wanted[slot] = worst
+    costs = elimination([Read.of(rows, x.T @ x / 5, None)], 12)
+    torch.testing.assert_close(costs.float(), wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_entries_of_a_slot_may_lie_apart():
