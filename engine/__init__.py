@@ -4,8 +4,10 @@ from ..adapters.masking import mask
 from ..adapters.plan import Plan
 from ..adapters.saving import load, save
 from .analyze import analyze
+from .calibrating import Measured
 from .graph import DependencyGraph
 from .grouping import Group, Member
+from .measure import measure
 from .prune import apply, cost, prune
 from .result import Result
 from .tracing import trace
@@ -14,6 +16,7 @@ from .training import Regularizer, Schedule, recalibrate
 __all__ = [
     "DependencyGraph",
     "Group",
+    "Measured",
     "Member",
     "Plan",
     "Regularizer",
@@ -24,6 +27,7 @@ __all__ = [
     "cost",
     "load",
     "mask",
+    "measure",
     "prune",
     "recalibrate",
     "save",

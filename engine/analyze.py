@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,13 @@ from torch import nn
 from ..adapters.inputs import guess_inputs
 from ..adapters.lower import LOWERINGS
 from ..adapters.wrappers import check_sliceable
-from ..errors import PlanError, RuleError
+from ..errors import PlanError, RuleError, TraceError
 from ..rules import load
+from .calibrating import Measured, first_sequence, inputs_of
 from .choosing import Options, bundles_of, check_reached
 from .derive import derive, witnessed
 from .graph import DependencyGraph
+from .scoring import Loss
 from .tracing import Trace, alone, trace
 
 # A graph, what the model was traced with, in words, and what runs the model once more.
@@ -97,3 +99,28 @@ def analysed(
     if strict and any(call.costs for call in graph.unknown):
         raise RuleError("\n".join(str(call) for call in graph.unknown if call.costs))
     return graph, described, retrace
+
+
+def analysed_on(
+    model: nn.Module,
+    data: Iterable[Any] | Measured | None,
+    loss: Loss | None,
+    example_inputs: Any,
+    analysed_with: Callable[[Any], Analysed],
+) -> Analysed:
+    """What is analysed with the example inputs; if there are none with the first batch of the data, or its
+    first sequence, as the model runs often."""
+    if isinstance(data, Measured) and data.inputs is not None and example_inputs is None:
+        graph, _, retrace = analysed_with(data.inputs)
+        return graph, "what data= was measured with", retrace
+    # What a loss is given may be in another form than what the model is given.
+    if example_inputs is not None or data is None or isinstance(data, Measured) or loss is not None:
+        return analysed_with(example_inputs)
+    try:
+        graph, _, retrace = analysed_with(first_sequence(inputs_of(model, data)[0]))
+    except TraceError as error:
+        raise TraceError(
+            f"{error}\nthe model was run on the first batch of data=, which has inputs alone, without "
+            "labels; else give example_inputs="
+        ) from error
+    return graph, "the first batch of data=", retrace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from attrs import frozen
 from torch import nn
@@ -12,7 +13,7 @@ from ..adapters.apply import carry_out
 from ..adapters.optimizers import Optimizers
 from ..adapters.plan import Plan
 from ..adapters.submodules import parameters_of
-from .calibrating import Corrections, corrections, inputs_of
+from .calibrating import Corrections, Measured, corrections, inputs_of
 from .choosing import Choice, Options, check_reached, kept_slots, parameters, repeated_notes, unreached_notes
 from .graph import DependencyGraph
 from .result import Result
@@ -74,9 +75,10 @@ class Finish:
     def _corrections(self, graph: DependencyGraph, plan: Plan) -> Corrections:
         if self.compensate is None:
             return Corrections()
-        data, loss = self.options.data, self.options.loss
-        inputs = data and inputs_of(graph.model, data, paired=loss is not None)
-        return corrections(graph, plan, inputs, self.compensate, self.sequential)
+        data: Any = self.options.data
+        if data is not None and not isinstance(data, Measured):
+            data = inputs_of(graph.model, data, paired=self.options.loss is not None)
+        return corrections(graph, plan, data, self.compensate, self.sequential)
 
 
 def count_parameters(model: nn.Module) -> int:

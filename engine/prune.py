@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,9 +15,9 @@ from ..adapters.inputs import is_language_model
 from ..adapters.optimizers import Optimizers
 from ..adapters.plan import Plan, expect_plan
 from ..adapters.wrappers import check_sliceable
-from ..errors import PlanError, TraceError, VerificationError
-from .analyze import Analysed, analysed, analyze
-from .calibrating import batches, check_correction, first_sequence, inputs_of, prepared
+from ..errors import PlanError, VerificationError
+from .analyze import analysed, analysed_on, analyze
+from .calibrating import Measured, check_correction, prepared_for
 from .choosing import Cost, Options, choose, cost_of
 from .derive import witnessed, witnessed_at
 from .finish import Finish
@@ -48,7 +48,7 @@ def prune(
     min_keep: float = 1,
     exact_only: bool = False,
     free_outputs: Sequence[int] = (),
-    data: Iterable[Any] | None = None,
+    data: Iterable[Any] | Measured | None = None,
     loss: Loss | None = None,
     tokenizer: Any = None,
     compensate: str | tuple[str, float] | None = None,
@@ -76,10 +76,10 @@ def prune(
         language model with data that is ``"obs"`` if not given, or ``"wanda"`` without least squares; else
         ``"magnitude"``.
     data : batches of inputs for criteria that look at activations or gradients; or texts, rows of tokens or
-        a tensor of them, see `engine.calibrating.prepare.prepared`. Batch sizes and lengths may differ; what
-        an ``attention_mask`` calls padding counts nowhere, and ``labels`` are for gradients only. Without
-        `loss` the first batch, or the first sequence of one of tokens, is what the model is traced with, if
-        there are no `example_inputs`.
+        a tensor of them, see `engine.calibrating.prepare.prepared`; or what `measure` made of either. Batch
+        sizes and lengths may differ; what an ``attention_mask`` calls padding counts nowhere, and ``labels``
+        are for gradients only. Without `loss` the first batch, or the first sequence of one of tokens, is
+        what the model is traced with, if there are no `example_inputs`.
     loss : ``loss(model, batch) -> scalar`` for criteria that look at gradients. Without it a model that takes
         ``labels`` computes its own, see `engine.scoring.own_loss`.
     tokenizer : what makes tokens of texts, a callable such as a tokenizer of transformers.
@@ -151,17 +151,11 @@ def prune(
         exact_only=exact_only,
     )
     if data is not None:
-        # What a loss takes is in its own form, unless it is to be tokenised.
-        is_own = loss is not None and tokenizer is None
-        options = evolve(options, data=batches(data) if is_own else prepared(model, data, tokenizer))
+        options = evolve(options, data=prepared_for(model, data, loss, tokenizer))
     analysed_with = partial(
         analysed, model, rules=rules, prefer=prefer, fake=False, strict=strict, free_outputs=free_outputs
     )
-    # What a loss is given may be in another form than what the model is given.
-    if example_inputs is None and options.data is not None and loss is None:
-        graph, described, retrace = _with_the_first(inputs_of(model, options.data)[0], analysed_with)
-    else:
-        graph, described, retrace = analysed_with(example_inputs)
+    graph, described, retrace = analysed_on(model, options.data, loss, example_inputs, analysed_with)
     finish = Finish(options, described, compensate, sequential, optimizer, dry_run, verify, strict)
     # The sizes of the plan are those that matter. Only if the model does not do there what its trace says, or
     # a plan cannot be had, others have to tell whose fault that is.
@@ -175,18 +169,6 @@ def prune(
     while verify and (known := witnessed_at(graph, choice.plan, retrace)) is not graph:
         graph, choice = known, choose(known, options)
     return finish(graph, choice)
-
-
-def _with_the_first(batch: Any, analysed_with: Callable[[Any], Analysed]) -> Analysed:
-    """What is analysed with the first batch of the data, or its first sequence, as the model runs often."""
-    try:
-        graph, _, retrace = analysed_with(first_sequence(batch))
-    except TraceError as error:
-        raise TraceError(
-            f"{error}\nthe model was run on the first batch of data=, which has inputs alone, without "
-            "labels; else give example_inputs="
-        ) from error
-    return graph, "the first batch of data=", retrace
 
 
 @alone

@@ -14,6 +14,7 @@ from ..coupling import Place
 from ..grouping import Groups
 from ..tracing import Observe, trace
 from .inputs import named_inputs
+from .measured import Measured
 from .padding import Padding
 from .statistics import Statistics, rows_of
 from .watch import Watch
@@ -35,7 +36,7 @@ def batches(data: Any) -> list[Any]:
 
 
 def calibrate(
-    graph: Groups, data: Iterable[Any] | None, places: Iterable[Place], *, products: bool = False
+    graph: Groups, data: Iterable[Any] | Measured | None, places: Iterable[Place], *, products: bool = False
 ) -> dict[Place, Statistics]:
     """Run the model on every batch and collect the statistics of what stands at these axes.
 
@@ -45,7 +46,8 @@ def calibrate(
     Parameters
     ----------
     graph : the analysed model, which is left as it was.
-    data : batches in the forms that `analyze` takes; their batch sizes and lengths may differ.
+    data : batches in the forms that `analyze` takes; their batch sizes and lengths may differ. Or what was
+        measured of them.
     places : axes of values that calls multiply with weights.
     products : collect the products of all pairs of slots, which takes size x size for each axis.
 
@@ -61,7 +63,7 @@ def calibrate(
 
 def calibrate_parts(
     graph: Groups,
-    data: Iterable[Any] | None,
+    data: Iterable[Any] | Measured | None,
     places: Iterable[Place],
     *,
     products: bool = False,
@@ -71,6 +73,8 @@ def calibrate_parts(
 
     Neighbours are in one part, as they are alike: what holds in one part need not hold in another.
     """
+    if isinstance(data, Measured):
+        return data.of(graph, places, products, parts)
     given, wanted = batches(data), dict.fromkeys(places)
     found: dict[Place, list[Statistics]] = {}
     if not wanted:

@@ -26,6 +26,7 @@ from ..grouping import Groups
 from .batches import batches, calibrate_parts, check_finite
 from .changes import Added, Corrections, Mixed, dropped
 from .losing import Losing, losing_weights
+from .measured import Measured
 from .readers import added_axes
 from .ridge import Fit, choose_strength, fit
 from .rounds import rounds
@@ -63,7 +64,7 @@ def check_correction(how: Any, sequential: Any) -> None:
 def corrections(
     graph: Groups,
     plan: Plan,
-    data: Iterable[Any] | None,
+    data: Iterable[Any] | Measured | None,
     how: str | tuple[str, float] = "lstsq",
     sequential: bool | None = False,
 ) -> Corrections:
@@ -91,12 +92,19 @@ def corrections(
         there are no such blocks, or of a model that cannot be copied.
     """
     method, strength = _method(how)
-    data = batches(data)
+    if isinstance(data, Measured):
+        if sequential:
+            raise PlanError("sequential=True runs batches, which data= that was measured has not: give them")
+        sequential = False
+    else:
+        data = batches(data)
     found, told = Corrections(), Told()
     losing = losing_weights(graph, plan, told)
     if method == "mean":
         losing = _with_bias(losing, told)
-    later = None if sequential is False else in_sequence(graph, plan, data, losing)
+    later = (
+        None if isinstance(data, Measured) or sequential is False else in_sequence(graph, plan, data, losing)
+    )
     if sequential and later is None:
         raise PlanError(_NO_CHAIN)
     if sequential is None and later is not None and later.entries() < LEAST_IN_SEQUENCE:

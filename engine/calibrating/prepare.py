@@ -19,6 +19,7 @@ from ...adapters.inputs.tokens import (
 from ...errors import PlanError
 from .batches import batches
 from .inputs import takes
+from .measured import Measured
 
 
 def prepared(model: nn.Module, data: Any, tokenizer: Tokenizer | None = None) -> list[Any]:
@@ -41,6 +42,18 @@ def prepared(model: nn.Module, data: Any, tokenizer: Tokenizer | None = None) ->
         There is nothing, or it is none of these, or there are texts and no tokenizer.
     """
     return batches(one_by_one(model, data, tokenizer))
+
+
+def prepared_for(
+    model: nn.Module, data: Any, loss: object | None, tokenizer: Tokenizer | None
+) -> list[Any] | Measured:
+    """The batches of `data`, which are in a form of their own for a `loss`, unless they are to be tokenised.
+
+    What was measured stays as it is.
+    """
+    if isinstance(data, Measured):
+        return data
+    return batches(data) if loss is not None and tokenizer is None else prepared(model, data, tokenizer)
 
 
 def one_by_one(model: nn.Module, data: Any, tokenizer: Tokenizer | None = None) -> Iterable[Any]:

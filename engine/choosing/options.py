@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from ...adapters.plan import Plan
 from ...errors import PlanError
+from ..calibrating import Measured
 from ..scoring import Criterion, Loss
 from .budget import Budget
 from .cost import COSTS
@@ -34,7 +35,7 @@ class Options:
     scope: str | None = field(default=None, kw_only=True)
     ratios: Mapping[str, float] | None = field(default=None, kw_only=True)
     criterion: str | Criterion = field(default="magnitude", kw_only=True)
-    data: Iterable[Any] | None = field(default=None, kw_only=True)
+    data: Iterable[Any] | Measured | None = field(default=None, kw_only=True)
     loss: Loss | None = field(default=None, kw_only=True)
     tokenizer: Any = field(default=None, kw_only=True)
     skip: Sequence[str] = field(default=(), kw_only=True)

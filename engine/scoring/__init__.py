@@ -3,6 +3,7 @@
 from .criteria import CALIBRATED, Criterion, criterion_of, default_criterion
 from .own_loss import own_loss
 from .ranks import check_alike, check_statistics_alike
+from .sensitivity import sensitivity
 from .slot_tensors import Loss, Tensors
 
 __all__ = [
@@ -15,4 +16,5 @@ __all__ = [
     "criterion_of",
     "default_criterion",
     "own_loss",
+    "sensitivity",
 ]

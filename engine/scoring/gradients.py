@@ -73,8 +73,8 @@ def gradients(tensors: Tensors) -> Iterator[dict[str, Tensor]]:
     found = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
     if not found:
         raise PlanError(
-            "this criterion needs gradients: give data= and loss=, where loss(model, batch) is a scalar, "
-            "or call backward() before"
+            "this criterion needs gradients: give data= (batches, nothing measured) and loss=, where "
+            "loss(model, batch) is a scalar, or call backward() before"
         )
     return iter([found])
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...adapters.submodules import find_module, registered
 from ...adapters.undo import Undo
 from ...errors import PlanError
-from ..calibrating import Reader
+from ..calibrating import Measured, Reader
 from ..grouping import Groups
 from ..tracing import Value
 from .gradients import loss_of, pass_backward
@@ -32,6 +32,8 @@ def sensitivity(tensors: Tensors, read: Iterable[Reader]) -> dict[str, Tensor]:
     whose module does more than multiply with it, there are none. Raises `PlanError` if a loss that was given
     cannot be used.
     """
+    if isinstance(tensors.inputs, Measured):
+        return dict(tensors.inputs.gradients)
     loss, read = loss_of(tensors), _alone(tensors.graph, tensors, read)
     if loss is None or not tensors.data or not read:
         return {}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...adapters.tensors import named_tensors
 from ..axes import Atom, Layout, resolve, spread
-from ..calibrating import batches, inputs_of
+from ..calibrating import Measured, batches, inputs_of
 from ..coupling import Reading
 from ..grouping import Group, Groups, Member
 from ..tracing import Value
@@ -29,6 +29,7 @@ class Tensors(Mapping[str, Tensor]):
     graph : the analysed model.
     data : batches of inputs, in the forms that `analyze` takes; with a loss batches as that takes them.
         Statistics are collected from ``inputs``, which are the first of each pair then, without labels.
+        What was measured is ``inputs`` alone.
     loss : ``loss(model, batch) -> scalar``, for criteria that need gradients.
     tokenizer : what `data` are tokens of, if they are.
     """
@@ -36,15 +37,18 @@ class Tensors(Mapping[str, Tensor]):
     def __init__(
         self,
         graph: Groups,
-        data: Iterable[Any] | None = None,
+        data: Iterable[Any] | Measured | None = None,
         loss: Loss | None = None,
         tokenizer: Any = None,
     ):
         self.graph = graph
-        self.data = None if data is None else batches(data)
+        self.data: list[Any] | None = None
+        self.inputs: Any = data
+        if data is not None and not isinstance(data, Measured):
+            self.data = batches(data)
+            self.inputs = inputs_of(graph.model, self.data, paired=loss is not None)
         self.loss = loss
         self.tokenizer = tokenizer
-        self.inputs = self.data and inputs_of(graph.model, self.data, paired=loss is not None)
         self._named = named_tensors(graph.model)
         self._known: dict[Hashable, Any] = {}
 
