@@ -17,6 +17,7 @@ from .calibrating import Corrections, Measured, corrections, inputs_of
 from .choosing import Choice, Options, check_reached, kept_slots, parameters, repeated_notes, unreached_notes
 from .graph import DependencyGraph
 from .result import Result
+from .scoring import unlike_notes
 from .tracing import Trace, handed_notes
 from .witnessing import check_pruned, check_tried
 
@@ -42,9 +43,12 @@ class Finish:
         if self.strict:
             check_reached(graph.unreached, plan.groups.keys())
         before = count_parameters(model)
-        corrected = self._corrections(graph, plan)
+        inputs = self._inputs(graph)
+        corrected = self._corrections(graph, plan, inputs)
         notes = [*choice.notes, *unreached_notes(graph, graph.unreached, plan), *repeated_notes(graph, plan)]
         notes += [*handed_notes(graph.trace), *corrected.notes]
+        if inputs is not None and not isinstance(inputs, Measured):
+            notes += unlike_notes(model, inputs)
         left_alone = dict(choice.left_alone)
         if self.dry_run:
             if retrace is not None:
@@ -72,13 +76,17 @@ class Finish:
             ),
         )
 
-    def _corrections(self, graph: DependencyGraph, plan: Plan) -> Corrections:
+    def _inputs(self, graph: DependencyGraph) -> Any:
+        """What the model is given of the data, or what was measured of it."""
+        data, loss = self.options.data, self.options.loss
+        if data is None or isinstance(data, Measured):
+            return data
+        return inputs_of(graph.model, data, paired=loss is not None)
+
+    def _corrections(self, graph: DependencyGraph, plan: Plan, inputs: Any) -> Corrections:
         if self.compensate is None:
             return Corrections()
-        data: Any = self.options.data
-        if data is not None and not isinstance(data, Measured):
-            data = inputs_of(graph.model, data, paired=self.options.loss is not None)
-        return corrections(graph, plan, data, self.compensate, self.sequential)
+        return corrections(graph, plan, inputs, self.compensate, self.sequential)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -52,7 +52,7 @@ def measure(
     Raises
     ------
     PrunusError
-        Of the kind that errors.py describes; the model is left bit for bit as it was.
+        As `prune` does; the model is not changed.
 
     Examples
     --------

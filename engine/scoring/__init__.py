@@ -5,6 +5,7 @@ from .own_loss import own_loss
 from .ranks import check_alike, check_statistics_alike
 from .sensitivity import sensitivity
 from .slot_tensors import Loss, Tensors
+from .unlike import unlike_notes
 
 __all__ = [
     "CALIBRATED",
@@ -17,4 +18,5 @@ __all__ = [
     "default_criterion",
     "own_loss",
     "sensitivity",
+    "unlike_notes",
 ]

@@ -14,6 +14,7 @@ from ...adapters.contents import copied, tensors_in
 from ...adapters.undisturbed import undisturbed
 from ...adapters.undo import Undo, undoing
 from ...errors import PlanError
+from ..calibrating import Measured
 from ..grouping import Group, Member
 from .own_loss import own_loss
 from .slot_sums import Along, mean_one, slot_sums, sums_along, total
@@ -72,9 +73,11 @@ def gradients(tensors: Tensors) -> Iterator[dict[str, Tensor]]:
         return _computed(tensors, loss, weights)
     found = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
     if not found:
+        if isinstance(tensors.inputs, Measured):
+            raise PlanError("this criterion needs gradients: data= is to be batches, nothing measured")
         raise PlanError(
-            "this criterion needs gradients: give data= (batches, nothing measured) and loss=, where "
-            "loss(model, batch) is a scalar, or call backward() before"
+            "this criterion needs gradients: give data= and loss=, where loss(model, batch) is a scalar, "
+            "or call backward() before"
         )
     return iter([found])
 

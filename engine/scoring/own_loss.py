@@ -44,7 +44,7 @@ class _OwnLoss:
         if "labels" not in inputs:
             inputs = self._with_labels(model, inputs)
         found = model(**inputs)
-        return found[0] if isinstance(found, tuple) else _named(found, "loss")
+        return found[0] if isinstance(found, tuple) else named_result(found, "loss")
 
     def _with_labels(self, model: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
         if "decoder_input_ids" in inputs:
@@ -53,9 +53,9 @@ class _OwnLoss:
         if not isinstance(tokens, Tensor) or tokens.dim() != 2:
             raise PlanError(f"the model's own loss needs labels, and there are no input_ids: {_OTHERWISE}")
         if self._looks_back is None:
-            self._looks_back = _looks_back(model, tokens[:1, :TRIAL])
+            self._looks_back = looks_back(model, tokens[:1])
         if self._looks_back:
-            return {**inputs, "labels": tokens.masked_fill(~_read(inputs, tokens), IGNORED)}
+            return {**inputs, "labels": tokens.masked_fill(~read_tokens(inputs, tokens), IGNORED)}
         return {**inputs, **self._hidden(inputs, tokens)}
 
     def _hidden(self, inputs: Mapping[str, Any], tokens: Tensor) -> dict[str, Tensor]:
@@ -69,7 +69,7 @@ class _OwnLoss:
         special = torch.tensor(
             getattr(self._tokenizer, "all_special_ids", []), dtype=tokens.dtype, device=tokens.device
         )
-        where = (_read(inputs, tokens) & ~torch.isin(tokens, special)).nonzero().cpu()
+        where = (read_tokens(inputs, tokens) & ~torch.isin(tokens, special)).nonzero().cpu()
         order = torch.randperm(len(where), generator=self._generator, device="cpu")
         rows, columns = where[order[: max(1, round(MASKED * len(where)))]].unbind(1)
         labels, hidden = torch.full_like(tokens, IGNORED), tokens.clone()
@@ -81,11 +81,11 @@ class _OwnLoss:
 def _next_tokens(inputs: Mapping[str, Any]) -> Tensor:
     """What a decoder is given next at each position."""
     tokens = inputs["decoder_input_ids"]
-    labels = tokens.masked_fill(~_read(inputs, tokens, "decoder_attention_mask"), IGNORED)
+    labels = tokens.masked_fill(~read_tokens(inputs, tokens, "decoder_attention_mask"), IGNORED)
     return torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], IGNORED)], 1)
 
 
-def _read(inputs: Mapping[str, Any], tokens: Tensor, mask: str = "attention_mask") -> Tensor:
+def read_tokens(inputs: Mapping[str, Any], tokens: Tensor, mask: str = "attention_mask") -> Tensor:
     """Where a token is, ``(batch, length)``; nowhere else is padding."""
     given = inputs.get(mask)
     if isinstance(given, Tensor) and given.shape == tokens.shape:
@@ -93,16 +93,17 @@ def _read(inputs: Mapping[str, Any], tokens: Tensor, mask: str = "attention_mask
     return torch.ones_like(tokens, dtype=torch.bool)
 
 
-def _looks_back(model: nn.Module, tokens: Tensor) -> bool:
+def looks_back(model: nn.Module, tokens: Tensor) -> bool:
     """Whether what the model tells of each token does not depend on later ones.
 
     It is tried with another last token. `PlanError` where it does not tell tokens at all.
     """
     known = setting(getattr(model, "config", None), "vocab_size")
+    tokens = tokens[:, :TRIAL]
     other = tokens.clone()
     other[:, -1] = (other[:, -1] + 1) % (known or 1)
     with torch.no_grad():
-        results = [_named(model(input_ids=ids), "logits") for ids in (tokens, other)]
+        results = [named_result(model(input_ids=ids), "logits") for ids in (tokens, other)]
     if not all(isinstance(one, Tensor) and one.shape == (*tokens.shape, known) for one in results):
         raise PlanError(
             f"the model's own loss needs labels, and its results are not one for each token: {_OTHERWISE}"
@@ -111,6 +112,6 @@ def _looks_back(model: nn.Module, tokens: Tensor) -> bool:
     return bool((change[:-1] <= 1e-4 * change[-1]).all())
 
 
-def _named(found: Any, name: str) -> Any:
+def named_result(found: Any, name: str) -> Any:
     """A result by its name, from a mapping or an object."""
     return found.get(name) if isinstance(found, Mapping) else getattr(found, name, None)

@@ -34,6 +34,7 @@ SPINE = [
     "engine.result",
     "engine.derive",
     "engine.analyze",
+    "engine.measure",
     "engine.finish",
     "engine.prune",
     "engine.training",
@@ -42,7 +43,7 @@ SPINE = [
     "editor",
     "cli",
 ]
-FRONT_DOOR = {"__init__", "analyze", "derive", "finish", "graph", "prune", "result"}
+FRONT_DOOR = {"__init__", "analyze", "derive", "finish", "graph", "measure", "prune", "result"}
 NO_TORCH = ("errors", "files", "grammar", "engine.axes")
 
 
