@@ -7,6 +7,7 @@ from .analyze import analyze
 from .graph import DependencyGraph
 from .grouping import Group, Member
 from .prune import apply, cost, prune
+from .prune_checkpoint import prune_checkpoint
 from .result import Result
 from .tracing import trace
 from .training import Regularizer, Schedule, recalibrate
@@ -25,6 +26,7 @@ __all__ = [
     "load",
     "mask",
     "prune",
+    "prune_checkpoint",
     "recalibrate",
     "save",
     "trace",

@@ -36,13 +36,14 @@ SPINE = [
     "engine.analyze",
     "engine.finish",
     "engine.prune",
+    "engine.prune_checkpoint",
     "engine.training",
     "engine",
     "report",
     "editor",
     "cli",
 ]
-FRONT_DOOR = {"__init__", "analyze", "derive", "finish", "graph", "prune", "result"}
+FRONT_DOOR = {"__init__", "analyze", "derive", "finish", "graph", "prune", "prune_checkpoint", "result"}
 NO_TORCH = ("errors", "files", "grammar", "engine.axes")
 
 
