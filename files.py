@@ -85,7 +85,7 @@ def expect_folder(
 
 
 def folder_place(path: PathLike, is_ours: Callable[[Path], bool]) -> Path:
-    """Where a folder is to be; raises `ValueError` if it cannot be there, or another is that `is_ours` denies."""
+    """Where a folder is to be; raises `ValueError` if it cannot be there, or something else is."""
     if not os.fspath(path):
         raise ValueError("it is no name of a folder")
     place = _in_a_folder(Path(os.path.realpath(at_home(path))))

@@ -59,7 +59,7 @@ def prune_checkpoint(
 
     Parameters
     ----------
-    source : a folder with ``config.json``, and the weights in safetensors, in one file or several and an index.
+    source : a folder with ``config.json`` and the weights in safetensors, one file, or several and an index.
     target : the folder to write; an empty one, or one that prunus wrote, is replaced.
     plan : what to remove, a `Plan` or the path of its JSON, instead of a choice made here.
     criterion : as for `prune`, one that looks at nothing but weights: ``"magnitude"``, ``"l1"``,
@@ -110,10 +110,8 @@ def prune_checkpoint(
     options = evolve(options, values=values)
     graph, described, retrace = analysed(model, example_inputs, rules, prefer, True, strict, ())
     finish = Finish(options, described, None, False, None, False, verify, strict)
-    if chosen is None:
-        result = finished(finish, graph, retrace)
-    else:
-        result = finish(graph, Choice(chosen, (), {}))
+    given = chosen and Choice(chosen, (), {})
+    result = finished(finish, graph, retrace) if given is None else finish(graph, given)
     values.watch = lambda name: None
     result.folder = save_streamed(
         target,
@@ -139,7 +137,8 @@ def _check_needs(criterion: str | Criterion, others: Mapping[str, Any]) -> None:
             )
         if given is not None:
             raise PlanError(
-                f"{name}= needs a model that runs, and a checkpoint is pruned without: load it, and use engine.prune"
+                f"{name}= needs a model that runs, and a checkpoint is pruned without one: load it, and use "
+                "engine.prune"
             )
     check_needs_no_data(criterion)
 

@@ -1,7 +1,8 @@
 """A stored checkpoint as the model that it is of, without values; and the values, one tensor at a time.
 
 Names on disk differ from those in memory where transformers renames, splits or merges weights. Its own
-mapping is used, both ways: what belongs together by it, as the experts of a layer, is read and written together.
+mapping is used, both ways: what belongs together by it, as the experts of a layer, is read and written
+together.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def _check_not_packed(stored: Stored) -> None:
     method = packed.get("quant_method") if isinstance(packed, dict) else None
     if packed is not None and method != METHOD:
         raise CheckpointError(
-            f"the weights in {shown(stored.place)} are packed by {shown(str(method))}: prune the checkpoint that "
-            "they were made from, and quantise the result"
+            f"the weights in {shown(stored.place)} are packed by {shown(str(method))}: prune the checkpoint "
+            "that they were made from, and quantise the result"
         )
 
 

@@ -59,7 +59,8 @@ class Stored:
             )
         if not (place / CONFIG).is_file():
             raise CheckpointError(
-                f"{shown(path)} has no {CONFIG}, which tells what model it is; copy it from where the weights are from"
+                f"{shown(path)} has no {CONFIG}, which tells what model it is; copy it from where the weights "
+                "are from"
             )
         indexed = _indexed(place)
         names = sorted(set(indexed.values())) if indexed is not None else [WEIGHTS]
@@ -100,8 +101,8 @@ def _indexed(place: Path) -> dict[str, str] | None:
         if (place / WEIGHTS).is_file():
             return None
         raise CheckpointError(
-            f"{shown(place)} has neither {WEIGHTS} nor {INDEX}: only safetensors can be read tensor by tensor; "
-            "load the model once, and save it again with save_pretrained"
+            f"{shown(place)} has neither {WEIGHTS} nor {INDEX}: only safetensors can be read tensor by "
+            "tensor; load the model once, and save it again with save_pretrained"
         )
     try:
         found = json.loads((place / INDEX).read_text(encoding="utf-8"))["weight_map"]
@@ -140,8 +141,8 @@ def _check_index(place: Path, indexed: Mapping[str, str], files: Mapping[str, st
             where = f"is in {found}" if found else "is in no file"
             by_index = f"in {told}" if told else "nowhere"
             raise CheckpointError(
-                f"the index of {shown(place)} is of other files: {shown(name)} {where}, by the index {by_index}; "
-                "copy the folder again"
+                f"the index of {shown(place)} is of other files: {shown(name)} {where}, by the "
+                f"index {by_index}; copy the folder again"
             )
 
 

@@ -72,7 +72,8 @@ def check_needs_no_data(given: str | Criterion) -> None:
     if criterion in READING:
         names = [name for name, make in CRITERIA.items() if make() not in READING]
         raise PlanError(
-            f"the criterion {given!r} needs data, and a checkpoint is pruned without; {', '.join(names)} do not"
+            f"the criterion {given!r} needs data, and a checkpoint is pruned without; "
+            f"{', '.join(names)} do not"
         )
 
 
