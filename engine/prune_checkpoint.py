@@ -110,8 +110,7 @@ def prune_checkpoint(
     options = evolve(options, values=values)
     graph, described, retrace = analysed(model, example_inputs, rules, prefer, True, strict, ())
     finish = Finish(options, described, None, False, None, False, verify, strict)
-    given = chosen and Choice(chosen, (), {})
-    result = finished(finish, graph, retrace) if given is None else finish(graph, given)
+    result = finished(finish, graph, retrace) if chosen is None else finish(graph, Choice(chosen, (), {}))
     values.watch = lambda name: None
     result.folder = save_streamed(
         target,

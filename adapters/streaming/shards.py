@@ -22,8 +22,10 @@ from .stored import DTYPES, INDEX
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 # As the library orders them: of two that are equally wide, the later one here first.
-_ORDER = ("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "I16", "U16", "F16", "BF16", "I32", "U32", "F32")
-_ORDER = (*_ORDER, "C64", "F64", "I64", "U64")
+_ORDER = (
+    *("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "I16", "U16", "F16", "BF16", "I32", "U32", "F32"),
+    *("C64", "F64", "I64", "U64"),
+)
 _METADATA = {"format": "pt"}
 _ALIGNED = 8
 
@@ -103,7 +105,7 @@ class ShardFile:
         self._left.remove(name)
         if flat is not None:
             self._file.seek(len(self._shard.header) + start)
-            self._file.write(memoryview(flat.numpy()))
+            self._file.write(flat.numpy().data)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None

@@ -59,8 +59,8 @@ class Stored:
             )
         if not (place / CONFIG).is_file():
             raise CheckpointError(
-                f"{shown(path)} has no {CONFIG}, which tells what model it is; copy it from where the weights "
-                "are from"
+                f"{shown(path)} has no {CONFIG}, which tells what model it is; copy it from where "
+                "the weights are from"
             )
         indexed = _indexed(place)
         names = sorted(set(indexed.values())) if indexed is not None else [WEIGHTS]
