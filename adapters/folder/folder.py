@@ -96,11 +96,12 @@ def save_folder(
     register()
     check_carried_out(model, plan, named_tensors(model))
     run = run or guessed(model)
+    computed = plan.sliced.keys() - lasting_tensors(model).keys()
     with written_folder(path, is_ours, CheckpointError) as part:
         try:
             with quiet(), _without_quantizer(model):
                 model.save_pretrained(part, max_shard_size=max_shard_size)
-            saved = write_config(part, model, plan, read, lambda: difference(part, model, run))
+            saved = write_config(part, model, plan, read, lambda: difference(part, model, run, computed))
             save_tokenizer(part, model, tokenizer)
         except (OSError, PlanError) as error:
             raise CheckpointError(f"cannot save this model in {shown(path)}: {error}") from error

@@ -42,6 +42,13 @@ def powers_along(tensors: Tensors, name: str, axis: int, power: int) -> Tensor:
     """Along an axis of a tensor the sums of ``|entry| ** power``."""
 
     def powers(entries: Tensor) -> Tensor:
+        if entries.dim() > 1 and entries.numel() <= _ENTRIES:
+            # The same memory each time: pieces of many sizes would leave holes between them.
+            room = tensors.once(
+                ("room", entries.device), lambda: entries.new_empty(_ENTRIES, dtype=torch.float)
+            )
+            entries = room[: entries.numel()].view(entries.shape).copy_(entries)
+            return entries.square_() if power == 2 else entries.abs_().pow_(power)
         entries = entries.float()
         return entries.square() if power == 2 else entries.abs() ** power
 
