@@ -59,7 +59,7 @@ def prune(source: Path, target: Path) -> None:
     AutoConfig.from_pretrained(source)
     start = time.perf_counter()
     with Peak() as peak:
-        result = engine.prune_checkpoint(source, target, params=0.5)
+        result = engine.prune_checkpoint(source, target, params=0.5, kinds=["stream", "heads", "hidden"])
     seconds = time.perf_counter() - start
     print(
         json.dumps(

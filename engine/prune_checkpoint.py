@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..adapters.folder import is_ours
 from ..adapters.folder.folder import check_options
 from ..adapters.plan import Plan, expect_plan
 from ..adapters.streaming import Progress, Stored, Values, model_of, save_streamed
-from ..errors import CheckpointError, PlanError
+from ..errors import CheckpointError, PlanError, shown
 from ..files import PathLike, expect_folder, expect_regular
 from .analyze import analysed
 from .choosing import Choice, Options
@@ -22,7 +23,13 @@ from .scoring import Criterion, check_needs_no_data
 from .tracing import alone
 from .witnessing import output_shapes
 
-_NEED_MEMORY = ("data", "loss", "tokenizer", "compensate", "sequential", "optimizer", "latency")
+_OPTIONS = frozenset(
+    {
+        *("ratio", "params", "macs", "scope", "ratios", "skip", "only", "kinds"),
+        *("round_to", "min_keep", "exact_only"),
+    }
+)
+_NEED_MEMORY = {"data", "loss", "tokenizer", "compensate", "sequential", "optimizer", "latency"}
 
 
 @alone
@@ -33,24 +40,13 @@ def prune_checkpoint(
     *,
     plan: Plan | PathLike | None = None,
     example_inputs: Any = None,
-    ratio: float | None = None,
-    params: float | None = None,
-    macs: float | None = None,
     criterion: str | Criterion = "magnitude",
-    scope: str | None = None,
-    ratios: Mapping[str, float] | None = None,
-    skip: Sequence[str] = (),
-    only: Sequence[str] = (),
-    kinds: Sequence[str] = (),
     prefer: str = "outer",
-    round_to: int = 1,
-    min_keep: float = 1,
-    exact_only: bool = False,
     verify: bool = True,
     strict: bool = False,
     shard_size: int | str = "5GB",
     progress: Progress | None = None,
-    **others: Any,
+    **options: Any,
 ) -> Result:
     """Prune a checkpoint of transformers tensor by tensor; the model is never in memory as a whole.
 
@@ -64,11 +60,13 @@ def prune_checkpoint(
     plan : what to remove, a `Plan` or the path of its JSON, instead of a choice made here.
     criterion : as for `prune`, one that looks at nothing but weights: ``"magnitude"``, ``"l1"``,
         ``"bn_scale"``, ``"lamp"``, ``"fpgm"``, ``"random"``, or a callable of your own.
-    rules, example_inputs, ratio, params, macs, scope, ratios, skip, only, kinds, prefer, round_to, min_keep,
-    exact_only, verify, strict : as for `prune`.
+    rules, example_inputs, prefer, verify, strict : as for `prune`.
     shard_size : the largest file of weights, in bytes or as ``"200MB"``.
     progress : called as ``progress(what, done, count)``, where ``what`` is ``"reading"`` or ``"writing"``,
         with the number of tensors that are done, and of all.
+    options : ``ratio``, ``params``, ``macs``, ``scope``, ``ratios``, ``skip``, ``only``, ``kinds``,
+        ``round_to``, ``min_keep``, ``exact_only``, as for `prune`; what needs data or a model that runs is
+        not among them.
 
     Returns
     -------
@@ -81,25 +79,10 @@ def prune_checkpoint(
     PrunusError
         Otherwise as `prune` does. There is no target then.
     """
-    _check_needs(criterion, others)
+    _check_needs(criterion, options)
     check_options(None, shard_size)
-    chosen = _plan(plan)
-    if chosen is not None and (ratio, params, macs) != (None, None, None):
-        raise PlanError("plan= tells what goes: give it, or a ratio or budget")
-    options = Options(
-        ratio,
-        params=params,
-        macs=macs,
-        scope=scope,
-        ratios=ratios,
-        criterion=criterion,
-        skip=skip,
-        only=only,
-        kinds=kinds,
-        round_to=round_to,
-        min_keep=min_keep,
-        exact_only=exact_only,
-    )
+    given = _plan(plan, options)
+    asked = Options(criterion=criterion, **options)
     expect_folder(target, is_ours, CheckpointError)
     stored = Stored.at(source)
     _check_apart(stored.place, Path(target))
@@ -107,10 +90,9 @@ def prune_checkpoint(
     told = progress or _silent
     values = Values(model, stored)
     values.watch = _reading(told, len(stored.tensors))
-    options = evolve(options, values=values)
     graph, described, retrace = analysed(model, example_inputs, rules, prefer, True, strict, ())
-    finish = Finish(options, described, None, False, None, False, verify, strict)
-    result = finished(finish, graph, retrace) if chosen is None else finish(graph, Choice(chosen, (), {}))
+    finish = Finish(evolve(asked, values=values), described, None, False, None, False, verify, strict)
+    result = finished(finish, graph, retrace) if given is None else finish(graph, Choice(given, (), {}))
     values.watch = lambda name: None
     result.folder = save_streamed(
         target,
@@ -127,36 +109,29 @@ def prune_checkpoint(
     return result
 
 
-def _check_needs(criterion: str | Criterion, others: Mapping[str, Any]) -> None:
+def _check_needs(criterion: str | Criterion, options: Mapping[str, Any]) -> None:
     """Raise `PlanError` for what cannot be had without the model in memory, and for what there is not."""
-    for name, given in others.items():
-        if name not in _NEED_MEMORY:
-            raise PlanError(
-                f"prune_checkpoint has no option {name}=; those of prune that need no data, it has"
-            )
-        if given is not None:
+    for name in options.keys() - _OPTIONS:
+        if name in _NEED_MEMORY:
             raise PlanError(
                 f"{name}= needs a model that runs, and a checkpoint is pruned without one: load it, and use "
                 "engine.prune"
             )
+        raise PlanError(f"there is no option {name}=; known are {', '.join(sorted(_OPTIONS))}")
     check_needs_no_data(criterion)
 
 
-def _plan(given: Plan | PathLike | None) -> Plan | None:
-    if given is None or isinstance(given, Plan):
-        return given
-    try:
-        is_path = isinstance(given, str) or hasattr(given, "__fspath__")
-        return (
-            Plan.from_json(expect_regular(given, PlanError).read_text("utf-8"))
-            if is_path
-            else _no_plan(given)
-        )
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlanError(f"cannot read the plan in {given}: {error}") from error
-
-
-def _no_plan(given: Any) -> Plan:
+def _plan(given: Any, options: Mapping[str, Any]) -> Plan | None:
+    """The plan that is given, if one is; raises `PlanError` if it is none, or not alone."""
+    if given is None:
+        return None
+    if options:
+        raise PlanError(f"plan= tells what goes: leave {', '.join(options)} out, or the plan")
+    if isinstance(given, (str, os.PathLike)):
+        try:
+            given = Plan.from_json(expect_regular(given, PlanError).read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise PlanError(f"cannot read the plan in {shown(given)}: {error}") from error
     expect_plan(given)
     return given
 

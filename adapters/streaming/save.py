@@ -56,7 +56,7 @@ def save_streamed(
     stored_as = on_disk(model, {name: tensors[name].detach() for name in names})
     shards = shards_of(stored_as, shard_size)
     record = _record(stored, plan, [shard.name for shard in shards], shard_size)
-    with resumed_folder(path, is_ours, record) as part:
+    with resumed_folder(path, is_ours, record) as (part, done):
         try:
             with quiet():
                 model.save_pretrained(part, state_dict={})  # the configs
@@ -67,7 +67,9 @@ def save_streamed(
         except (OSError, PlanError) as error:
             raise CheckpointError(f"cannot save this model in {shown(path)}: {error}") from error
         write_index(part, shards, sum(one.numel() for one in parameters_of(model).values()))
-        _write_weights(part, shards, values, _Slicing(plan, model), names, progress)
+        _write_weights(done, shards, values, _Slicing(plan, model), names, progress)
+        for shard in shards:
+            (done / shard.name).replace(part / shard.name)
         write_beside(part, model, plan, saved, facts)
     return saved
 
@@ -88,7 +90,7 @@ class _Slicing:
 
 
 def _write_weights(
-    part: Path,
+    folder: Path,
     shards: Sequence[Shard],
     values: Values,
     slicing: _Slicing,
@@ -100,7 +102,7 @@ def _write_weights(
     done, count = 0, sum(len(shard.places) for shard in shards)
     for shard in shards:
         progress("writing", done, count)
-        place, begun = part / shard.name, part / f"{shard.name}.begun"
+        place, begun = folder / shard.name, folder / f"{shard.name}.begun"
         if not (place.is_file() and place.stat().st_size == shard.size):
             with ShardFile(begun, shard) as file:
                 at = done

@@ -192,7 +192,7 @@ def test_a_file_is_the_librarys_byte_for_byte(tmp_path):
         ({"criterion": "wanda"}, "'wanda' needs data"),
         ({"criterion": "taylor"}, "'taylor' needs data"),
         ({"criterion": "best"}, "no criterion 'best'"),
-        ({"colour": 1}, "no option colour="),
+        ({"colour": 1}, "no option colour=; known are exact_only"),
         ({"ratio": 1.5}, "a ratio is a fraction"),
         ({"params": 0.5, "macs": 0.5}, "give one of them"),
         ({"plan": engine.Plan(), "ratio": 0.5}, "plan= tells what goes"),
