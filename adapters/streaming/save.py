@@ -81,11 +81,10 @@ class _Slicing:
         self._ids = {name: id(tensor) for name, tensor in named_tensors(model).items()}
         self._axes = {self._ids[name]: axes for name, axes in plan.sliced.items()}
         self._scales = {self._ids[name]: axes for name, axes in plan.scales.items()}
-        self._indices = Indices()
 
     def __call__(self, name: str, tensor: Tensor) -> Tensor:
         axes, scales = self._axes.get(self._ids[name]), self._scales.get(self._ids[name])
-        tensor = sliced(tensor, self._indices.of(axes, tensor.device)) if axes else tensor
+        tensor = sliced(tensor, Indices().of(axes, tensor.device)) if axes else tensor
         return multiplied(tensor, scales) if scales else tensor
 
 
