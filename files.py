@@ -39,7 +39,7 @@ def written(path: PathLike, error: type[PrunusError] = PrunusError) -> Iterator[
     A file that was there is replaced, with its permissions, and a link stays one. Raises `error` if `path`
     cannot be written, or is there and no regular file.
     """
-    with _told(path, error):
+    with told(path, error):
         place = _place(path)
         _clear(place.parent)
         with _folder_in(place.parent) as folder:
@@ -60,8 +60,8 @@ def written_folder(
 
     An empty folder, or one that `is_ours`, is replaced. Raises `error` if it cannot be, or is another.
     """
-    with _told(path, error):
-        place = _folder_place(path, is_ours)
+    with told(path, error):
+        place = folder_place(path, is_ours)
         _clear(place.parent)
         with _folder_in(place.parent) as folder:
             part = folder.path / _PART
@@ -80,11 +80,12 @@ def expect_folder(
     path: PathLike, is_ours: Callable[[Path], bool], error: type[PrunusError] = PrunusError
 ) -> None:
     """Raise `error` unless a folder can be written at `path`, as it is to be known before long work."""
-    with _told(path, error), _folder_in(_folder_place(path, is_ours).parent):
+    with told(path, error), _folder_in(folder_place(path, is_ours).parent):
         pass
 
 
-def _folder_place(path: PathLike, is_ours: Callable[[Path], bool]) -> Path:
+def folder_place(path: PathLike, is_ours: Callable[[Path], bool]) -> Path:
+    """Where a folder is to be; raises `ValueError` if it cannot be there, or something else is."""
     if not os.fspath(path):
         raise ValueError("it is no name of a folder")
     place = _in_a_folder(Path(os.path.realpath(at_home(path))))
@@ -101,7 +102,7 @@ def write_text(path: PathLike, text: str, error: type[PrunusError] = PrunusError
 
 def expect_writable(path: PathLike, error: type[PrunusError] = PrunusError) -> None:
     """Raise `error` unless a file can be written at `path`, as it is to be known before long work."""
-    with _told(path, error), _folder_in(_place(path).parent):
+    with told(path, error), _folder_in(_place(path).parent):
         pass
 
 
@@ -171,7 +172,7 @@ def _kind(mode: int) -> str:
 
 
 @contextmanager
-def _told(path: Any, error: type[PrunusError]) -> Iterator[None]:
+def told(path: Any, error: type[PrunusError] = PrunusError) -> Iterator[None]:
     """Whatever the system says against writing is one message."""
     try:
         yield
@@ -215,7 +216,7 @@ class _Folder:
             self.path.mkdir(mode=0o700)
             with suppress(FileNotFoundError):
                 self._files.append((self.path / _LOCK).open("wb"))
-                if _locked(self._files[-1]) is not False and (self.path / _LOCK).exists():
+                if locked(self._files[-1]) is not False and (self.path / _LOCK).exists():
                     return
 
     def to_disk(self, part: Path) -> None:
@@ -229,19 +230,19 @@ class _Folder:
         for file in self._files:
             file.close()
         if self.path.name:
-            _give_back(self.path)
+            give_back(self.path)
             shutil.rmtree(self.path, ignore_errors=True)
 
 
-def _give_back(folder: Path) -> None:
-    """Put back what was to be replaced, where nothing has come in its place."""
+def give_back(folder: Path) -> None:
+    """Put back the folder that was to be replaced, where nothing has come in its place."""
     for old in (folder / _OLD).glob("*"):
         place = folder.parent / old.name
         if not place.exists():
             old.replace(place)
 
 
-def _locked(file: IO[bytes]) -> bool | None:
+def locked(file: IO[bytes]) -> bool | None:
     """Whether this process has the lock now, or another one; ``None`` where there are no locks."""
     if flock is None:
         return None
@@ -271,9 +272,9 @@ def _clear_one(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)  # its process removes it, or was killed when it did
         return
     with (folder / _LOCK).open("rb") as file:
-        free = _locked(file)
+        free = locked(file)
         if free is None:  # then age tells
             free = time.time() - folder.stat().st_mtime > _DAY
         if free:
-            _give_back(folder)
+            give_back(folder)
             shutil.rmtree(folder, ignore_errors=True)

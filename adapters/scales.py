@@ -33,11 +33,16 @@ def check_scales(
                 raise PlanError(f"the plan scales {name} by what is no number, or by nothing")
 
 
+def multiplied(tensor: Tensor, axes: Mapping[int, Sequence[float]]) -> Tensor:
+    """A tensor multiplied slot by slot, in its own dtype."""
+    return _multiplied(tensor, axes, torch.Tensor.mul)
+
+
 def scaled(tensor: Tensor, axes: Mapping[int, Sequence[float]]) -> Replaced:
     """The step that multiplies a tensor slot by slot; its gradient is divided, as the weights are others."""
     return Replaced(
         tensor,
-        lambda data: _multiplied(data, axes, torch.Tensor.mul),
+        lambda data: multiplied(data, axes),
         lambda grad: _multiplied(grad, axes, torch.Tensor.div),
     )
 

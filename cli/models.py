@@ -21,6 +21,7 @@ from .inputs import example_inputs, load_model
 from .modules import import_installed, of_the_user
 from .output import answer, working
 from .parser import CHOICE
+from .stream import expect_streamable, prune_streamed
 from .tables import print_groups
 from .trial import NoTrial, Trial, loss_on
 
@@ -32,8 +33,12 @@ def run_prune(options: argparse.Namespace) -> None:
         expect_place(options.plan, engine.Plan.is_json, options.force)
     if options.output is not None:
         expect_output(options)
-    result, trial = prune_and_try(options)
-    saved = None if options.output is None else work("saving", lambda: result.save(options.output))
+    expect_streamable(options)
+    result, trial = (prune_streamed(options), None) if options.stream else prune_and_try(options)
+    if options.stream or options.output is None:
+        saved = result.folder
+    else:
+        saved = work("saving", lambda: result.save(options.output))
     if options.json:
         answer(work("writing", lambda: prune_data(result, trial, saved)))
     else:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from threading import current_thread, main_thread
 from typing import Any
@@ -61,6 +61,13 @@ def working(what: str) -> Iterator[None]:
     """While something long is done: it is shown on a terminal, and what the work prints goes beside."""
     with _spinner(what), redirect_stdout(sys.stderr):
         yield
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[str, int, int], None]]:
+    """The same, and how far it is: to be told what is done, how much of it, and of how much."""
+    with _spinner(what) as spinner, redirect_stdout(sys.stderr):
+        yield lambda doing, done, count: spinner and spinner.update(f"{doing} {done} of {count} tensors ...")
 
 
 def _spinner(what: str) -> Any:

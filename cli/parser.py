@@ -78,6 +78,16 @@ def parser() -> argparse.ArgumentParser:
         help="write the plan as JSON, for engine.apply(model, engine.Plan.from_json(text))",
     )
     add_force(prune)
+    prune.add_argument(
+        "--stream",
+        action="store_true",
+        help="read, slice and write one tensor of hf:FOLDER at a time: for models larger than memory",
+    )
+    prune.add_argument(
+        "--shard-size",
+        metavar="SIZE",
+        help="with --stream, the largest file of weights, as 200MB (default: 5GB)",
+    )
     prune.add_argument("--dry-run", action="store_true", help="plan and report, but slice nothing")
 
     cost = add(commands, "cost", "show what a model costs, in all and call by call")

@@ -13,7 +13,7 @@ import reference
 import verdicts
 from console import ROOT, renewed
 
-NAMES = ("tour", "write_a_rule", "why", "limits")
+NAMES = ("big", "tour", "write_a_rule", "why", "limits")
 PARTS = {"language": reference.PARTS, "verdicts": verdicts.PARTS, "accuracy": accuracies.PARTS}
 PAGES = {
     "README": ROOT / "README.md",

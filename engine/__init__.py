@@ -9,6 +9,7 @@ from .graph import DependencyGraph
 from .grouping import Group, Member
 from .measure import measure
 from .prune import apply, cost, prune
+from .prune_checkpoint import prune_checkpoint
 from .result import Result
 from .tracing import trace
 from .training import Regularizer, Schedule, recalibrate
@@ -29,6 +30,7 @@ __all__ = [
     "mask",
     "measure",
     "prune",
+    "prune_checkpoint",
     "recalibrate",
     "save",
     "trace",

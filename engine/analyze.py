@@ -10,6 +10,7 @@ from torch import nn
 
 from ..adapters.inputs import guess_inputs
 from ..adapters.lower import LOWERINGS
+from ..adapters.submodules import tensors_of
 from ..adapters.wrappers import check_sliceable
 from ..errors import PlanError, RuleError, TraceError
 from ..rules import load
@@ -91,7 +92,8 @@ def analysed(
     check_sliceable(model)
     described = "the example inputs given"
     if example_inputs is None:
-        args, kwargs, described = guess_inputs(model)
+        run = _run_without_values if any(one.is_meta for one in tensors_of(model)) else None
+        args, kwargs, described = guess_inputs(model) if run is None else guess_inputs(model, run)
         example_inputs = (args, kwargs)
     ruleset = load(rules)
     retrace = partial(trace, model, example_inputs, fake=fake, opaque=ruleset.opaque, lower=LOWERINGS)
@@ -124,3 +126,8 @@ def analysed_on(
             "labels; else give example_inputs="
         ) from error
     return graph, "the first batch of data=", retrace
+
+
+def _run_without_values(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """How inputs are tried on a model on the meta device: fake tensors know more than those do."""
+    trace(model, (args, kwargs), fake=True, training=False, filed=(), plain=True)

@@ -13,13 +13,24 @@ from ..adapters.apply import carry_out
 from ..adapters.optimizers import Optimizers
 from ..adapters.plan import Plan
 from ..adapters.submodules import parameters_of
+from ..errors import PlanError, VerificationError
 from .calibrating import Corrections, Measured, corrections, inputs_of
-from .choosing import Choice, Options, check_reached, kept_slots, parameters, repeated_notes, unreached_notes
+from .choosing import (
+    Choice,
+    Options,
+    check_reached,
+    choose,
+    kept_slots,
+    parameters,
+    repeated_notes,
+    unreached_notes,
+)
+from .derive import witnessed, witnessed_at
 from .graph import DependencyGraph
 from .result import Result
 from .scoring import unlike_notes
 from .tracing import Trace, handed_notes
-from .witnessing import check_pruned, check_tried
+from .witnessing import DoesOtherwise, check_pruned, check_tried
 
 
 @frozen
@@ -87,6 +98,23 @@ class Finish:
         if self.compensate is None:
             return Corrections()
         return corrections(graph, plan, inputs, self.compensate, self.sequential)
+
+
+def finished(finish: Finish, graph: DependencyGraph, retrace: Callable[..., Trace]) -> Result:
+    """The result, with what the forward does at other sizes looked at as closely as it takes."""
+    options = finish.options
+    # The sizes of the plan are those that matter. Only if the model does not do there what its trace says, or
+    # a plan cannot be had, others have to tell whose fault that is.
+    if finish.verify and not finish.strict:
+        try:  # and no block that is left when the model is pruned: an interrupt there would lose the result
+            return finish(graph, choose(graph, options), retrace)
+        except (DoesOtherwise, PlanError, VerificationError):
+            pass
+    graph = witnessed(graph, retrace)
+    choice = choose(graph, options)
+    while finish.verify and (known := witnessed_at(graph, choice.plan, retrace)) is not graph:
+        graph, choice = known, choose(known, options)
+    return finish(graph, choice)
 
 
 def count_parameters(model: nn.Module) -> int:

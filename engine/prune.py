@@ -15,16 +15,13 @@ from ..adapters.inputs import is_language_model
 from ..adapters.optimizers import Optimizers
 from ..adapters.plan import Plan, expect_plan
 from ..adapters.wrappers import check_sliceable
-from ..errors import PlanError, VerificationError
 from .analyze import analysed, analysed_on, analyze
 from .calibrating import Measured, check_correction, prepared_for
-from .choosing import Cost, Options, choose, cost_of
-from .derive import witnessed, witnessed_at
-from .finish import Finish
+from .choosing import Cost, Options, cost_of
+from .finish import Finish, finished
 from .result import Result
 from .scoring import Criterion, Loss, check_alike, default_criterion
 from .tracing import alone
-from .witnessing import DoesOtherwise
 
 
 @alone
@@ -157,18 +154,7 @@ def prune(
     )
     graph, described, retrace = analysed_on(model, options.data, loss, example_inputs, analysed_with)
     finish = Finish(options, described, compensate, sequential, optimizer, dry_run, verify, strict)
-    # The sizes of the plan are those that matter. Only if the model does not do there what its trace says, or
-    # a plan cannot be had, others have to tell whose fault that is.
-    if verify and not strict:
-        try:  # and no block that is left when the model is pruned: an interrupt there would lose the result
-            return finish(graph, choose(graph, options), retrace)
-        except (DoesOtherwise, PlanError, VerificationError):
-            pass
-    graph = witnessed(graph, retrace)
-    choice = choose(graph, options)
-    while verify and (known := witnessed_at(graph, choice.plan, retrace)) is not graph:
-        graph, choice = known, choose(known, options)
-    return finish(graph, choice)
+    return finished(finish, graph, retrace)
 
 
 @alone

@@ -54,13 +54,11 @@ class Result:
         with `Plan.followed_by` or `Schedule.plan` instead, as a file must tell the way from the fresh model.
         """
         if is_folder_for(path, self.model):
-            facts = [f"- parameters: {_change(self.before, self.after)}", f"- {self.plan}"]
-            read = {attribute_name(*place) for place in self.graph.attributes_read}
             folder = {
                 "run": self._outputs,
-                "read": read,
+                "read": read_by(self.graph),
                 "tokenizer": self.tokenizer if hasattr(self.tokenizer, "save_pretrained") else None,
-                "facts": facts,
+                "facts": facts_of(self),
                 **folder,
             }
         self.folder = save(path, self.model, self.plan, **folder)
@@ -72,6 +70,16 @@ class Result:
         return [
             one for args, kwargs in calls for one in outputs_of(model, *copied((args, kwargs), torch.clone))
         ]
+
+
+def facts_of(result: Result) -> list[str]:
+    """What a model card tells of a result."""
+    return [f"- parameters: {_change(result.before, result.after)}", f"- {result.plan}"]
+
+
+def read_by(graph: DependencyGraph) -> set[str]:
+    """The attributes that the forward reads, by dotted name."""
+    return {attribute_name(*place) for place in graph.attributes_read}
 
 
 def _printed(result: Result) -> Iterator[str]:

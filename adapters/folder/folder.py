@@ -1,4 +1,4 @@
-"""Saves a pruned transformers model as a folder that ``from_pretrained`` loads, and loads it.
+"""Saves a pruned transformers model as a folder that ``from_pretrained`` loads.
 
 Where a config says all sizes, the folder is *plain*: transformers alone loads it. Where none does it is
 *shaped*: `shaped` tells what the config cannot, and `plugin` loads it once prunus is imported.
@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from attrs import evolve, frozen
 from torch import nn
 
 from ...errors import CheckpointError, PlanError, shown
-from ...files import PathLike, at_home, written_folder
+from ...files import PathLike, written_folder
 from ..checkpoint import check_carried_out
 from ..inputs import has_config, is_transformers_config
 from ..plan import Plan
@@ -30,7 +29,7 @@ from .beside import FILES, PLAN, files_in, is_ours, save_tokenizer, source_of
 from .card import card
 from .fields import Field, with_numbers, written
 from .plugin import METHOD, register
-from .same import Run, difference, first_line, guessed, last_line, quiet
+from .same import Run, difference, guessed, last_line, quiet
 from .shaped import record_of, sealed
 from .solve import lasting_tensors, solve, twin_of
 
@@ -93,83 +92,47 @@ def save_folder(
         The folder cannot be written or is something else's, what is loaded is not the same, or an option is
         of another kind.
     """
-    _check_options(tokenizer, max_shard_size)
+    check_options(tokenizer, max_shard_size)
     register()
     check_carried_out(model, plan, named_tensors(model))
     run = run or guessed(model)
+    computed = plan.sliced.keys() - lasting_tensors(model).keys()
     with written_folder(path, is_ours, CheckpointError) as part:
         try:
-            saved = _written(part, model, plan, run, {*read, *plan.attributes}, max_shard_size)
-            saved = evolve(saved, again=_was_pruned(model, plan))
+            with quiet(), _without_quantizer(model):
+                model.save_pretrained(part, max_shard_size=max_shard_size)
+            saved = write_config(part, model, plan, read, lambda: difference(part, model, run, computed))
             save_tokenizer(part, model, tokenizer)
         except (OSError, PlanError) as error:
             raise CheckpointError(f"cannot save this model in {shown(path)}: {error}") from error
-        (part / PLAN).write_text(plan.to_json(), encoding="utf-8")
-        (part / "README.md").write_text(card(model, saved, facts), encoding="utf-8")
-        (part / FILES).write_text(json.dumps(sorted(files_in(part))), encoding="utf-8")
+        write_beside(part, model, plan, saved, facts)
     return saved
 
 
-def load_folder(path: PathLike) -> nn.Module:
-    """The model in a folder that ``save_pretrained`` wrote, shaped or not, in the dtype it was saved in.
+def write_config(
+    part: Path, model: Any, plan: Plan, read: Iterable[str], differs: Callable[[], str]
+) -> Saved:
+    """Write the config that makes a model of these sizes, where there is one, else one with a record.
 
-    Raises `CheckpointError` if there is none, it cannot be loaded, or its files lack tensors of the model;
-    or have more, if prunus wrote them. Of anybody else's, which may be for several classes, a warning tells.
+    `read` are the attributes that the forward reads, and `differs` tells what the folder, as it is now, has
+    or does otherwise than the model, if anything. Raises `CheckpointError` if no config makes it.
     """
-    register()
-    import transformers  # whoever asks for a folder has it
-
-    place = at_home(path)
-    try:
-        config = transformers.AutoConfig.from_pretrained(place)
-        names = config.architectures or ()
-        named: list[Any] = [getattr(transformers, name, None) for name in names]
-        kinds: list[Any] = [kind for kind in named if isinstance(kind, type) and issubclass(kind, nn.Module)]
-        if not kinds:
-            raise CheckpointError(f"{shown(path)} names no class of transformers that could be built")
-        with quiet():  # what it would report is looked at here
-            options = {"output_loading_info": True, "ignore_mismatched_sizes": True}
-            model, found = kinds[0].from_pretrained(place, dtype="auto", **options)
-        _check_complete(path, found)
-        _check_nothing_more(path, (Path(place) / FILES).exists(), found)
-        return model
-    except CheckpointError:
-        raise
-    except Exception as error:  # of files that anybody may have written
-        raise CheckpointError(f"cannot load {shown(path)}: {first_line(error)}") from error
+    saved = _written(part, model, plan, differs, {*read, *plan.attributes})
+    return evolve(saved, again=_was_pruned(model, plan))
 
 
-def _check_complete(path: PathLike, found: Mapping[str, Any]) -> None:
-    """Raise `CheckpointError` for tensors that the files lack, or have otherwise: they would be random."""
-    told = [f"it has no {name}" for name in sorted(found["missing_keys"])]
-    told += [
-        f"{name} is of {tuple(here)} in it, and of {tuple(wanted)} by its config"
-        for name, here, wanted in sorted(found["mismatched_keys"])
-    ]
-    if told:
-        more = f" and {len(told) - 1} more" if len(told) > 1 else ""
-        raise CheckpointError(
-            f"{shown(path)} does not have the weights that its config asks for: {told[0]}{more}; "
-            "copy or save it again"
-        )
-
-
-def _check_nothing_more(path: PathLike, is_ours: bool, found: Mapping[str, Any]) -> None:
-    """Tell of tensors in the files that the model does not have: its config makes another one, perhaps."""
-    names = sorted(found["unexpected_keys"])
-    if not names:
-        return
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    told = f"{shown(path)} has {shown(names[0])}{more}, which the model that its config makes does not have"
-    if is_ours:
-        raise CheckpointError(f"{told}; copy or save it again")
-    warnings.warn(told, stacklevel=4)
+def write_beside(part: Path, model: Any, plan: Plan, saved: Saved, facts: Sequence[str]) -> None:
+    """Write the plan, the model card, and last the names of all files, by which prunus knows its own."""
+    (part / PLAN).write_text(plan.to_json(), encoding="utf-8")
+    (part / "README.md").write_text(card(model, saved, facts), encoding="utf-8")
+    (part / FILES).write_text(json.dumps(sorted(files_in(part))), encoding="utf-8")
 
 
 # --- what is asked for ------------------------------------------------------------------------------------
 
 
-def _check_options(tokenizer: Any, max_shard_size: Any) -> None:
+def check_options(tokenizer: Any, max_shard_size: Any) -> None:
+    """Raise `CheckpointError` for what is no tokenizer, or no size of a file."""
     if tokenizer is not None and not callable(getattr(tokenizer, "save_pretrained", None)):
         raise CheckpointError(f"tokenizer= is one of transformers, with save_pretrained, not {tokenizer!r}")
     is_number = type(max_shard_size) is int and max_shard_size > 0
@@ -184,10 +147,8 @@ def _check_options(tokenizer: Any, max_shard_size: Any) -> None:
 
 
 def _written(
-    part: Path, model: Any, plan: Plan, run: Run, attributes: Iterable[str], max_shard_size: int | str
+    part: Path, model: Any, plan: Plan, differs: Callable[[], str], attributes: Iterable[str]
 ) -> Saved:
-    with quiet(), _without_quantizer(model):
-        model.save_pretrained(part, max_shard_size=max_shard_size)
     config = _before(model, plan)
     earlier = _record_in(config)
     vars(config).pop("quantization_config", None)
@@ -195,7 +156,7 @@ def _written(
     fields = {written(field): number for field, number in solution.numbers.items()}
     reason = solution.reason
     if not solution.wrong:
-        reason = _refusal(with_numbers(config, solution.numbers), part) or difference(part, model, run)
+        reason = _refusal(with_numbers(config, solution.numbers), part) or differs()
         if not reason:
             return Saved("plain", fields, "")
         reason = f"with {', '.join(fields) or 'its config'} set, {reason}"
@@ -207,7 +168,7 @@ def _written(
         told = sealed({**record, "attributes": attributes})
         config.quantization_config = {"quant_method": METHOD, "record": told}
         config.save_pretrained(part)
-        other = difference(part, model, run)
+        other = differs()
         if not other:
             break
     else:

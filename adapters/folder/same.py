@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..contents import outputs_in
 from ..inputs import guess_inputs
 from ..submodules import tensors_of
+from ..tensors import named_tensors
 from ..undisturbed import undisturbed
 from ..undo import undoing
 from .solve import lasting_tensors
@@ -22,14 +23,20 @@ _ROUNDINGS = 16  # how many of the last steps of the largest number a result may
 Run = Callable[[nn.Module], Sequence[Tensor]]
 
 
-def difference(part: Path, model: Any, run: Run) -> str:
-    """What the loaded model has or does otherwise; nothing if it is the same, bit for bit."""
+def difference(part: Path, model: Any, run: Run, computed: Iterable[str] = ()) -> str:
+    """What the loaded model has or does otherwise; nothing if it is the same, bit for bit.
+
+    `computed` are the names of tensors that are not saved, and must be the same as well.
+    """
     try:
         with quiet():
             loaded = type(model).from_pretrained(
                 part, dtype="auto", attn_implementation=getattr(model.config, "_attn_implementation", None)
             )
+        ours, theirs = named_tensors(model), named_tensors(loaded)
         tensors, others = lasting_tensors(model), lasting_tensors(loaded)
+        tensors |= {name: ours[name] for name in computed}
+        others |= {name: theirs[name] for name in computed if name in theirs}
         for name, tensor in tensors.items():
             other = others.get(name)
             if other is None or other.shape != tensor.shape or other.dtype != tensor.dtype:
@@ -39,10 +46,10 @@ def difference(part: Path, model: Any, run: Run) -> str:
         device = next(iter(tensors.values())).device
         for tensor in tensors_of(loaded):  # those of a file may lie askew for the kernels that are used else
             tensor.data = tensor.data.to(device, copy=True)
-        ours, theirs = run(model), run(loaded)
+        results, others_results = run(model), run(loaded)
     except Exception as error:  # whatever transformers says of sizes that it does not expect
         return f"it cannot be loaded: {first_line(error)}"
-    same = len(ours) == len(theirs) and all(map(_equal, ours, theirs))
+    same = len(results) == len(others_results) and all(map(_equal, results, others_results))
     return "" if same else "its outputs are others"
 
 

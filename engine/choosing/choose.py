@@ -52,7 +52,7 @@ def _choose(graph: Groups, options: Options) -> Choice:
     budget = options.budget
     scope = scope_of(graph, options.scope)
     wanted = _Wanted(graph, options)
-    tensors = Tensors(graph, options.data, options.loss, options.tokenizer)
+    tensors = Tensors(graph, options.data, options.loss, options.tokenizer, options.values)
     ranked = _Ranked(graph, criterion_of(options.criterion), tensors)
     price = None if budget is None else budget.price(graph)
     rigid: dict[Atom, str] = {}

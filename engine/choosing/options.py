@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
+from torch import Tensor
 
 from ...adapters.plan import Plan
 from ...errors import PlanError
@@ -20,7 +21,7 @@ from .scopes import SCOPES
 class Options:
     """Which slots are to be removed: those with the lowest scores, from every group that may be pruned.
 
-    `engine.prune` describes each of them.
+    `engine.prune` describes each of them; ``values`` are the tensors by name where the model has none itself.
 
     Raises
     ------
@@ -38,6 +39,7 @@ class Options:
     data: Iterable[Any] | Measured | None = field(default=None, kw_only=True)
     loss: Loss | None = field(default=None, kw_only=True)
     tokenizer: Any = field(default=None, kw_only=True)
+    values: Mapping[str, Tensor] | None = field(default=None, kw_only=True)
     skip: Sequence[str] = field(default=(), kw_only=True)
     only: Sequence[str] = field(default=(), kw_only=True)
     kinds: Sequence[str] = field(default=(), kw_only=True)

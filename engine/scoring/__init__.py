@@ -1,6 +1,6 @@
 """Criteria: which slots matter."""
 
-from .criteria import CALIBRATED, Criterion, criterion_of, default_criterion
+from .criteria import CALIBRATED, Criterion, check_needs_no_data, criterion_of, default_criterion
 from .own_loss import own_loss
 from .ranks import check_alike, check_statistics_alike
 from .sensitivity import sensitivity
@@ -13,6 +13,7 @@ __all__ = [
     "Loss",
     "Tensors",
     "check_alike",
+    "check_needs_no_data",
     "check_statistics_alike",
     "criterion_of",
     "default_criterion",

@@ -66,6 +66,17 @@ def default_criterion(model: nn.Module, data: object, corrects: bool) -> str:
     return "obs" if corrects else "wanda"
 
 
+def check_needs_no_data(given: str | Criterion) -> None:
+    """Raise `PlanError` for a criterion that looks at more than weights."""
+    criterion = criterion_of(given)
+    if criterion in READING:
+        names = [name for name, make in CRITERIA.items() if make() not in READING]
+        raise PlanError(
+            f"the criterion {given!r} needs data, and a checkpoint is pruned without; "
+            f"{', '.join(names)} do not"
+        )
+
+
 def criterion_of(given: str | Criterion) -> Criterion:
     """A criterion by name, or the callable itself; raises `PlanError` for an unknown name."""
     if callable(given):

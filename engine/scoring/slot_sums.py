@@ -10,6 +10,9 @@ from torch import Tensor
 from ..grouping import Group, Member
 from .slot_tensors import Tensors
 
+# Of how many entries of a tensor the powers are in memory at a time.
+_ENTRIES = 2**22
+
 # For the name of a tensor and an axis, the sums along that; dimensions before the last one are batches.
 Along = Callable[[str, int], Tensor]
 
@@ -38,13 +41,37 @@ def sum_along(tensor: Tensor, axis: int) -> Tensor:
 def powers_along(tensors: Tensors, name: str, axis: int, power: int) -> Tensor:
     """Along an axis of a tensor the sums of ``|entry| ** power``."""
 
-    def powers() -> Tensor:
-        entries = tensors[name].detach().float()
+    def powers(entries: Tensor) -> Tensor:
+        if entries.dim() > 1 and entries.numel() <= _ENTRIES:
+            # The same memory each time: pieces of many sizes would leave holes between them.
+            room = tensors.once(
+                ("room", entries.device), lambda: entries.new_empty(_ENTRIES, dtype=torch.float)
+            )
+            entries = room[: entries.numel()].view(entries.shape).copy_(entries)
+            return entries.square_() if power == 2 else entries.abs_().pow_(power)
+        entries = entries.float()
         return entries.square() if power == 2 else entries.abs() ** power
 
+    def first() -> list[Tensor]:
+        return _by_rows(tensors[name].detach(), lambda rows: first_sums(powers(rows)))
+
+    def one() -> list[Tensor]:
+        return _by_rows(
+            tensors[name].detach(), lambda rows: [rows.new_empty(0), sum_along(powers(rows), axis)]
+        )
+
     if axis < 2:  # those of nearly all groups
-        return tensors.once((name, power), lambda: first_sums(powers()))[axis]
-    return tensors.once((name, power, axis), lambda: sum_along(powers(), axis))
+        return tensors.once((name, power), first)[axis]
+    return tensors.once((name, power, axis), one)[1]
+
+
+def _by_rows(tensor: Tensor, sums: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
+    """Sums along the first axis and along others, of some rows at a time: the tensor may fill the memory."""
+    if tensor.numel() <= _ENTRIES or tensor.dim() < 2:
+        return sums(tensor)
+    parts = [sums(rows) for rows in tensor.split(max(1, _ENTRIES // tensor[0].numel()))]
+    along, others = zip(*parts)
+    return [torch.cat(along), torch.stack(others).sum(0)]
 
 
 def slot_sums(group: Group, tensors: Tensors, member: Member, along: Along) -> Tensor:

@@ -32,6 +32,7 @@ class Tensors(Mapping[str, Tensor]):
         What was measured is ``inputs`` alone.
     loss : ``loss(model, batch) -> scalar``, for criteria that need gradients.
     tokenizer : what `data` are tokens of, if they are.
+    values : the tensors by name, where the model's own are on the meta device; each is asked for anew.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Tensors(Mapping[str, Tensor]):
         data: Iterable[Any] | Measured | None = None,
         loss: Loss | None = None,
         tokenizer: Any = None,
+        values: Mapping[str, Tensor] | None = None,
     ):
         self.graph = graph
         self.data: list[Any] | None = None
@@ -50,10 +52,11 @@ class Tensors(Mapping[str, Tensor]):
         self.loss = loss
         self.tokenizer = tokenizer
         self._named = named_tensors(graph.model)
+        self._values = values or {}
         self._known: dict[Hashable, Any] = {}
 
     def __getitem__(self, name: str) -> Tensor:
-        return self._named[name]
+        return self._values[name] if name in self._values else self._named[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._named)
@@ -86,7 +89,7 @@ class Tensors(Mapping[str, Tensor]):
         return [
             member
             for member in self.slotwise(group)
-            if self[member.tensor].numel() == self[member.tensor].shape[member.axis]
+            if self._named[member.tensor].numel() == self._named[member.tensor].shape[member.axis]
         ]
 
     def slots(self, group: Group, member: Member, of: Tensor | None = None) -> Tensor:
@@ -112,7 +115,7 @@ class Tensors(Mapping[str, Tensor]):
         """The floating parameters that calls multiply with something, by name."""
         return frozenset(
             name
-            for name, tensor in self.items()
+            for name, tensor in self._named.items()
             if isinstance(tensor, nn.Parameter) and tensor.is_floating_point() and name not in self.alone
         )
 

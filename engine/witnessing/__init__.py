@@ -1,6 +1,6 @@
 """The model run at other sizes: whether it does there what its trace says."""
 
-from .rerun import DoesOtherwise, check_pruned, check_tried, retracing
+from .rerun import DoesOtherwise, check_pruned, check_tried, output_shapes, retracing
 from .witness import Finding, findings, findings_at, heed, untrusted
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "findings",
     "findings_at",
     "heed",
+    "output_shapes",
     "retracing",
     "untrusted",
 ]

@@ -10,11 +10,12 @@ import torch
 
 from ...adapters.contents import copied, outputs_in
 from ...adapters.plan import Plan
+from ...adapters.submodules import tensors_of
 from ...adapters.trying import tried
 from ...adapters.undisturbed import undisturbed
 from ...errors import PrunusError, VerificationError, raise_foreign, raise_interrupt
 from ..grouping import Groups
-from ..tracing import Trace, calls_of
+from ..tracing import Trace, calls_of, trace
 from .witness import is_as_told
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -72,6 +73,8 @@ def _as_expected(
 
 def output_shapes(model: torch.nn.Module, example_inputs: Any) -> Shapes:
     """The shapes of the output tensors, call by call; the model and the random states stay as they are."""
+    if any(tensor.is_meta for tensor in tensors_of(model)):
+        return trace(model, example_inputs, fake=True, training=False, filed=(), plain=True).output_shapes
     with undisturbed(model):
         calls = copied(calls_of(example_inputs), torch.clone)
         outputs = [tensor for args, kwargs in calls for tensor in outputs_in(model(*args, **kwargs))]

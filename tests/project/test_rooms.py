@@ -37,13 +37,16 @@ SPINE = [
     "engine.measure",
     "engine.finish",
     "engine.prune",
+    "engine.prune_checkpoint",
     "engine.training",
     "engine",
     "report",
     "editor",
     "cli",
 ]
-FRONT_DOOR = {"__init__", "analyze", "derive", "finish", "graph", "measure", "prune", "result"}
+FRONT_DOOR = {"__init__", "analyze", "derive", "finish", "graph", "measure"} | {
+    *("prune", "prune_checkpoint", "result")
+}
 NO_TORCH = ("errors", "files", "grammar", "engine.axes")
 
 
