@@ -24,6 +24,7 @@ from ..checkpoint import check_carried_out
 from ..inputs import has_config, is_transformers_config
 from ..plan import Plan
 from ..settings import setting_of
+from ..snapshot import Snapshot
 from ..tensors import named_tensors
 from ..undo import undoing
 from .beside import FILES, PLAN, files_in, is_ours, save_tokenizer, source_of
@@ -99,7 +100,8 @@ def save_folder(
     run = run or guessed(model)
     with written_folder(path, is_ours, CheckpointError) as part:
         try:
-            saved = _written(part, model, plan, run, {*read, *plan.attributes}, max_shard_size)
+            with _configs_kept(model):
+                saved = _written(part, model, plan, run, {*read, *plan.attributes}, max_shard_size)
             saved = evolve(saved, again=_was_pruned(model, plan))
             save_tokenizer(part, model, tokenizer)
         except (OSError, PlanError) as error:
@@ -213,6 +215,16 @@ def _written(
     else:
         raise CheckpointError(f"what was saved is not what is loaded: {other}; nothing was written")
     return Saved("shaped", {}, reason)
+
+
+@contextmanager
+def _configs_kept(model: Any) -> Iterator[None]:
+    """Without what transformers notes in the configs that it writes: of which class and dtype the model is."""
+    before = Snapshot({})
+    with undoing() as undo:
+        before.note([model.config, getattr(model, "generation_config", None)])
+        undo.add(before.put_back)
+        yield
 
 
 @contextmanager
