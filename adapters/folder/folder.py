@@ -219,7 +219,7 @@ def _written(
 
 @contextmanager
 def _configs_kept(model: Any) -> Iterator[None]:
-    """Without what transformers notes in the configs that it writes: of which class and dtype the model is."""
+    """Without what transformers notes in configs that it writes: of which class and dtype the model is."""
     before = Snapshot({})
     with undoing() as undo:
         before.note([model.config, getattr(model, "generation_config", None)])
