@@ -18,7 +18,7 @@ from typing import Any
 from attrs import evolve, frozen
 from torch import nn
 
-from ...errors import CheckpointError, PlanError, shown
+from ...errors import CheckpointError, PlanError, raise_foreign, shown
 from ...files import PathLike, at_home, written_folder
 from ..checkpoint import check_carried_out
 from ..inputs import has_config, is_transformers_config
@@ -243,6 +243,7 @@ def _refusal(config: Any, part: Path) -> str:
     try:
         config.save_pretrained(part)
     except Exception as error:  # of whatever kind a version has for that
+        raise_foreign(error)
         return last_line(error)
     return ""
 

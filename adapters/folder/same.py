@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import raise_foreign
 from ..contents import outputs_in
 from ..inputs import guess_inputs
 from ..submodules import tensors_of
@@ -41,6 +42,7 @@ def difference(part: Path, model: Any, run: Run) -> str:
             tensor.data = tensor.data.to(device, copy=True)
         ours, theirs = run(model), run(loaded)
     except Exception as error:  # whatever transformers says of sizes that it does not expect
+        raise_foreign(error)
         return f"it cannot be loaded: {first_line(error)}"
     same = len(ours) == len(theirs) and all(map(_equal, ours, theirs))
     return "" if same else "its outputs are others"

@@ -149,6 +149,19 @@ def files_in(folder):
     return {name: sorted(one.read_bytes()) for name, one in found.items()} if folder.exists() else None
 
 
+def test_memory_that_runs_out_says_nothing_of_the_model(tmp_path, monkeypatch):
+    """The model that is loaded for comparison may be too much; then it is not one that cannot be loaded."""
+    result = engine.prune(llama(), params=0.8)
+
+    def full(*args, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(type(result.model), "from_pretrained", full)
+    with pytest.raises(MemoryError):
+        result.save(tmp_path / "half")
+    assert not list(tmp_path.iterdir())
+
+
 def left_behind(model):
     """What a save changes for a while, beside the folder."""
     from transformers.utils import logging
