@@ -146,6 +146,11 @@ class Snapshot:
         return () if one.grad is None else (one.grad,)
 
     @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors that can be reached."""
+        return [*(one.tensor for one in self._tensors), *self._changing.values()]
+
+    @property
     def modules(self) -> list[nn.Module]:
         """All modules that can be reached, also those that are in no other as a submodule."""
         return [item for item in self._seen.values() if isinstance(item, nn.Module)]
