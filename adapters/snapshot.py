@@ -103,7 +103,7 @@ class Snapshot:
 
     def _note_module(self, module: nn.Module) -> Iterable[Any]:
         """Remember a module, but for a lazy one: its first run makes another of it, for good."""
-        if any(map(nn.parameter.is_lazy, module._parameters.values())):
+        if any(nn.parameter.is_lazy(one) for one in module._parameters.values() if one is not None):
             return ()
         return [*self._note_classes(module), *self._note_attributes(module)]
 

@@ -1,12 +1,13 @@
 """The garbage collector rests while a graph is built, and goes on as it was afterwards."""
 
 import gc
+import sys
 import threading
 
 import pytest
 import torch
 from prunus import engine
-from prunus.engine.tracing.collector import paused
+from prunus.adapters.collector import paused
 
 
 @pytest.fixture(autouse=True)
@@ -60,3 +61,36 @@ def test_threads_that_overlap_leave_it_on():
     gone.set()
     thread.join()
     assert gc.isenabled()
+
+
+def test_it_rests_while_a_model_is_sliced():
+    """A pass over all that the process has takes longer than to slice a few thousand tensors."""
+    model = torch.nn.Sequential(*(torch.nn.Linear(8, 8) for _ in range(20)))
+    plan = engine.prune(model, example_inputs=torch.ones(1, 8), dry_run=True).plan
+    started = []
+    before = gc.get_threshold()
+    gc.set_threshold(1)
+    gc.callbacks.append(lambda phase, info: started.append(sys._getframe(1)))
+    try:
+        engine.apply(model, plan)
+    finally:
+        gc.callbacks.pop()
+        gc.set_threshold(*before)
+    assert started and not any(
+        frame.f_code.co_filename.endswith("tensors.py") and frame.f_code.co_name == "carry_out"
+        for frame in started
+    )
+
+
+@pytest.mark.parametrize("data", [None, [torch.ones(1, 8)]])
+def test_it_rests_while_slots_are_chosen_unless_models_run_on_data(data):
+    """What those leave behind may be much, and has to be collected."""
+    seen = []
+
+    def criterion(group, tensors):
+        seen.append(gc.isenabled())
+        return torch.arange(float(group.size))
+
+    model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Linear(16, 4))
+    engine.prune(model, example_inputs=torch.ones(1, 8), criterion=criterion, data=data)
+    assert seen == [data is not None] * len(seen) != []
