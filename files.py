@@ -29,6 +29,7 @@ PathLike = str | os.PathLike[str]
 _PREFIX, _SUFFIX = ".prunus-", ".part"  # of the folder
 _PART, _OLD, _LOCK = "part", "old", "lock"  # what is in it
 _OURS = {_PART, _OLD, _LOCK}
+_FILE = "file"
 _DAY = 24 * 60 * 60
 
 
@@ -43,7 +44,8 @@ def written(path: PathLike, error: type[PrunusError] = PrunusError) -> Iterator[
         place = _place(path)
         _clear(place.parent)
         with _folder_in(place.parent) as folder:
-            part = folder.path / _PART
+            part = folder.path / _PART / _FILE  # a library that writes it may do so by a file beside it
+            part.parent.mkdir()
             part.touch()
             mode = stat.S_IMODE((place if place.exists() else part).stat().st_mode)
             yield part

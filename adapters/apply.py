@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import PrunusError, VerificationError
+from .collector import paused
 from .modules import ChangedAttribute, Emptied
 from .optimizers import Optimizers, sliced_optimizers
 from .outdated import Outdated
@@ -73,8 +74,9 @@ def all_or_nothing(steps: Sequence[Any], then: Callable[[], T], last: Any) -> T:
     """
     undo = Undo()
     try:
-        for step in steps:
-            undo.do(step)
+        with paused():  # a full pass over all that the process has takes as long as the slicing itself
+            for step in steps:
+                undo.do(step)
         result = then()
         undo.do(last)
         return result

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from ..errors import TraceError
 from ..torch_private import (
@@ -23,7 +23,6 @@ from ..torch_private import (
     is_compiled_around,
     is_torch_function_off,
 )
-from .tensors import named_tensors
 from .undo import Undo, undoing
 
 _DEVICES = ("cpu", "cuda", "mps", "xpu")  # that autocast may be on for
@@ -68,12 +67,11 @@ def without_autocast() -> Iterator[None]:
 
 
 @contextmanager
-def modes_of(model: nn.Module) -> Iterator[None]:
-    """Run `model` in the autocast of the caller, without gradients; in inference mode if it was made there.
-
-    Its tensors could not be written elsewhere.
+def modes_of(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Run the model of these tensors in the autocast of the caller, without gradients; in inference mode if
+    it was made there: else they could not be written.
     """
-    made_there = any(tensor.is_inference() for tensor in named_tensors(model).values())
+    made_there = any(tensor.is_inference() for tensor in tensors)
     with undoing() as undo:
         for autocast in getattr(_caller, "autocast", None) or ():
             undo.enter(autocast())

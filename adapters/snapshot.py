@@ -69,6 +69,8 @@ class Snapshot:
             return item.values()
         if kind is tuple:
             return item
+        if _is_module(kind):
+            return self._note_module(item)
         if isinstance(item, Tensor):
             return self._note_tensor(item)
         if isinstance(item, FunctionType):
@@ -80,16 +82,12 @@ class Snapshot:
         if isinstance(item, (dict, list, deque, set)) and not item:
             self._empty.append(item)
             return self._note_attributes(item)
-        if isinstance(item, nn.Module) and any(
-            nn.parameter.is_lazy(one) for one in item._parameters.values() if one is not None
-        ):
-            return ()  # it becomes another module by its first run, of which nothing can be put back
         if isinstance(item, np.ndarray):
             if item.flags.writeable and not isinstance(item, np.memmap):
                 self._holders.append((item, item.copy()))
             return _items(item)
         inside: list[Any] = []
-        if isinstance(item, nn.Module):
+        if isinstance(item, nn.Module):  # which is a container as well
             inside += self._note_classes(item)
         if isinstance(item, dict):
             self._holders.append((item, _held(item)))
@@ -102,6 +100,12 @@ class Snapshot:
         elif isinstance(item, partial):
             inside += [item.func, item.args, item.keywords]
         return [*inside, *self._note_attributes(item)]
+
+    def _note_module(self, module: nn.Module) -> Iterable[Any]:
+        """Remember a module, but for a lazy one: its first run makes another of it, for good."""
+        if any(nn.parameter.is_lazy(one) for one in module._parameters.values() if one is not None):
+            return ()
+        return [*self._note_classes(module), *self._note_attributes(module)]
 
     def _note_attributes(self, item: Any) -> list[Any]:
         """Remember what an object has in slots; that, and what it has elsewhere."""
@@ -144,6 +148,11 @@ class Snapshot:
         if tensor.layout is not torch.strided:
             one.save()  # its memory is that of tensors of which nobody knows
         return () if one.grad is None else (one.grad,)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors that can be reached."""
+        return [*(one.tensor for one in self._tensors), *self._changing.values()]
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -252,6 +261,12 @@ def _is_number(item: Any) -> bool:
 def _is_plain(kind: type) -> bool:
     """Whether what is of this class holds nothing that a forward writes."""
     return kind in _PLAIN or issubclass(kind, _CLOSED)
+
+
+@lru_cache(maxsize=4096)
+def _is_module(kind: type) -> bool:
+    """Whether what is of this class is a module, and no container besides."""
+    return issubclass(kind, nn.Module) and not issubclass(kind, (dict, list, tuple, set, frozenset, deque))
 
 
 @lru_cache(maxsize=4096)

@@ -30,10 +30,10 @@ def undisturbed(
     what the model calls anyway. Gives what `model` holds before.
     """
     with undoing() as undo:
-        undo.enter(modes_of(model))
         before = Snapshot({id(one): one for one in changing})
         before.note(model)
         undo.add(before.put_back)
+        undo.enter(modes_of(before.tensors))
         modules = [module for _, module in each_module(model)]
         _evaluate(modules, undo)
         _keep_random_states(undo)

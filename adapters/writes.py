@@ -89,20 +89,36 @@ class Writes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        for position, name in _written(func):
-            given = args[position] if position < len(args) else kwargs.get(name)
+        for argument, flag in _written(func):
+            if flag is not None and _given(flag, args, kwargs) is False:
+                continue
+            given = _given(argument, args, kwargs)
             for one in given if isinstance(given, (list, tuple)) else [given]:
                 if isinstance(one, Tensor):
                     self._save(one)
         return func(*args, **kwargs)
 
 
+_Argument = tuple[int, str]  # where it may stand, and its name
+_FLAGS = ("training", "use_input_stats")
+
+
+def _given(argument: _Argument, args: Any, kwargs: Any) -> Any:
+    position, name = argument
+    return args[position] if position < len(args) else kwargs.get(name)
+
+
 @lru_cache(maxsize=4096)
-def _written(func: Any) -> tuple[tuple[int, str], ...]:
-    """The arguments that an operator changes, as its schema says; of running statistics it does not."""
+def _written(func: Any) -> tuple[tuple[_Argument, _Argument | None], ...]:
+    """The arguments that an operator changes, each with a flag without which it is only read, if any.
+
+    The schema says what is changed, but not of running statistics.
+    """
     schema = getattr(func, "_schema", None)
+    arguments = list(enumerate(schema.arguments if schema else ()))
+    flag = next(((position, one.name) for position, one in arguments if one.name in _FLAGS), None)
     return tuple(
-        (position, argument.name)
-        for position, argument in enumerate(schema.arguments if schema else ())
-        if argument.is_write or argument.name.startswith("running_")
+        ((position, one.name), None if one.is_write else flag)
+        for position, one in arguments
+        if one.is_write or one.name.startswith("running_")
     )

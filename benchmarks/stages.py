@@ -19,7 +19,7 @@ STAGES = {
     ),
     "groups": ("engine.derive.DependencyGraph",),
     "witness": ("engine.derive.findings", "engine.derive.findings_at", "engine.derive.untrusted"),
-    "choose": ("engine.prune.choose",),
+    "choose": ("engine.finish.choose",),
     "slice": ("engine.finish.carry_out",),
     "verify": ("engine.finish.check_pruned",),
 }

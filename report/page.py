@@ -7,8 +7,8 @@ import json
 import re
 from importlib.resources import files
 
+from ..adapters.collector import paused
 from ..engine import DependencyGraph, Plan
-from ..engine.tracing import paused
 from ..files import PathLike, expect_writable, write_text
 from .data import data_of
 

@@ -17,12 +17,13 @@ from typing import Any
 from attrs import evolve, frozen
 from torch import nn
 
-from ...errors import CheckpointError, PlanError, shown
+from ...errors import CheckpointError, PlanError, raise_foreign, shown
 from ...files import PathLike, written_folder
 from ..checkpoint import check_carried_out
 from ..inputs import has_config, is_transformers_config
 from ..plan import Plan
 from ..settings import setting_of
+from ..snapshot import Snapshot
 from ..tensors import named_tensors
 from ..undo import undoing
 from .beside import FILES, PLAN, files_in, is_ours, save_tokenizer, source_of
@@ -99,9 +100,10 @@ def save_folder(
     computed = plan.sliced.keys() - lasting_tensors(model).keys()
     with written_folder(path, is_ours, CheckpointError) as part:
         try:
-            with quiet(), _without_quantizer(model):
-                model.save_pretrained(part, max_shard_size=max_shard_size)
-            saved = write_config(part, model, plan, read, lambda: difference(part, model, run, computed))
+            with _configs_kept(model):
+                with quiet(), _without_quantizer(model):
+                    model.save_pretrained(part, max_shard_size=max_shard_size)
+                saved = write_config(part, model, plan, read, lambda: difference(part, model, run, computed))
             save_tokenizer(part, model, tokenizer)
         except (OSError, PlanError) as error:
             raise CheckpointError(f"cannot save this model in {shown(path)}: {error}") from error
@@ -177,6 +179,16 @@ def _written(
 
 
 @contextmanager
+def _configs_kept(model: Any) -> Iterator[None]:
+    """Without what transformers notes in configs that it writes: of which class and dtype the model is."""
+    before = Snapshot({})
+    with undoing() as undo:
+        before.note([model.config, getattr(model, "generation_config", None)])
+        undo.add(before.put_back)
+        yield
+
+
+@contextmanager
 def _without_quantizer(model: Any) -> Iterator[None]:
     """Without what has unpacked the weights, and would not let them be saved as they are."""
     held = {name: value for name, value in vars(model).items() if name == "hf_quantizer"}
@@ -192,6 +204,7 @@ def _refusal(config: Any, part: Path) -> str:
     try:
         config.save_pretrained(part)
     except Exception as error:  # of whatever kind a version has for that
+        raise_foreign(error)
         return last_line(error)
     return ""
 

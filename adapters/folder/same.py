@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...errors import raise_foreign
 from ..contents import outputs_in
 from ..inputs import guess_inputs
 from ..submodules import tensors_of
@@ -48,6 +49,7 @@ def difference(part: Path, model: Any, run: Run, computed: Iterable[str] = ()) -
             tensor.data = tensor.data.to(device, copy=True)
         results, others_results = run(model), run(loaded)
     except Exception as error:  # whatever transformers says of sizes that it does not expect
+        raise_foreign(error)
         return f"it cannot be loaded: {first_line(error)}"
     same = len(results) == len(others_results) and all(map(_equal, results, others_results))
     return "" if same else "its outputs are others"

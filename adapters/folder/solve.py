@@ -16,7 +16,7 @@ import torch
 from attrs import define, field, frozen
 from torch import nn
 
-from ...errors import PlanError
+from ...errors import PlanError, raise_foreign
 from ..settings import attribute_of
 from ..submodules import modules_of
 from .fields import Field, numbers_of, with_numbers, written
@@ -121,7 +121,8 @@ class _Trials:
         if key not in self.known:
             try:
                 self.known[key] = self.build(numbers)
-            except Exception:  # a class may refuse a number in any way
+            except Exception as error:  # a class may refuse a number in any way
+                raise_foreign(error)
                 self.known[key] = None
         return self.known[key]
 

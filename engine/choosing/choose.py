@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import torch
 from attrs import evolve
 
+from ...adapters.collector import paused
 from ...adapters.inputs import is_language_model
 from ...errors import PlanError
 from ..axes import Atom
@@ -40,6 +41,12 @@ def choose(graph: Groups, options: Options) -> Choice:
     costs it least. Raises `PlanError` for a budget that cannot be met, a pattern that fits nothing, and what
     criteria complain of.
     """
+    # Where no model runs on data, all that is made here stays until the choice is made.
+    with paused() if options.data is None else nullcontext():
+        return _with_fewest_kinds(graph, options)
+
+
+def _with_fewest_kinds(graph: Groups, options: Options) -> Choice:
     if options.budget is not None and not (options.kinds or options.only) and is_language_model(graph.model):
         least = _FEWEST_HIDDEN if options.min_keep == 1 else options.min_keep
         with suppress(UnmetError):

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sized
 
 import numpy as np
 
+from ...adapters.collector import paused
 from ...adapters.modules import bookkeeping
 from ...adapters.plan import Plan, Scales
 from ...adapters.settings import attribute_of
 from ..axes import Atom, atoms, mask, resolve
 from ..grouping import Groups
-from ..tracing import Value, attribute_name, paused
+from ..tracing import Value, attribute_name
 from .near import broken_plan
 from .repeated import repeating_attributes
 

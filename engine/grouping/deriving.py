@@ -9,11 +9,12 @@ from typing import Any, Generic, TypeVar
 from attrs import define
 from torch import nn
 
+from ...adapters.collector import paused
 from ...rules import RuleSet
 from ..axes import atoms, terms
 from ..coupling import Couplings, couple, follow_attributes, follow_siblings
 from ..sizes import Equation, SizeOf, solve
-from ..tracing import Const, Trace, Value, paused
+from ..tracing import Const, Trace, Value
 from .groups import Groups
 
 # A call and one of its arguments, where the caller wrote a plain number for a size.

@@ -2,7 +2,6 @@
 
 from .alone import alone, inner
 from .arguments import Key, found_in, mapped, paired
-from .collector import paused
 from .constants import version
 from .elements import KnownElements, levels
 from .elsewhere import handed_notes
@@ -49,7 +48,6 @@ __all__ = [
     "locate_error",
     "mapped",
     "paired",
-    "paused",
     "trace",
     "values_in",
     "version",

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from attrs import define, field
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from ...adapters.contents import tensors_in
 from ...adapters.submodules import each_module, modules_of, registered, tensors_of
@@ -32,22 +33,24 @@ def following(recorder: Recorder, modules: Iterable[nn.Module], paths: dict[int,
     always do; but if the forward uses what they have computed, that is a `TraceError` in the end.
     """
     follower = _Follower(recorder, paths)
+    before, after = nn.Module.register_forward_pre_hook, nn.Module.register_forward_hook
+    handles: list[RemovableHandle] = []
     with undoing() as undo:
+        undo.add(_remove, handles)
         for module in modules:
-            enter = nn.Module.register_forward_pre_hook(
-                module, follower.enter, prepend=True, with_kwargs=True
-            )
-            undo.add(enter.remove)
-            leave = nn.Module.register_forward_hook(
-                module, follower.leave, with_kwargs=True, always_call=True
-            )
-            undo.add(leave.remove)
+            handles.append(before(module, follower.enter, prepend=True, with_kwargs=True))
+            handles.append(after(module, follower.leave, with_kwargs=True, always_call=True))
         for function in recorder.opaque:
             if issubclass(function, torch.autograd.Function):
                 undo.enter(_applied_as_one(function, follower))
         undo.enter(handing_over(follower.watched))
         yield
     follower.check()
+
+
+def _remove(handles: list[RemovableHandle]) -> None:
+    for handle in handles:
+        handle.remove()
 
 
 @define(eq=False)  # not frozen, because that takes three times as long

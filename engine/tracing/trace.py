@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ...adapters.collector import paused
 from ...adapters.contents import copied, tensors_in, text_of
 from ...adapters.modes import told_modes
 from ...adapters.submodules import modules_of, own_attributes
@@ -19,7 +20,6 @@ from ...adapters.wrappers import check_sliceable
 from ...errors import TraceError, raise_foreign, raise_interrupt
 from ...torch_private import function_modes
 from .alone import alone
-from .collector import paused
 from .constants import remember
 from .fake import Fakes, depends_on_data
 from .following import following

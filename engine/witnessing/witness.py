@@ -14,6 +14,7 @@ from math import comb, isclose
 import numpy as np
 from attrs import define, field, frozen
 
+from ...adapters.collector import paused
 from ...adapters.masking import mask
 from ...adapters.plan import Plan
 from ...adapters.trying import tried
@@ -22,7 +23,7 @@ from ..axes import Atom, Reason, block
 from ..choosing import Bundle, counts, keep_more, kept_slots, make_plan
 from ..coupling import Couplings
 from ..grouping import Groups
-from ..tracing import Origin, Trace, locate_error, paused
+from ..tracing import Origin, Trace, locate_error
 from .differences import Difference, differences
 
 Steps = Callable[[int, Bundle], int]

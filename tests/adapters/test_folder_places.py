@@ -149,6 +149,19 @@ def files_in(folder):
     return {name: sorted(one.read_bytes()) for name, one in found.items()} if folder.exists() else None
 
 
+def test_memory_that_runs_out_says_nothing_of_the_model(tmp_path, monkeypatch):
+    """The model that is loaded for comparison may be too much; then it is not one that cannot be loaded."""
+    result = engine.prune(llama(), params=0.8)
+
+    def full(*args, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(type(result.model), "from_pretrained", full)
+    with pytest.raises(MemoryError):
+        result.save(tmp_path / "half")
+    assert not list(tmp_path.iterdir())
+
+
 def left_behind(model):
     """What a save changes for a while, beside the folder."""
     from transformers.utils import logging
@@ -162,15 +175,17 @@ def test_an_interrupt_leaves_what_was_there_or_the_whole(form, replaced, tmp_pat
     """At any line, with no leftovers; and the next save is as any other."""
     options = {"ratios": {"model.layers.0.*": 0.25}} if form == "shaped" else {}
     result = engine.prune(tiny_language.llama(), ratio=0.5, kinds=["hidden"], **options)
+    before = left_behind(result.model)
     assert result.save(tmp_path / "half").form == form
-    whole, before = files_in(tmp_path / "half"), left_behind(result.model)
+    assert left_behind(result.model) == before
+    whole = files_in(tmp_path / "half")
     counted, chance = Lines(), Random(0)
     if not replaced:
         shutil.rmtree(tmp_path / "half")
     with counted:
         result.save(tmp_path / "half")
     lines = [line for line in counted.met if line[0].co_filename.endswith(ROOMS)]
-    first = [line for line in lines if line[0].co_name in ("quiet", "_without_quantizer")]
+    first = [line for line in lines if line[0].co_name in ("quiet", "_without_quantizer", "_configs_kept")]
     for line in [*first, *chance.sample(lines, 12)]:
         if not replaced:
             shutil.rmtree(tmp_path / "half", ignore_errors=True)

@@ -13,9 +13,9 @@ from typing import Any
 
 from attrs import define
 
+from .cases import Case
 from .disturbances import Lines, Operators, Signal, UserCode
-from .nets import NETS
-from .operations import OPERATIONS, Case
+from .operations import OPERATIONS, nets_of
 from .photograph import Photograph
 from .process import process_state, repair
 from .tally import Tally
@@ -33,8 +33,9 @@ def run(seed: int, count: int) -> list[Tally]:
 
 def drawn_case(seed: int) -> tuple[str, str]:
     """Another operation with each seed, and then another network."""
-    number = seed % len(OPERATIONS), seed // len(OPERATIONS) % len(NETS)
-    return list(OPERATIONS)[number[0]], list(NETS)[number[1]]
+    operation = list(OPERATIONS)[seed % len(OPERATIONS)]
+    nets = nets_of(operation)
+    return operation, nets[seed // len(OPERATIONS) % len(nets)]
 
 
 @define

@@ -15,24 +15,10 @@ from attrs import define, field
 from prunus import engine
 from torch import Tensor, nn
 
+from . import language
+from .cases import Case
 from .disturbances import user_code
 from .nets import NETS
-from .photograph import Photograph
-from .process import files_in, process_state
-
-
-@define
-class Case:
-    """One operation, ready to be run on a fresh model; `run` may be called again."""
-
-    run: Callable[[], Any]
-    watched: dict[str, Any]
-    folder: Path | None = None
-    shown: Callable[[], Any] = str  # what else a user sees
-
-    def photograph(self) -> Photograph:
-        """Everything that the operation could change."""
-        return Photograph({**process_state(), **files_in(self.folder), "shown": self.shown()}, **self.watched)
 
 
 @define
@@ -226,6 +212,8 @@ OPERATIONS: dict[str, Callable[[str], Case]] = {
     "prune compensate": _pruning(data=_data, compensate=lambda one: "lstsq"),
     "prune taylor": _pruning(data=_data, loss=lambda one: loss, criterion=lambda one: "taylor"),
     "prune wanda": _pruning(data=_data, criterion=lambda one: "wanda", prefer=lambda one: "inner"),
+    "prune obs": _pruning(data=_data, criterion=lambda one: "obs", compensate=lambda one: "lstsq"),
+    "prune leverage": _pruning(data=_data, criterion=lambda one: "leverage"),
     "prune criterion": _pruning(criterion=lambda one: _criterion, ratio=lambda one: 0.3),
     "apply": apply,
     "mask": mask,
@@ -238,4 +226,10 @@ OPERATIONS: dict[str, Callable[[str], Case]] = {
     "recalibrate": recalibrate,
     "save": save,
     "load": load,
+    **language.OPERATIONS,
 }
+
+
+def nets_of(operation: str) -> list[str]:
+    """The networks that an operation is tried on."""
+    return list(language.NETS if operation in language.OPERATIONS else NETS)

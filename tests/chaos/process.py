@@ -37,7 +37,8 @@ def process_state() -> dict[str, Any]:
         "dispatch modes": [type(one).__name__ for one in _get_current_dispatch_mode_stack()],
         "function modes disabled": torch._C._is_torch_function_enabled(),
         "warnings": repr(warnings.filters),
-        "threads": sorted(one.name for one in threading.enumerate()),
+        # Those in which transformers reads files end when its frames, which an error keeps, are gone.
+        "threads": sorted(one.name for one in threading.enumerate() if not one.name.startswith("ThreadPool")),
         "cudnn": torch.backends.cudnn.enabled,
         "files": len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0,
         "recursion": sys.getrecursionlimit(),

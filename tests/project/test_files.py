@@ -211,13 +211,7 @@ def test_a_disk_that_is_full_indeed(tmp_path, monkeypatch):
     """The tensors are written to a device without room."""
     (tmp_path / "x").write_text("old")
 
-    original = files._Folder.make
-
-    def folder_with_a_full_part(self, parent):
-        original(self, parent)
-        (self.path / "part").symlink_to("/dev/full")
-
-    monkeypatch.setattr(files._Folder, "make", folder_with_a_full_part)
+    monkeypatch.setattr(Path, "touch", lambda self: self.symlink_to("/dev/full"))
     with pytest.raises(PrunusError):
         text(tmp_path / "x")
     assert (tmp_path / "x").read_text() == "old" and left(tmp_path) == {"x"}
@@ -249,6 +243,16 @@ def test_leftovers_of_the_dead_are_cleared_away(tmp_path):
     assert len(left(tmp_path)) == 2 and (tmp_path / "x").read_text() == "old"
     save(tmp_path / "y")
     assert left(tmp_path) == {"x", "y"}
+
+
+def test_leftovers_of_a_library_that_writes_beside_its_file(tmp_path):
+    """As safetensors does, which moves a whole file to where it was told to write."""
+    half = "part.with_name('.tmp').write_text('half'); "
+    with process(tmp_path / "x", half + "os.kill(os.getpid(), signal.SIGKILL)") as killed:
+        killed.wait()
+    assert len(left(tmp_path)) == 1
+    save(tmp_path / "y")
+    assert left(tmp_path) == {"y"}
 
 
 def test_leftovers_of_the_dead_that_were_clearing_up(tmp_path):

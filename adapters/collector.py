@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ...adapters.undo import undoing
+from .undo import undoing
 
 
 @contextmanager
