@@ -136,7 +136,10 @@ def load_folder(path: PathLike) -> nn.Module:
     except CheckpointError:
         raise
     except Exception as error:  # of files that anybody may have written
-        raise CheckpointError(f"cannot load {shown(path)}: {first_line(error)}") from error
+        why = (
+            first_line(error) if os.path.isdir(place) else f"there is no such folder, and {first_line(error)}"
+        )
+        raise CheckpointError(f"cannot load {shown(path)}: {why}") from error
 
 
 def _check_complete(path: PathLike, found: Mapping[str, Any]) -> None:
