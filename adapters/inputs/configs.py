@@ -31,8 +31,9 @@ def is_language_model(model: nn.Module) -> bool:
 
 def vocabulary_of(model: nn.Module) -> int | None:
     """How many tokens a model of transformers knows; `None` where it does not say."""
+    ask = getattr(model, "get_input_embeddings", None)
     try:
-        found = model.get_input_embeddings()
+        found = ask() if callable(ask) else None
     except (AttributeError, NotImplementedError):
         return None
     return found.num_embeddings if isinstance(found, nn.Embedding) else None
