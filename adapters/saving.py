@@ -11,7 +11,7 @@ from ..errors import CheckpointError, shown
 from ..files import PathLike, at_home
 from . import checkpoint
 from .folder import Saved, is_folder_for, load_folder, save_folder
-from .plan import Plan
+from .plan import Plan, expect_plan
 
 
 def save(path: PathLike, model: nn.Module, plan: Plan, **folder: Any) -> Saved | None:
@@ -35,9 +35,12 @@ def save(path: PathLike, model: nn.Module, plan: Plan, **folder: Any) -> Saved |
 
     Raises
     ------
+    PlanError
+        `plan` is none.
     CheckpointError
         The model is not what the plan makes, it has state that cannot be kept, or it cannot be written there.
     """
+    expect_plan(plan)
     if is_folder_for(path, model):
         return save_folder(path, model, plan, **folder)
     if folder:
@@ -74,6 +77,6 @@ def load(path: PathLike, model: nn.Module | None = None) -> nn.Module:
         raise CheckpointError(f"{shown(path)} is a folder, which tells the model itself: load(path) alone")
     if not is_folder:
         raise CheckpointError(
-            f"{shown(path)} is no folder, and a file needs a fresh model: load(path, model)"
+            f"there is no folder {shown(path)}; a file needs a fresh model: load(path, model)"
         )
     return load_folder(path)

@@ -17,6 +17,8 @@ from .modules import import_installed
 from .parser import DATA_HELP
 
 _PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+_NO_TEXTS = {".json", ".csv", ".tsv", ".parquet", ".arrow"}  # which would be read as if they were
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # how tokens are kept, and what no embedding takes
 _BATCH = 16
 _HELD_OUT = 0.1  # of the documents
 
@@ -45,19 +47,31 @@ def held_out(data: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
 
 
 def _texts(place: Path) -> list[Any]:
-    text = place.read_text(encoding="utf-8")
+    if place.suffix in _NO_TEXTS:
+        raise ValueError(f"a {place.suffix} is no list of texts: write a .jsonl with a line for each")
+    text = place.read_text(encoding="utf-8-sig")
     if place.suffix == ".jsonl":
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        if not all(isinstance(row, dict) and isinstance(row.get("text"), str) for row in rows):
-            raise ValueError('each line is to be an object with "text"')
-        return [row["text"] for row in rows]
+        # Lines end in nothing else: a text may have other separators in it.
+        lines = enumerate(text.split("\n"), start=1)
+        return [_text_of(line, number) for number, line in lines if line.strip()]
     parts = re.split(r"\n\s*\n", text) if re.search(r"\S\s*\n\s*\n\s*\S", text) else text.splitlines()
     return [part.strip() for part in parts if part.strip()]
 
 
+def _text_of(line: str, number: int) -> str:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"line {number} is no JSON: {error}") from error
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+        raise ValueError(f'line {number} is to be an object with "text"')
+    return str(row["text"])
+
+
 def _tensor(place: Path) -> torch.Tensor:
     if place.suffix == ".npy":
-        return torch.from_numpy(np.load(place, allow_pickle=False))
+        found = torch.from_numpy(np.load(place, allow_pickle=False))
+        return found.long() if found.dtype in _UNSIGNED else found
     tensors = list(load_file(place).values())
     if len(tensors) != 1:
         raise ValueError(f"it has {len(tensors)} tensors")

@@ -151,7 +151,11 @@ def tokenizer_of(model: str) -> Any:
             "texts need the tokenizer of a model hf:FOLDER; --data has tensors for other models"
         )
     transformers = import_installed("transformers")
-    return work("loading the tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(folder))
+    try:
+        return work("loading the tokenizer", lambda: transformers.AutoTokenizer.from_pretrained(folder))
+    except PrunusError as error:
+        what = f"texts need a tokenizer, save it there by save_pretrained({folder!r})"
+        raise PrunusError(f"{error}\n{what}") from error
 
 
 def work(what: str, function: Callable[[], T]) -> T:

@@ -122,6 +122,7 @@ def prune(
       0.out  out      16    12
       2.out  out       4     4  axis 1 of the model's output
     """
+    check_sliceable(model)
     check_correction(compensate, sequential)
     corrects = compensate not in (None, "mean")
     criterion = criterion or default_criterion(model, data, corrects)

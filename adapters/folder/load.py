@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,10 @@ def load_folder(path: PathLike) -> nn.Module:
     except CheckpointError:
         raise
     except Exception as error:  # of files that anybody may have written
-        raise CheckpointError(f"cannot load {shown(path)}: {first_line(error)}") from error
+        why = first_line(error)
+        if not os.path.isdir(place):
+            why = f"there is no such folder, and {why}"
+        raise CheckpointError(f"cannot load {shown(path)}: {why}") from error
 
 
 def class_in(path: PathLike) -> Any:

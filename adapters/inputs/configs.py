@@ -29,6 +29,16 @@ def is_language_model(model: nn.Module) -> bool:
     return has_config(model) and isinstance(setting(model.config, "vocab_size"), int)
 
 
+def vocabulary_of(model: nn.Module) -> int | None:
+    """How many tokens a model of transformers knows; `None` where it does not say."""
+    ask = getattr(model, "get_input_embeddings", None)
+    try:
+        found = ask() if callable(ask) else None
+    except (AttributeError, NotImplementedError):
+        return None
+    return found.num_embeddings if isinstance(found, nn.Embedding) else None
+
+
 def by_declared_size(model: nn.Module) -> Iterator[Guess]:
     """timm's ``default_cfg``, whose ``input_size`` has no batch axis."""
     for name in ("pretrained_cfg", "default_cfg"):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from ...errors import PlanError
-from .configs import setting
+from .configs import setting, vocabulary_of
 from .making import Maker, arguments_of
 
 LENGTH = 512  # tokens of a sequence, where the model takes as many
@@ -43,7 +43,9 @@ def batches_of_texts(model: nn.Module, texts: Iterable[str], tokenizer: Tokenize
             f"data= has texts: give tokenizer=, a callable such as a tokenizer of transformers{given}"
         )
     written = (text for text in texts if text.strip())
-    first = next(written, "")
+    first = next(written, None)
+    if first is None:
+        raise PlanError("the texts of data= have no tokens: they are empty")
     before, after = _around(tokenizer, first.strip()[:LENGTH])
     length = _longest(model, tokenizer)
     tokens = islice(_tokens(tokenizer, chain([first], written)), TOKENS)
@@ -66,20 +68,24 @@ def batches_of_tokens(model: nn.Module, tokens: Tensor) -> list[Any]:
 def batches_of_rows(model: nn.Module, rows: Sequence[Row], tokenizer: Tokenizer | None = None) -> list[Any]:
     """Rows of tokens, in order, as batches of about `BATCH` tokens; shorter rows are padded on the right.
 
-    Columns that the model does not take are left out, and masks are made where rows are padded.
+    Columns that the model does not take are left out, and empty rows; masks are made where rows are padded.
     """
     make, known = Maker.of(model), arguments_of(model)
     pad = getattr(tokenizer, "pad_token_id", None)
     pad = setting(getattr(model, "config", None), "pad_token_id", default=0) if pad is None else pad
     fills = {"input_ids": pad, "decoder_input_ids": pad, "labels": IGNORED}
-    kept = [_columns(row, number, known) for number, row in enumerate(rows)]
-    size = max(1, BATCH // max(1, *(len(row["input_ids"]) for row in kept)))
-    found = []
+    vocabulary = vocabulary_of(model)
+    found = [_columns(row, number, known, vocabulary) for number, row in enumerate(rows)]
+    kept = [row for row in found if all(column.numel() for column in row.values())]
+    if not kept:
+        raise PlanError("the rows of data= have no tokens: they are empty")
+    size = max(1, BATCH // max(len(row["input_ids"]) for row in kept))
+    made = []
     for start in range(0, len(kept), size):
         batch = _padded(kept[start : start + size], fills, known)
         batch = {name: value.to(make.device) for name, value in batch.items()}
-        found.append(batch if "input_ids" in known else batch["input_ids"])
-    return found
+        made.append(batch if "input_ids" in known else batch["input_ids"])
+    return made
 
 
 def row_of(model: nn.Module, tokens: list[int], before: Sequence[int] = (), after: Sequence[int] = ()) -> Row:
@@ -147,13 +153,27 @@ def _cut(tokens: Iterator[int], length: int) -> Iterator[list[int]]:
 # Of rows
 
 
-def _columns(row: Row, number: int, known: Mapping[str, Any]) -> dict[str, Tensor]:
+def _columns(row: Row, number: int, known: Mapping[str, Any], vocabulary: int | None) -> dict[str, Tensor]:
     """What the model takes of a row, as tensors."""
     names = [name for name in row if name == "input_ids" or (name in known and row[name] is not None)]
     try:
-        return {name: torch.as_tensor(row[name], device="cpu") for name in names}
+        found = {name: torch.as_tensor(row[name], device="cpu") for name in names}
     except (TypeError, ValueError, RuntimeError) as error:
         raise PlanError(f"row {number} of data= is not one of numbers: {error}") from error
+    # A row with pictures may have tokens of its own for these.
+    if vocabulary is not None and not any(column.is_floating_point() for column in found.values()):
+        _check_known(found["input_ids"], number, vocabulary)
+    return found
+
+
+def _check_known(tokens: Tensor, number: int, vocabulary: int) -> None:
+    """Raise before the model runs: on a GPU a token that it does not know is the end of the process."""
+    unknown = tokens[(tokens < 0) | (tokens >= vocabulary)]
+    if len(unknown):
+        raise PlanError(
+            f"row {number} of data= has the token {int(unknown[0])}, and the model knows those from 0 to "
+            f"{vocabulary - 1}: use the tokenizer of this model"
+        )
 
 
 def _padded(

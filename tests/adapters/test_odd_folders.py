@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from prunus import CheckpointError, engine
+from prunus import CheckpointError, PlanError, engine
 from prunus.adapters.folder.shaped import sealed
 from saved_folders import llama, pruned
 
@@ -34,12 +34,24 @@ def test_a_class_that_is_no_model_is_one_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda path: path.mkdir(), lambda path: path.write_text("x"), lambda path: None]
+    ("make", "said"),
+    [
+        (lambda path: path.mkdir(), "cannot load "),
+        (lambda path: path.write_text("x"), "there is no folder "),
+        (lambda path: None, "there is no folder "),
+    ],
 )
-def test_what_is_no_folder_of_transformers_is_one_error(make, tmp_path):
+def test_what_is_no_folder_of_transformers_is_one_error(make, said, tmp_path):
     make(tmp_path / "none")
-    with pytest.raises(CheckpointError):
+    with pytest.raises(CheckpointError, match=said):
         engine.load(tmp_path / "none")
+
+
+def test_what_is_saved_without_a_plan_is_one_error(tmp_path):
+    for path in (tmp_path / "half", tmp_path / "half.safetensors"):
+        with pytest.raises(PlanError, match="this is no plan but a NoneType"):
+            engine.save(path, llama(), None)
+    assert not list(tmp_path.iterdir())
 
 
 LIES = {

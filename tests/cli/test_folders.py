@@ -9,6 +9,8 @@ import pytest
 import torch
 import transformers
 from prunus.cli import main
+from prunus.cli.data import read_data
+from prunus.errors import PrunusError
 from residual_net import SOURCE
 from tiny_language import FIRST, llama, tokenizer
 
@@ -91,6 +93,45 @@ def test_jsonl_and_lines_are_the_same_texts(source, here, capsys):
         for file in ("texts.txt", "texts.jsonl")
     ]
     assert plans[0] == plans[1]
+
+
+def test_a_text_of_jsonl_may_have_any_character_but_ends_with_its_line(here):
+    texts = ["w1\u2028w2\x85w3", "w4"]
+    rows = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
+    (here / "rows.jsonl").write_text("\ufeff" + "\n\n".join(rows), encoding="utf-8")
+    assert read_data("rows.jsonl", None) == texts
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("rows.jsonl", '{"text": "w1"}\n\n{"text": w2}\n', "line 3 is no JSON"),
+        ("rows.jsonl", '{"text": "w1"}\n{"content": "w2"}\n', 'line 2 is to be an object with "text"'),
+        ("rows.json", '[{"text": "w1"}]', r"a \.json is no list of texts: write a \.jsonl"),
+        ("rows.csv", "text\nw1\n", r"a \.csv is no list of texts"),
+        ("rows.txt", " \n\n", "there are no data in rows.txt"),
+    ],
+)
+def test_a_file_that_has_no_texts_says_where(name, text, why, here):
+    (here / name).write_text(text)
+    with pytest.raises(PrunusError, match=why):
+        read_data(name, None)
+
+
+def test_a_folder_without_a_tokenizer_says_how_to_have_one(here, capsys):
+    llama().save_pretrained(here / "bare")
+    assert main(["prune", "hf:bare", "--params", "0.8", "--data", "texts.txt"]) == 2
+    assert "texts need a tokenizer, save it there by save_pretrained('bare')" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_called_so(capsys):
+    assert main(["prune", "hf:nowhere", "--params", "0.8"]) == 2
+    assert "cannot load nowhere: there is no such folder, and " in capsys.readouterr().err
+
+
+def test_tokens_may_be_unsigned(source, here, capsys):
+    np.save("tokens.npy", np.random.default_rng(0).integers(5, 40, (20, 16), dtype=np.uint16))
+    assert run(capsys, "prune", f"hf:{source}", "--params", 0.8, "--data", "tokens.npy")
 
 
 def test_other_models_have_weights_data_and_an_output(here, capsys):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from prunus import engine
 from prunus.engine.calibrating import prepared
-from prunus.errors import PlanError
+from prunus.errors import PlanError, TraceError
 from tiny_language import CLS, END, PAD, WORDS, bert, llama, padded, t5, text_of, tokenizer, tokens
 from torch import nn
 
@@ -110,6 +112,12 @@ def test_a_model_with_other_names_is_given_the_tokens_alone():
         (llama, ["w1 w2"], "gpt2", "not str"),
         (llama, ["w1 w2"], lambda text: [text], "must give the tokens of a text"),
         (llama, ["", "  "], tokenizer(), "no tokens"),
+        (llama, "", tokenizer(eos_token="<end>"), "no tokens"),
+        (llama, [{"input_ids": []}], None, "rows of data= have no tokens"),
+        (llama, tokens(2, 0), None, "rows of data= have no tokens"),
+        (t5, ["w1"], tokenizer(), "rows of data= have no tokens"),
+        (partial(llama, vocab_size=20), ["w1 w30"], tokenizer(), "token 35, .* from 0 to 19: use the token"),
+        (llama, torch.cat([tokens(1, 4), -tokens(1, 4)]), None, "row 1 of data= has the token -"),
         (llama, ["w1 w2", 3], tokenizer(), "number 1 is a int"),
         (llama, [{"input_ids": [5, 6]}, {"text": "w1"}], None, "number 1 is a dict"),
         (llama, [{"input_ids": [5, 6], "labels": "none"}], None, "row 0 of data= is not one of numbers"),
@@ -125,6 +133,29 @@ def test_unusable_data_is_one_clear_error(model, data, reader, message):
     with pytest.raises(PlanError, match=message):
         engine.prune(one, criterion="wanda", data=data, tokenizer=reader)
     assert all(torch.equal(before[name], value) for name, value in one.state_dict().items())
+
+
+def test_a_path_is_no_model():
+    with pytest.raises(TraceError, match=r"a model is a torch\.nn\.Module, and this is a str"):
+        engine.prune("smollm2", params=0.8, data=["w1 w2"], tokenizer=tokenizer())
+
+
+def test_empty_rows_are_left_out():
+    rows = [{"input_ids": []}, {"input_ids": [5, 6, 7]}, {"input_ids": []}]
+    (batch,) = prepared(llama(), rows)
+    assert batch.keys() == {"input_ids"} and batch["input_ids"].tolist() == [[5, 6, 7]]
+
+
+def test_a_row_with_pictures_may_have_tokens_of_its_own():
+    class Seeing(Positional):
+        def get_input_embeddings(self):
+            return self.embed
+
+        def forward(self, input_ids, pixel_values):
+            return super().forward(input_ids)
+
+    (batch,) = prepared(Seeing(), [{"input_ids": [5, -1], "pixel_values": [0.5, 1.0]}])
+    assert batch["input_ids"].tolist() == [[5, -1]]
 
 
 def test_a_schedule_takes_texts():
