@@ -182,6 +182,8 @@ def test_progress_tells_of_every_tensor(tmp_path):
     assert all(one[2] == count for one in told)
     assert [done for what, done, _ in told if what == "writing"][-1] == count
     assert {what for what, _, _ in told} == {"reading", "writing"}
+    read = [done for what, done, _ in told if what == "reading"]
+    assert read == list(range(1, len(read) + 1))  # none is read twice to be scored
 
 
 def test_a_file_is_the_librarys_byte_for_byte(tmp_path):
