@@ -94,6 +94,12 @@ def save_folder(
         of another kind.
     """
     check_options(tokenizer, max_shard_size)
+    for name, tensor in lasting_tensors(model).items():
+        if tensor.is_meta:
+            raise CheckpointError(
+                f"{name} is on the meta device and has no values: engine.prune_checkpoint has written them "
+                "where it was told to; else load the model"
+            )
     register()
     check_carried_out(model, plan, named_tensors(model))
     run = run or guessed(model)

@@ -119,6 +119,9 @@ class Values(Mapping[str, Tensor]):
         known = self._known[name]
         return self._load(self._unit_of[known])[known]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._known  # without reading it
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._known)
 

@@ -67,7 +67,13 @@ def save_streamed(
         except (OSError, PlanError) as error:
             raise CheckpointError(f"cannot save this model in {shown(path)}: {error}") from error
         write_index(part, shards, sum(one.numel() for one in parameters_of(model).values()))
-        _write_weights(done, shards, values, _Slicing(plan, model), names, progress)
+        try:
+            _write_weights(done, shards, values, _Slicing(plan, model), names, progress)
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write {shown(path)}: {error.strerror or error}; once that is mended, the same call "
+                f"goes on with what is finished, in {shown(done.parent)}"
+            ) from error
         for shard in shards:
             (done / shard.name).replace(part / shard.name)
         write_beside(part, model, plan, saved, facts)

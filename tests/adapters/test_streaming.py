@@ -8,7 +8,7 @@ import pytest
 import tiny_language
 import torch
 import transformers
-from prunus import PlanError, engine
+from prunus import CheckpointError, PlanError, engine
 from prunus.adapters.streaming.shards import Shard, ShardFile
 from prunus.adapters.streaming.stored import DTYPES, Stored
 from safetensors.torch import load_file, save_file
@@ -157,6 +157,23 @@ def test_a_callable_sees_the_values(tmp_path):
     both(source, tmp_path, ratio=0.5, criterion=last_first)
 
 
+def test_the_result_has_no_values_to_save_again(tmp_path):
+    source = stored(tiny_language.llama, tmp_path / "source")
+    result = engine.prune_checkpoint(source, tmp_path / "disk", params=0.7)
+    with pytest.raises(CheckpointError, match="on the meta device and has no values"):
+        result.save(tmp_path / "again")
+
+
+def test_dtypes_are_those_that_the_library_gives_and_what_no_model_has_is_left(tmp_path):
+    source = stored(tiny_language.llama, tmp_path / "source")
+    tensors = load_file(source / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].float()
+    save_file({**tensors, "other": torch.ones(3)}, source / "model.safetensors", metadata={"format": "pt"})
+    with pytest.warns(UserWarning, match="has other, which the model that its config makes does not have"):
+        both(source, tmp_path, params=0.7)
+    assert contents(tmp_path / "disk") == contents(tmp_path / "memory")
+
+
 def test_progress_tells_of_every_tensor(tmp_path):
     source = stored(tiny_language.llama, tmp_path / "source")
     told = []
@@ -165,6 +182,8 @@ def test_progress_tells_of_every_tensor(tmp_path):
     assert all(one[2] == count for one in told)
     assert [done for what, done, _ in told if what == "writing"][-1] == count
     assert {what for what, _, _ in told} == {"reading", "writing"}
+    read = [done for what, done, _ in told if what == "reading"]
+    assert read == list(range(1, len(read) + 1))  # none is read twice to be scored
 
 
 def test_a_file_is_the_librarys_byte_for_byte(tmp_path):

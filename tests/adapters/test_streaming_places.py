@@ -60,7 +60,7 @@ def killed_at(step):
     return progress
 
 
-@pytest.mark.parametrize("step", sorted(random.Random(0).sample(range(38), 5)))
+@pytest.mark.parametrize("step", sorted(random.Random(0).sample(range(28), 5)))
 def test_killed_it_goes_on_and_ends_with_the_same_bytes(step, source, tmp_path):
     engine.prune_checkpoint(source, tmp_path / "whole", **OPTIONS)
     target = tmp_path / "target"
@@ -82,7 +82,7 @@ def test_killed_it_goes_on_and_ends_with_the_same_bytes(step, source, tmp_path):
 
 def test_what_is_left_of_other_work_is_not_taken(source, tmp_path):
     target = tmp_path / "target"
-    assert in_a_child(source, target, killed_at(34)) == -signal.SIGKILL
+    assert in_a_child(source, target, killed_at(25)) == -signal.SIGKILL
     assert list(beside_of(target).glob("done/*.safetensors"))
     other = {**OPTIONS, "criterion": "random"}
     engine.prune_checkpoint(source, tmp_path / "whole", **other)
@@ -92,7 +92,7 @@ def test_what_is_left_of_other_work_is_not_taken(source, tmp_path):
 
 def test_a_source_that_changed_meanwhile_is_read_anew(source, tmp_path):
     target = tmp_path / "target"
-    assert in_a_child(source, target, killed_at(34)) == -signal.SIGKILL
+    assert in_a_child(source, target, killed_at(25)) == -signal.SIGKILL
     tiny_language.llama(rms_norm_eps=0.1).to(torch.bfloat16).save_pretrained(source, max_shard_size="20KB")
     engine.prune_checkpoint(source, target, **OPTIONS)
     engine.prune_checkpoint(source, tmp_path / "whole", **OPTIONS)
@@ -141,7 +141,9 @@ def test_no_space_left_is_one_error_and_it_goes_on(source, tmp_path, monkeypatch
         write(self, name, tensor)
 
     monkeypatch.setattr(ShardFile, "write", full)
-    with pytest.raises(CheckpointError, match=r"cannot write .*target.*: No space left on device"):
+    with pytest.raises(
+        CheckpointError, match=r"cannot write .*target.*: No space left on device; once that is mended"
+    ):
         engine.prune_checkpoint(source, target, **OPTIONS)
     assert not target.exists()
     monkeypatch.undo()

@@ -221,3 +221,35 @@ def test_a_pickle_is_not_run(here, capsys):
     torch.save(Bomb(), "bomb.pt")
     assert main(["prune", "own_nets:Net", "--weights", "bomb.pt"]) == 2
     assert not (here / "boom").exists()
+
+
+def test_a_checkpoint_is_streamed(source, capsys):
+    words = ["prune", f"hf:{source}", "--params", 0.8, "--plan", "plan.json"]
+    said = run(capsys, *words, "-o", "whole")
+    streamed = run(capsys, *words, "--stream", "--shard-size", "5GB", "-o", "half")
+    assert "wrote half, plain" in streamed
+    assert streamed.replace("half", "whole").splitlines()[1:4] == said.splitlines()[1:4]
+    for file in ("model.safetensors", "config.json", "tokenizer.json", "plan.json"):
+        assert open(f"half/{file}", "rb").read() == open(f"whole/{file}", "rb").read(), file  # noqa: SIM115
+    found = json.loads(run(capsys, *words, "--stream", "-o", "half", "--json"))
+    assert found["folder"].startswith("plain")
+    assert found["parameters"]["after"] < found["parameters"]["before"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--stream"], "--stream writes a folder"),
+        (["--stream", "-o", "half.safetensors"], "--stream writes a folder"),
+        (["--stream", "-o", "half", "--data", "texts.txt"], "--data needs a model in memory"),
+        (["--stream", "-o", "half", "--no-sequential"], "--sequential needs a model in memory"),
+        (["--stream", "-o", "half", "--dtype", "float16"], "--dtype needs a model in memory"),
+        (["--stream", "-o", "half", "--criterion", "wanda"], "'wanda' needs data"),
+        (["--shard-size", "1MB"], "--shard-size goes with --stream"),
+    ],
+)
+def test_what_cannot_be_streamed_is_told(words, told, source, capsys):
+    assert main(["prune", f"hf:{source}", *words]) == 2
+    assert told in capsys.readouterr().err
+    assert main(["prune", "timm:resnet18", "--stream", "-o", "half"]) == 2
+    assert "hf:FOLDER" in capsys.readouterr().err
