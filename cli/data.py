@@ -61,8 +61,8 @@ def _texts(place: Path) -> list[Any]:
 def _text_of(line: str, number: int) -> str:
     try:
         row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"line {number} is no JSON: {error}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {number} is no JSON: {error.msg} at column {error.colno}") from error
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise ValueError(f'line {number} is to be an object with "text"')
     return str(row["text"])

@@ -105,7 +105,7 @@ def test_a_text_of_jsonl_may_have_any_character_but_ends_with_its_line(here):
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("rows.jsonl", '{"text": "w1"}\n\n{"text": w2}\n', "line 3 is no JSON"),
+        ("rows.jsonl", '{"text": "w1"}\n\n{"text": w2}\n', "line 3 is no JSON: Expecting value at column 10"),
         ("rows.jsonl", '{"text": "w1"}\n{"content": "w2"}\n', 'line 2 is to be an object with "text"'),
         ("rows.json", '[{"text": "w1"}]', r"a \.json is no list of texts: write a \.jsonl"),
         ("rows.csv", "text\nw1\n", r"a \.csv is no list of texts"),
