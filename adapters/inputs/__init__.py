@@ -4,7 +4,7 @@ A guesser is a function ``model -> guesses``, the likeliest first; what a layer 
 given is data: `configs.BY_ARGUMENT`, `graphs.GRAPH_ARGUMENTS`, `layers.BY_LAYER`.
 """
 
-from .configs import has_config, is_language_model, is_transformers_config, setting
+from .configs import has_config, is_language_model, is_transformers_config, setting, vocabulary_of
 from .guess import guess_inputs
 from .making import Maker, arguments_of
 
@@ -16,4 +16,5 @@ __all__ = [
     "is_language_model",
     "is_transformers_config",
     "setting",
+    "vocabulary_of",
 ]

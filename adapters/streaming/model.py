@@ -11,6 +11,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ def model_of(stored: Stored) -> Any:
 
     Raises `CheckpointError` if transformers has no such model, or the files are not of it.
     """
+    if find_spec("accelerate") is None:
+        raise CheckpointError("a model without values is made by accelerate: pip install accelerate")
     register()
     import transformers  # whoever has a folder has it
 

@@ -148,7 +148,7 @@ def _method(how: Any) -> tuple[str, float | None]:
     """How to estimate, and the strength for all readers; None if it is chosen for each."""
     method, strength = how if isinstance(how, tuple) and len(how) == 2 else (how, None)
     if method not in METHODS or (isinstance(how, tuple) and method == "mean"):
-        raise PlanError(f"compensate= is one of {', '.join(map(repr, METHODS))}, not {how!r}")
+        raise PlanError(f"compensate= is 'mean', 'lstsq' or a pair as ('lstsq', 0.1), not {how!r}")
     if method == "mean":
         return method, math.inf
     if isinstance(how, tuple) and not (isinstance(strength, (int, float)) and 0 < strength < math.inf):

@@ -49,6 +49,9 @@ class Padding:
 
 def _mask(given: Any) -> Tensor | None:
     """Where a token is, ``(batch, length)``; none if one is everywhere, or what is given is added instead."""
-    if not isinstance(given, Tensor) or given.dim() != 2 or given.is_floating_point() or given.all():
+    if not isinstance(given, Tensor) or given.dim() != 2 or given.all():
         return None
-    return given.bool()
+    found = given.bool()
+    # Of floating-point masks, zeros and ones are what transformers takes for such a mask, too.
+    is_added = given.is_floating_point() and not (found.any() and bool((given == found).all()))
+    return None if is_added else found

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ...adapters.inputs.tokens import (
@@ -20,6 +21,7 @@ from ...errors import PlanError
 from .batches import batches
 from .inputs import takes
 from .measured import Measured
+from .tokens import check_tokens
 
 
 def prepared(model: nn.Module, data: Any, tokenizer: Tokenizer | None = None) -> list[Any]:
@@ -30,18 +32,22 @@ def prepared(model: nn.Module, data: Any, tokenizer: Tokenizer | None = None) ->
     data : batches in the forms that `analyze` takes, with ``labels`` or without, from a list, a generator or
         a `DataLoader`. Or else one of
 
-        - texts, or dicts with a ``text``, as a `datasets` object yields them; needs `tokenizer`. One text is
-          a text. See `batches_of_texts` for how they are cut: the first 65,536 tokens count.
-        - rows of tokens: dicts whose ``input_ids`` are a list, or integer tensors ``(length,)``. They are
-          padded together, which an ``attention_mask`` tells.
+        - texts, dicts with a ``text``, as a `datasets` object yields them, or batches of either; needs
+          `tokenizer`. One text is a text. See `batches_of_texts` for how they are cut: the first 65,536
+          tokens count.
+        - rows of tokens: dicts whose ``input_ids`` are a list, integer tensors ``(length,)``, or lists. They
+          are padded together, which an ``attention_mask`` tells.
         - an integer tensor of tokens, ``(n, length)`` or ``(n,)``, for a model that takes ``input_ids``.
 
     Raises
     ------
     PlanError
-        There is nothing, or it is none of these, or there are texts and no tokenizer.
+        There is nothing, or it is none of these, there are texts and no tokenizer, or tokens that the model
+        does not know.
     """
-    return batches(one_by_one(model, data, tokenizer))
+    found = batches(one_by_one(model, data, tokenizer))
+    check_tokens(model, found)
+    return found
 
 
 def prepared_for(
@@ -67,7 +73,7 @@ def one_by_one(model: nn.Module, data: Any, tokenizer: Tokenizer | None = None) 
     items = iter(data)
     first = next(items, None)
     items = chain([] if first is None else [first], items)
-    if _text_of(first) is not None:
+    if _texts_of(first) is not None:
         return batches_of_texts(model, _texts(items), tokenizer)
     if _row_of(model, first) is not None:
         return batches_of_rows(model, list(_rows(model, items)), tokenizer)
@@ -79,16 +85,23 @@ def _are_tokens(model: nn.Module, item: Any) -> bool:
     return is_whole and "input_ids" in takes(model)
 
 
-def _text_of(item: Any) -> str | None:
+def _texts_of(item: Any) -> list[str] | None:
+    """The text of an item, or those of a batch of them, as a `DataLoader` of texts makes."""
     if isinstance(item, Mapping) and "input_ids" not in item:
         item = item.get("text")
-    return item if isinstance(item, str) else None
+    if isinstance(item, (list, tuple)) and item and all(isinstance(text, str) for text in item):
+        return list(item)
+    return [item] if isinstance(item, str) else None
 
 
 def _row_of(model: nn.Module, item: Any) -> Mapping[str, Any] | None:
     """The columns of a row: what one has of tokens has no batch axis."""
     if isinstance(item, Mapping):
         return item if _is_flat(item.get("input_ids")) else None
+    if isinstance(item, np.ndarray) and item.dtype.kind in "iu":
+        item = torch.from_numpy(item.astype(np.int64))
+    if isinstance(item, list) and item and all(type(token) is int for token in item):
+        item = torch.tensor(item)
     return row_of(model, item.tolist()) if _are_tokens(model, item) and item.dim() == 1 else None
 
 
@@ -100,10 +113,10 @@ def _is_flat(tokens: Any) -> bool:
 
 def _texts(items: Iterable[Any]) -> Iterator[str]:
     for number, item in enumerate(items):
-        text = _text_of(item)
-        if text is None:
+        texts = _texts_of(item)
+        if texts is None:
             raise PlanError(f"data= has texts, but number {number} is a {type(item).__name__} without one")
-        yield text
+        yield from texts
 
 
 def _rows(model: nn.Module, items: Iterable[Any]) -> Iterator[Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
@@ -53,7 +54,8 @@ def test_texts_are_their_tokens(model):
     wanted = plan(model(), ids)
     assert any(len(kept) < 48 for kept in wanted.groups.values())
     rows = [{"text": text, "id": 3} for text in texts]
-    for data in (texts, (text for text in texts), rows, " ".join(texts)):
+    by_two = [texts[start : start + 2] for start in range(0, len(texts), 2)]
+    for data in (texts, (text for text in texts), rows, " ".join(texts), by_two):
         assert plan(model(), data, tokenizer=reader) == wanted
     assert plan(model(), list(ids)) == wanted
     if model is not t5:
@@ -191,3 +193,51 @@ def test_pad_comes_from_the_config_without_a_tokenizer():
     model.config.pad_token_id = 2
     (batch,) = prepared(model, [tokens(3), tokens(2)])
     assert batch["input_ids"][1, 2] == 2 != PAD
+
+
+WHOLE = torch.randint(3, 20, (4, 6))
+MASK = torch.tensor([[1] * 6, [1] * 4 + [0] * 2, [1] * 6, [1] * 2 + [0] * 4])
+
+
+@pytest.mark.parametrize(
+    "batch, told",
+    [
+        ({"input_ids": WHOLE + 10**6}, "use the tokenizer of this model"),
+        ({"input_ids": WHOLE - 10}, "use the tokenizer of this model"),
+        ({"input_ids": WHOLE.short()}, "whole numbers"),
+        ({"input_ids": WHOLE.float()}, "whole numbers"),
+        ({"input_ids": WHOLE, "attention_mask": MASK[:, :3]}, "attention_mask of"),
+        ({"input_ids": WHOLE, "attention_mask": MASK[:1]}, "attention_mask of"),
+        ({"input_ids": WHOLE, "attention_mask": MASK * 0}, "every token padding"),
+    ],
+)
+def test_batches_that_are_no_tokens_of_the_model_are_one_clear_error(batch, told):
+    """In the second batch, too; the model is as it was."""
+    model = llama()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(PlanError, match=f"batch 1 of data= .*{told}"):
+        engine.prune(model, params=0.8, data=[{"input_ids": WHOLE}, batch], criterion="wanda")
+    assert all(torch.equal(one, before[name]) for name, one in model.state_dict().items())
+
+
+def test_a_mask_of_zeros_and_ones_is_one_in_any_dtype():
+    """Transformers takes it so."""
+    plans = [
+        engine.prune(
+            llama(),
+            params=0.8,
+            criterion="wanda",
+            data=[{"input_ids": WHOLE, "attention_mask": MASK.to(dtype)}],
+        ).plan
+        for dtype in (torch.long, torch.bool, torch.float32)
+    ]
+    assert plans[0] == plans[1] == plans[2]
+    whole = engine.prune(llama(), params=0.8, criterion="wanda", data=[{"input_ids": WHOLE}]).plan
+    assert whole != plans[0]
+
+
+def test_rows_may_be_lists_and_arrays():
+    """As a tensor of the same tokens."""
+    given = [WHOLE, WHOLE.tolist(), list(WHOLE.numpy())]
+    plans = [engine.prune(llama(), params=0.8, criterion="wanda", data=data).plan for data in given]
+    assert plans[0] == plans[1] == plans[2]
