@@ -86,7 +86,7 @@ class Plan:
             _FORM(data, "")
             _check_consistent(data)
         except strict_json.Malformed as error:
-            raise PlanError(f"this is not the JSON of a plan: {error}") from error
+            raise PlanError(f"this is not the JSON of a plan, the text of its file: {error}") from error
         scales = {
             name: {int(axis): list(map(float, factors)) for axis, factors in axes.items()}
             for name, axes in data.get("scales", {}).items()

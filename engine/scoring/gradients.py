@@ -111,7 +111,8 @@ def pass_backward(
     """
     with undisturbed(model), _differentiable(weights), torch.enable_grad(), undoing() as undo:
         watch(undo)
-        return _gradients_of(partial(_loss_of, loss, model, number, _differentiated(batch)), number, weights)
+        computed = partial(_loss_of, loss, model, number, _differentiated(batch))
+        return _gradients_of(computed, f"{_name(loss)} failed on batch {number}", weights)
 
 
 def _differentiated(batch: object) -> object:
@@ -120,7 +121,7 @@ def _differentiated(batch: object) -> object:
     return copied(batch, Tensor.clone) if made_there else batch
 
 
-def _gradients_of(loss: Callable[[], Tensor], number: int, weights: list[Tensor]) -> Sequence[Tensor | None]:
+def _gradients_of(loss: Callable[[], Tensor], failed: str, weights: list[Tensor]) -> Sequence[Tensor | None]:
     failure: RuntimeError | None = None
     # cuDNN differentiates recurrent layers in training mode only, torch's own kernels in both.
     for kernels in nullcontext, _without_cudnn:
@@ -130,7 +131,7 @@ def _gradients_of(loss: Callable[[], Tensor], number: int, weights: list[Tensor]
                 return torch.autograd.grad(found, weights, allow_unused=True)
             except RuntimeError as error:
                 failure = error
-    raise PlanError(f"the gradients of loss(model, batch) failed on batch {number}: {failure}") from failure
+    raise PlanError(f"the gradients of {failed}: {failure}") from failure
 
 
 @contextmanager
@@ -150,15 +151,17 @@ def _loss_of(given: Loss, model: nn.Module, number: int, batch: object) -> Tenso
         raise
     except Exception as error:
         raise PlanError(
-            f"loss(model, batch) failed on batch {number}: {type(error).__name__}: {error}"
+            f"{_name(given)} failed on batch {number}: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
-        raise PlanError(
-            f"loss(model, batch) must be one number that depends on the weights, not {_told(loss)}"
-        )
+        raise PlanError(f"{_name(given)} must be one number that depends on the weights, not {_told(loss)}")
     if not loss.isfinite():
-        raise PlanError(f"loss(model, batch) is {loss.item()} on batch {number}: it has no gradients")
+        raise PlanError(f"{_name(given)} is {loss.item()} on batch {number}: it has no gradients")
     return loss
+
+
+def _name(loss: Loss) -> str:
+    return getattr(loss, "named", "loss(model, batch)")
 
 
 def _told(loss: object) -> str:

@@ -34,6 +34,8 @@ def own_loss(model: nn.Module, tokenizer: Any = None) -> Loss | None:
 class _OwnLoss:
     """Its random numbers begin anew with each object."""
 
+    named = "the loss that the model computes of labels"
+
     def __init__(self, tokenizer: Any):
         self._tokenizer = tokenizer
         self._generator = torch.Generator("cpu").manual_seed(0)

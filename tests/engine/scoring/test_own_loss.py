@@ -127,3 +127,12 @@ def test_a_model_without_labels_has_none():
     assert own_loss(model) is None
     with pytest.raises(PlanError, match="give data= and loss="):
         engine.prune(model, criterion="taylor", data=[torch.randn(2, 3)])
+
+
+@pytest.mark.parametrize("label, told", [(-100, "is nan on batch 0"), (10**6, "failed on batch 0")])
+def test_labels_without_a_loss_name_the_model_s_own(label, told):
+    """As no loss= was given."""
+    ids = tokens(2, 8)
+    data = [{"input_ids": ids, "labels": torch.full_like(ids, label)}]
+    with pytest.raises(PlanError, match=f"the loss that the model computes of labels {told}"):
+        engine.prune(llama(), params=0.8, data=data, criterion="taylor")

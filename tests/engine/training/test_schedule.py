@@ -327,7 +327,7 @@ def test_it_prints_where_it_is():
         ({"skip": "nothing"}, "no group, kind or module fits 'nothing'"),
         ({"criterion": "beauty"}, "no criterion 'beauty'"),
         ({"criterion": "wanda"}, "needs calibration data"),
-        ({"compensate": "zz", "data": [X]}, "compensate= is one of 'mean', 'lstsq', not 'zz'"),
+        ({"compensate": "zz", "data": [X]}, "compensate= is 'mean', 'lstsq' or a pair"),
         ({"compensate": "mean"}, "needs calibration data"),
         ({"data": X}, "write data=.batch."),
     ],
