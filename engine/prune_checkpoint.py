@@ -12,7 +12,7 @@ from attrs import evolve
 from ..adapters.folder import is_ours
 from ..adapters.folder.folder import check_options
 from ..adapters.plan import Plan, expect_plan
-from ..adapters.streaming import Progress, Stored, Values, model_of, save_streamed
+from ..adapters.streaming import Progress, Values, model_of, save_streamed, stored_at
 from ..errors import CheckpointError, PlanError, shown
 from ..files import PathLike, expect_folder, expect_regular
 from .analyze import analysed
@@ -55,7 +55,8 @@ def prune_checkpoint(
 
     Parameters
     ----------
-    source : a folder with ``config.json`` and the weights in safetensors, one file, or several and an index.
+    source : a folder with ``config.json`` and the weights in safetensors, one file, or several and an index;
+        or what `torch.distributed.checkpoint` wrote of the model's ``state_dict()``.
     target : the folder to write; an empty one, or one that prunus wrote, is replaced.
     plan : what to remove, a `Plan` or the path of its JSON, instead of a choice made here.
     criterion : as for `prune`, one that looks at nothing but weights: ``"magnitude"``, ``"l1"``,
@@ -75,7 +76,7 @@ def prune_checkpoint(
     Raises
     ------
     CheckpointError
-        The source is not whole or not safetensors, or the target cannot be written.
+        The source is not whole or neither of these, or the target cannot be written.
     PrunusError
         Otherwise as `prune` does. There is no target then.
     """
@@ -84,7 +85,7 @@ def prune_checkpoint(
     given = _plan(plan, options)
     asked = Options(criterion=criterion, **options)
     expect_folder(target, is_ours, CheckpointError)
-    stored = Stored.at(source)
+    stored = stored_at(source)
     _check_apart(stored.place, Path(target))
     model = model_of(stored)
     told = progress or _silent

@@ -21,6 +21,7 @@ _WEIGHTS = (
     "*.msgpack",
     "*.onnx",
     "*.gguf",
+    "*.distcp",
     "*.index.json",
 )
 _NOT_COPIED = (*_WEIGHTS, "config.json", "generation_config.json", "README.md", PLAN, FILES, "*.py", ".*")

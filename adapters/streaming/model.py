@@ -44,7 +44,7 @@ def model_of(stored: Stored) -> Any:
         with quiet():
             kind = class_in(place)
             config = transformers.AutoConfig.from_pretrained(place)
-            model, found = on_meta(kind, config, stored.tensors)
+            model, found = on_meta(kind, config, _tied_once(kind, stored))
             model.name_or_path = model.config._name_or_path = str(place)
             if model.can_generate() and (place / _GENERATION).is_file():
                 model.generation_config = transformers.GenerationConfig.from_pretrained(place)
@@ -61,6 +61,18 @@ def on_meta(kind: Any, config: Any, tensors: Mapping[str, Tensor]) -> tuple[Any,
     return kind.from_pretrained(
         None, config=config, state_dict=dict(tensors), dtype="auto", device_map={"": "meta"}, **LOADING
     )
+
+
+def _tied_once(kind: Any, stored: Stored) -> dict[str, Tensor]:
+    """The tensors without those that the class ties to others, where they are stored twice and are equal.
+
+    Of tensors without values transformers could not tell, and would not tie them.
+    """
+    ties = getattr(kind, "_tied_weights_keys", None)
+    pairs = ties.items() if isinstance(ties, Mapping) else ()
+    twice = [(name, to) for name, to in pairs if name in stored.tensors and to in stored.tensors]
+    same = {name for name, to in twice if torch.equal(stored.read(name), stored.read(to))}
+    return {name: tensor for name, tensor in stored.tensors.items() if name not in same}
 
 
 def _check_not_packed(stored: Stored) -> None:

@@ -52,16 +52,7 @@ class Stored:
     @classmethod
     def at(cls, path: PathLike) -> Stored:
         """What lies in a folder; raises `CheckpointError` if it is no whole checkpoint in safetensors."""
-        place = Path(at_home(path))
-        if not place.is_dir():
-            raise CheckpointError(
-                f"there is no folder {shown(path)}; download the checkpoint, and name its folder"
-            )
-        if not (place / CONFIG).is_file():
-            raise CheckpointError(
-                f"{shown(path)} has no {CONFIG}, which tells what model it is; copy it from where "
-                "the weights are from"
-            )
+        place = place_of(path)
         indexed = _indexed(place)
         names = sorted(set(indexed.values())) if indexed is not None else [WEIGHTS]
         tensors: dict[str, Tensor] = {}
@@ -84,7 +75,7 @@ class Stored:
             with safe_open(place, framework="pt") as file:
                 return file.get_tensor(name)
         except (OSError, SafetensorError) as error:
-            raise _damaged(place, error) from error
+            raise damaged(place, error) from error
 
     def fingerprint(self) -> str:
         """A text that is another one where the files are: by their names, sizes and times, and the config."""
@@ -93,6 +84,21 @@ class Stored:
             status = (self.place / file).stat()
             told.append([file, status.st_size, status.st_mtime_ns])
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def place_of(path: PathLike) -> Path:
+    """A folder that tells what model it is of; raises `CheckpointError` for any other."""
+    place = Path(at_home(path))
+    if not place.is_dir():
+        raise CheckpointError(
+            f"there is no folder {shown(path)}; download the checkpoint, and name its folder"
+        )
+    if not (place / CONFIG).is_file():
+        raise CheckpointError(
+            f"{shown(path)} has no {CONFIG}, which tells what model it is; copy it from where "
+            "the weights are from"
+        )
+    return place
 
 
 def _indexed(place: Path) -> dict[str, str] | None:
@@ -130,7 +136,7 @@ def _header(place: Path) -> dict[str, Tensor]:
                     )
                 found[name] = torch.empty(part.get_shape(), dtype=dtype, device="meta")
     except (OSError, SafetensorError) as error:
-        raise _damaged(place, error) from error
+        raise damaged(place, error) from error
     return found
 
 
@@ -146,5 +152,6 @@ def _check_index(place: Path, indexed: Mapping[str, str], files: Mapping[str, st
             )
 
 
-def _damaged(place: Path, error: Exception) -> CheckpointError:
+def damaged(place: Path, error: BaseException) -> CheckpointError:
+    """The error for a file that cannot be read."""
     return CheckpointError(f"{shown(place)} is damaged or cut off ({error}); copy it again")

@@ -223,3 +223,15 @@ def test_what_cannot_be_had_is_told_before_any_work(options, told, tmp_path):
     with pytest.raises(PlanError, match=told):
         engine.prune_checkpoint(tmp_path / "nowhere", tmp_path / "disk", **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_a_tied_weight_that_is_stored_twice(tmp_path, equal):
+    """It is tied if both are the same, as it is in memory."""
+    source = stored(tied, tmp_path / "source")
+    tensors = load_file(source / "model.safetensors")
+    table = tensors["model.embed_tokens.weight"]
+    tensors["lm_head.weight"] = table.clone() if equal else table.flip(0).contiguous()
+    save_file(tensors, source / "model.safetensors", {"format": "pt"})
+    both(source, tmp_path, ratio=0.5, only=["*"])
+    assert contents(tmp_path / "disk") == contents(tmp_path / "memory")
