@@ -24,6 +24,8 @@ def batches(data: Any) -> list[Any]:
     """The batches of ``data=``, lists as tuples; raises `PlanError` unless it is several of them."""
     if data is None:
         raise PlanError("this needs calibration data: give data=, a list of batches like the example inputs")
+    if isinstance(data, Measured):
+        raise PlanError("data= that was measured is no batches, and this runs some: give these")
     if isinstance(data, (Tensor, Mapping)) or not isinstance(data, Iterable):
         raise PlanError(
             "data= is a list of batches like the example inputs; for a single one write data=[batch]"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -33,9 +33,9 @@ class Measured:
     what the model was traced with, by the names of arguments, if those are tensors, numbers and truth values.
     """
 
-    halves: Mapping[str, tuple[Statistics, Statistics]]
-    gradients: Mapping[str, Tensor]
-    inputs: Mapping[str, Any] | None
+    halves: Mapping[str, tuple[Statistics, Statistics]] = field(repr=lambda one: f"of {len(one)} places")
+    gradients: Mapping[str, Tensor] = field(repr=lambda one: f"of {len(one)} weights")
+    inputs: Mapping[str, Any] | None = field(repr=lambda one: f"{one and list(one)}")
 
     def of(
         self, graph: Groups, places: Iterable[Place], products: bool, parts: int

@@ -133,6 +133,16 @@ def test_of_another_model():
             engine.prune(model, example_inputs=_inputs(model), ratio=0.3, data=measured, criterion="wanda")
 
 
+def test_a_schedule_runs_batches_in_each_step():
+    """What was measured of the whole model would be of another one after the first."""
+    with pytest.raises(PlanError, match="runs some"):
+        engine.Schedule(net(), steps=2, ratio=0.5, data=engine.measure(net(), ROWS), criterion="wanda")
+
+
+def test_it_prints_in_a_line():
+    assert len(repr(engine.measure(llama(), TOKENS))) < 200
+
+
 def _inputs(model):
     return ROWS[0] if isinstance(model, nn.Sequential) else {"input_ids": TOKENS[:1], "use_cache": False}
 
