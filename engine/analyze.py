@@ -92,8 +92,8 @@ def analysed(
     check_sliceable(model)
     described = "the example inputs given"
     if example_inputs is None:
-        run = _run_without_values if any(one.is_meta for one in tensors_of(model)) else None
-        args, kwargs, described = guess_inputs(model) if run is None else guess_inputs(model, run)
+        on_meta = any(one.is_meta for one in tensors_of(model))
+        args, kwargs, described = guess_inputs(model, _run_without_values) if on_meta else guess_inputs(model)
         example_inputs = (args, kwargs)
     ruleset = load(rules)
     retrace = partial(trace, model, example_inputs, fake=fake, opaque=ruleset.opaque, lower=LOWERINGS)

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from ..adapters.wrappers import check_sliceable
 from .analyze import analysed, analysed_on
 from .calibrating import (
     Measured,
@@ -63,6 +64,7 @@ def measure(
     >>> engine.prune(model, ratio=0.25, data=measured, criterion="wanda", compensate="lstsq").after
     160
     """
+    check_sliceable(model)
     given = prepared_for(model, data, loss, tokenizer)
     analysed_with = partial(
         analysed, model, rules=rules, prefer=prefer, fake=False, strict=False, free_outputs=()

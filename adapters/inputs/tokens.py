@@ -153,6 +153,25 @@ def _cut(tokens: Iterator[int], length: int) -> Iterator[list[int]]:
 # Of rows
 
 
+def unknown_token(columns: Mapping[str, Any], vocabulary: int | None) -> str:
+    """What is said of the first of ``input_ids`` that a model does not know, if there is one.
+
+    It is to be told before the model runs: on a GPU it would be the end of the process. With pictures there
+    may be tokens of their own for these.
+    """
+    values = [one for name, one in columns.items() if name != "attention_mask" and isinstance(one, Tensor)]
+    if vocabulary is None or any(one.is_floating_point() for one in values):
+        return ""
+    tokens = columns["input_ids"]
+    unknown = tokens[(tokens < 0) | (tokens >= vocabulary)]
+    if not len(unknown):
+        return ""
+    return (
+        f"has the token {int(unknown[0])}, and the model knows those from 0 to {vocabulary - 1}: use the "
+        "tokenizer of this model"
+    )
+
+
 def _columns(row: Row, number: int, known: Mapping[str, Any], vocabulary: int | None) -> dict[str, Tensor]:
     """What the model takes of a row, as tensors."""
     names = [name for name in row if name == "input_ids" or (name in known and row[name] is not None)]
@@ -160,20 +179,10 @@ def _columns(row: Row, number: int, known: Mapping[str, Any], vocabulary: int | 
         found = {name: torch.as_tensor(row[name], device="cpu") for name in names}
     except (TypeError, ValueError, RuntimeError) as error:
         raise PlanError(f"row {number} of data= is not one of numbers: {error}") from error
-    # A row with pictures may have tokens of its own for these.
-    if vocabulary is not None and not any(column.is_floating_point() for column in found.values()):
-        _check_known(found["input_ids"], number, vocabulary)
+    amiss = unknown_token(found, vocabulary)
+    if amiss:
+        raise PlanError(f"row {number} of data= {amiss}")
     return found
-
-
-def _check_known(tokens: Tensor, number: int, vocabulary: int) -> None:
-    """Raise before the model runs: on a GPU a token that it does not know is the end of the process."""
-    unknown = tokens[(tokens < 0) | (tokens >= vocabulary)]
-    if len(unknown):
-        raise PlanError(
-            f"row {number} of data= has the token {int(unknown[0])}, and the model knows those from 0 to "
-            f"{vocabulary - 1}: use the tokenizer of this model"
-        )
 
 
 def _padded(

@@ -30,7 +30,7 @@ from .measured import Measured
 from .readers import added_axes
 from .ridge import Fit, choose_strength, fit
 from .rounds import rounds
-from .sequential import in_sequence
+from .sequential import InSequence, in_sequence
 from .statistics import Statistics
 from .told import WORSE, Told
 
@@ -92,23 +92,13 @@ def corrections(
         there are no such blocks, or of a model that cannot be copied.
     """
     method, strength = _method(how)
-    if isinstance(data, Measured):
-        if sequential:
-            raise PlanError("sequential=True runs batches, which data= that was measured has not: give them")
-        sequential = False
-    else:
+    if not isinstance(data, Measured):
         data = batches(data)
     found, told = Corrections(), Told()
     losing = losing_weights(graph, plan, told)
     if method == "mean":
         losing = _with_bias(losing, told)
-    later = (
-        None if isinstance(data, Measured) or sequential is False else in_sequence(graph, plan, data, losing)
-    )
-    if sequential and later is None:
-        raise PlanError(_NO_CHAIN)
-    if sequential is None and later is not None and later.entries() < LEAST_IN_SEQUENCE:
-        later = None
+    later = _later(graph, plan, data, losing, sequential)
     now = [one for one in losing if later is None or one not in later.losing.values()]
     parts = 1 if strength is not None else 2
     for some in rounds(now, lambda one: one.places, parts if method == "lstsq" else 0):
@@ -119,6 +109,28 @@ def corrections(
         later.correct(found, strength, told)
     found.notes = told.notes()
     return found
+
+
+def _later(
+    graph: Groups,
+    plan: Plan,
+    data: list[Any] | Measured,
+    losing: list[Losing],
+    sequential: bool | None,
+) -> InSequence | None:
+    """What is corrected in sequence, after all else; raises `PlanError` if that is asked for in vain."""
+    if sequential is False:
+        return None
+    if isinstance(data, Measured):
+        if sequential:
+            raise PlanError("sequential=True runs batches, which data= that was measured has not: give them")
+        return None
+    later = in_sequence(graph, plan, data, losing)
+    if later is None:
+        if sequential:
+            raise PlanError(_NO_CHAIN)
+        return None
+    return later if sequential or later.entries() >= LEAST_IN_SEQUENCE else None
 
 
 def _correct_all(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...adapters.inputs import vocabulary_of
+from ...adapters.inputs.tokens import unknown_token
 from ...errors import PlanError
 from .inputs import named_inputs
 
@@ -40,14 +41,4 @@ def _amiss(named: Mapping[str, Any], tokens: Tensor, vocabulary: int) -> str:
             return f"has an attention_mask of {tuple(mask.shape)} for input_ids of {tuple(tokens.shape)}"
         if not mask.is_floating_point() and not mask.any():
             return "has an attention_mask that calls every token padding"
-    # With pictures there may be tokens of their own for these.
-    others = [one for name, one in named.items() if name != "attention_mask" and isinstance(one, Tensor)]
-    if any(one.is_floating_point() for one in others):
-        return ""
-    unknown = tokens[(tokens < 0) | (tokens >= vocabulary)]
-    if not len(unknown):
-        return ""
-    return (
-        f"has the token {int(unknown[0])}, and the model knows those from 0 to {vocabulary - 1}: use the "
-        "tokenizer of this model"
-    )
+    return unknown_token(named, vocabulary)

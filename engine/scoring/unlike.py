@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...adapters.inputs import is_language_model
 from ...adapters.undisturbed import undisturbed
-from ...errors import PlanError
+from ...errors import raise_foreign
 from ..calibrating import named_inputs
 from .own_loss import looks_back, named_result, read_tokens
 
@@ -29,7 +29,11 @@ TOLERATED = 0.5
 
 def unlike_notes(model: nn.Module, inputs: Iterable[Any]) -> list[str]:
     """A note if `inputs` are tokens that a language model, which tells each by those before it, finds odd."""
-    losses = _losses(model, inputs) if is_language_model(model) else None
+    try:
+        losses = _losses(model, inputs) if is_language_model(model) else None
+    except Exception as error:  # of a model that takes more, or gives other results: it is not asked
+        raise_foreign(error)
+        return []
     if losses is None or not losses[0] - losses[1] > TOLERATED:
         return []
     return [
@@ -48,7 +52,7 @@ def _losses(model: nn.Module, inputs: Iterable[Any]) -> tuple[float, float] | No
             tokens = named.get("input_ids")
             if not isinstance(tokens, Tensor) or tokens.dim() != 2 or "decoder_input_ids" in named:
                 return None
-            if not count and not _tells_next(model, tokens):
+            if not count and not looks_back(model, tokens[:1]):
                 return None
             logits = named_result(model(**named), "logits")
             told = read_tokens(named, tokens)
@@ -61,13 +65,6 @@ def _losses(model: nn.Module, inputs: Iterable[Any]) -> tuple[float, float] | No
                 break
     found = (total / count).tolist() if count else [0.0, 0.0]
     return found[0], found[1]
-
-
-def _tells_next(model: nn.Module, tokens: Tensor) -> bool:
-    try:
-        return looks_back(model, tokens[:1])
-    except PlanError:
-        return False
 
 
 def _of(predicted: Tensor, tokens: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from prunus import CheckpointError, PlanError, engine
+from prunus import CheckpointError, PlanError, TraceError, engine
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -137,6 +137,11 @@ def test_a_schedule_runs_batches_in_each_step():
     """What was measured of the whole model would be of another one after the first."""
     with pytest.raises(PlanError, match="runs some"):
         engine.Schedule(net(), steps=2, ratio=0.5, data=engine.measure(net(), ROWS), criterion="wanda")
+
+
+def test_a_name_is_no_model():
+    with pytest.raises(TraceError, match="this is a str"):
+        engine.measure("smollm2", TOKENS)
 
 
 def test_it_prints_in_a_line():

@@ -55,3 +55,15 @@ def test_a_model_that_looks_at_both_sides_is_not_asked():
     """What it tells of a token that it sees is no loss."""
     model = BertForMaskedLM(BertConfig(**SIZES, vocab_size=50)).eval()
     assert notes(model, torch.randint(5, 50, (4, 16)), criterion="wanda") == []
+
+
+def test_a_model_that_takes_more_is_not_asked():
+    """Only that it loses slots counts: it does as before."""
+
+    class Two(LlamaForCausalLM):
+        def forward(self, input_ids, shift):
+            return super().forward(input_ids=input_ids + shift, use_cache=False).logits
+
+    model = Two(LlamaConfig(**SIZES, vocab_size=50)).eval()
+    batch = {"input_ids": torch.randint(5, 40, (4, 16)), "shift": torch.tensor(1)}
+    assert notes(model, [batch], criterion="wanda") == []
